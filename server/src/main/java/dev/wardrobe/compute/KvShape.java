@@ -1,0 +1,36 @@
+package dev.wardrobe.compute;
+
+/**
+ * The shape of a paged KV cache.
+ *
+ * @param blocks blocks of {@link #BLOCK_TOKENS} tokens, shared by all sequences
+ */
+public record KvShape(int layers, int kvHeads, int headDim, int blocks, Type type) {
+  /** Tokens a block holds. */
+  public static final int BLOCK_TOKENS = 16;
+
+  /** How keys and values are stored; attention always reads them as stored. */
+  public enum Type {
+    F32(4),
+    BF16(2);
+
+    private final int bytes;
+
+    Type(int bytes) {
+      this.bytes = bytes;
+    }
+
+    public int bytes() {
+      return bytes;
+    }
+  }
+
+  /** Bytes of one block over all layers, keys and values. */
+  public long blockBytes() {
+    return 2L * layers * kvHeads * headDim * BLOCK_TOKENS * type.bytes();
+  }
+
+  public long bytes() {
+    return blockBytes() * blocks;
+  }
+}
