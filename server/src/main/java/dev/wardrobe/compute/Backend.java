@@ -14,8 +14,8 @@ import org.jspecify.annotations.Nullable;
  * and {@link #buffer} may be called by any thread, beside a running step. Each operation works on
  * the rows of a {@link Step}: {@code tokens} rows, buffers may have more.
  *
- * <p>Exactness: a row's result depends on nothing but the weights, its adapter and its sequence: not
- * on the other rows, on how the sequence was cut into runs, on threads or vector width.
+ * <p>Exactness: a row's result depends on nothing but the weights, its adapter and its sequence:
+ * not on the other rows, on how the sequence was cut into runs, on threads or vector width.
  *
  * <p>Errors: shapes that do not fit are {@link IllegalArgumentException}; memory that cannot be had
  * is {@link OutOfMemoryException}, with nothing allocated.
@@ -126,7 +126,8 @@ public interface Backend extends AutoCloseable {
   void activate(Step step, Buffer gate, Buffer up, Buffer out);
 
   /**
-   * Logits of chosen rows: {@code logits[i] = head(x[outputs[from + i]])} for {@code from + i < to}.
+   * Logits of chosen rows: {@code logits[i] = head(x[outputs[from + i]])} for {@code from + i <
+   * to}.
    *
    * @param x {@code (tokens, hidden)}, after the final norm
    * @param from first index into the batch's outputs

@@ -25,9 +25,7 @@ public record Batch(int[] tokens, List<Run> runs, List<Segment> segments, int[] 
    */
   public record Run(int from, int to, int position, int[] blocks) {}
 
-  /**
-   * Rows {@code from} to {@code to} (exclusive) that use {@code lora}; null is the base alone.
-   */
+  /** Rows {@code from} to {@code to} (exclusive) that use {@code lora}; null is the base alone. */
   public record Segment(int from, int to, @Nullable Lora lora) {}
 
   public int size() {

@@ -7,10 +7,10 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>A linear module computes {@code y = g ⊙ (W·x + scale·(B·(A·x) + loraBias)) + bias}, where
  * {@code g = magnitude / ‖W + scale·B·A‖} per output row for DoRA (arXiv 2402.09353; the norm is
- * taken once, at upload, over {@code W = float32(code·absmax)}) and 1 otherwise, {@code bias} is the
- * adapter's if it brings one, else the base's, and {@code W} is the adapter's if it brings one. DoRA
- * and loraBias exclude each other. An embedding adds {@code scale·B·A[:, token]} to the token's row;
- * a norm only ever has its weight replaced.
+ * taken once, at upload, over {@code W = float32(code·absmax)}) and 1 otherwise, {@code bias} is
+ * the adapter's if it brings one, else the base's, and {@code W} is the adapter's if it brings one.
+ * DoRA and loraBias exclude each other. An embedding adds {@code scale·B·A[:, token]} to the
+ * token's row; a norm only ever has its weight replaced.
  *
  * @param lowRank A and B, or null when the module is only replaced
  * @param scale alpha / r, or alpha / √r for rsLoRA; as PEFT computes it in double, then float32

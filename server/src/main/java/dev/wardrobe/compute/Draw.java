@@ -7,9 +7,9 @@ package dev.wardrobe.compute;
  * temperature). Drawing applies, in this order: repetition penalty (over all of {@code tokens}; a
  * positive logit is divided by it, a negative one multiplied; arXiv 1909.05858), presence and
  * frequency penalty (over the generated part of {@code tokens}), then greedy choice (lowest id wins
- * a tie) if temperature is 0, else temperature, top-k, top-p, min-p, and inversion of the cumulative
- * distribution in id order with a uniform number that depends on nothing but {@code seed} and {@code
- * position}.
+ * a tie) if temperature is 0, else temperature, top-k, top-p, min-p, and inversion of the
+ * cumulative distribution in id order with a uniform number that depends on nothing but {@code
+ * seed} and {@code position}.
  *
  * @param row row in the logits buffer
  * @param score the token to score without drawing, or -1 to draw
@@ -49,8 +49,8 @@ public record Draw(
    * @param token drawn or scored
    * @param logprob of {@code token}, natural logarithm
    * @param topTokens the most probable, descending, lowest id first among equals
-   * @param topLogprobs theirs; with {@link Draw#ALL}, {@code topTokens} is empty and this is indexed
-   *     by token id
+   * @param topLogprobs theirs; with {@link Draw#ALL}, {@code topTokens} is empty and this is
+   *     indexed by token id
    */
   public record Outcome(int token, float logprob, int[] topTokens, float[] topLogprobs) {}
 }
