@@ -1,20 +1,77 @@
 package dev.wardrobe.client.cli;
 
+import io.grpc.StatusRuntimeException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
 
-/** The client's command line. */
+/**
+ * The commands that talk to a server.
+ *
+ * <p>Exit codes: 0 done, 1 the server or the command failed, 2 wrong usage.
+ */
 @Command(
     name = "wardrobe",
     description = "One 4-bit base language model, many LoRA adapters.",
     mixinStandardHelpOptions = true,
-    version = "wardrobe 0.1.0-SNAPSHOT")
-public final class Cli {
+    versionProvider = Version.class,
+    footer = {
+      "",
+      "On this machine, without a server: serve, batch, quantize, inspect",
+      "(each explains itself with --help).",
+      "",
+      "Exit codes: 0 done, 1 failed, 2 wrong usage."
+    },
+    subcommands = {
+      DemoCommand.class,
+      GenerateCommand.class,
+      ChatCommand.class,
+      AdaptersCommand.class,
+      InfoCommand.class
+    })
+public final class Cli implements Runnable {
+  @Spec private CommandSpec spec;
 
   private Cli() {}
 
-  /** Runs one command and ends the process with its exit code. */
+  @Override
+  public void run() {
+    throw new ParameterException(spec.commandLine(), "a command is missing");
+  }
+
+  /** The command line with its error handling. */
+  static CommandLine commandLine() {
+    return new CommandLine(new Cli())
+        .setCaseInsensitiveEnumValuesAllowed(true)
+        .setExecutionExceptionHandler(
+            (failure, command, parsed) -> {
+              command.getErr().println("wardrobe: " + explain(failure));
+              return 1;
+            });
+  }
+
+  /** One line for people. */
+  static String explain(Throwable failure) {
+    if (failure instanceof StatusRuntimeException status) {
+      String description = status.getStatus().getDescription();
+      return switch (status.getStatus().getCode()) {
+        case UNAVAILABLE ->
+            "no server answers"
+                + (description == null
+                    ? ""
+                    : " (" + description.lines().findFirst().orElse("") + ")")
+                + "; start one with 'wardrobe serve', or name another with --server HOST:PORT";
+        case UNIMPLEMENTED -> "the server does not know this call; is it of the same version?";
+        default -> description == null ? status.getStatus().getCode().toString() : description;
+      };
+    }
+    String message = failure.getMessage();
+    return message == null ? failure.toString() : message;
+  }
+
   public static void main(String[] args) {
-    System.exit(new CommandLine(new Cli()).execute(args));
+    System.exit(commandLine().execute(args));
   }
 }

@@ -1,0 +1,83 @@
+package dev.wardrobe.client.cli;
+
+import com.google.protobuf.util.JsonFormat;
+import dev.wardrobe.client.WardrobeClient;
+import dev.wardrobe.v1.GenerateEvent;
+import dev.wardrobe.v1.GenerateRequest;
+import dev.wardrobe.v1.Message;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.charset.StandardCharsets;
+import java.util.Iterator;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** One answer, streamed to standard output. */
+@Command(
+    name = "generate",
+    description = "Answers one prompt, streaming; a prompt of - is read from standard input.",
+    mixinStandardHelpOptions = true)
+final class GenerateCommand implements Callable<Integer> {
+  @Spec private CommandSpec spec;
+  @Mixin private ServerOption server;
+  @Mixin private SamplingOptions sampling;
+
+  @Parameters(paramLabel = "PROMPT", description = "The prompt, or - for standard input.")
+  private String prompt = "";
+
+  @Option(names = "--adapter", paramLabel = "NAME", description = "Default: the base.")
+  private @Nullable String adapter;
+
+  @Option(
+      names = "--chat",
+      description = "Put the prompt through the model's chat template as a user's message.")
+  private boolean chat;
+
+  @Option(names = "--system", paramLabel = "TEXT", description = "With --chat: a system message.")
+  private @Nullable String system;
+
+  @Option(names = "--json", description = "Print the whole response as one JSON document.")
+  private boolean json;
+
+  @Override
+  public Integer call() throws IOException {
+    String text =
+        prompt.equals("-") ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8) : prompt;
+    GenerateRequest.Builder request = sampling.request();
+    if (adapter != null) {
+      request.setAdapter(adapter);
+    }
+    if (chat || system != null) {
+      if (system != null) {
+        request.addMessages(Message.newBuilder().setRole("system").setContent(system));
+      }
+      request.addMessages(Message.newBuilder().setRole("user").setContent(text));
+    } else {
+      request.setPrompt(text);
+    }
+    PrintWriter out = spec.commandLine().getOut();
+    try (WardrobeClient client = server.connect()) {
+      if (json) {
+        out.println(
+            JsonFormat.printer()
+                .preservingProtoFieldNames()
+                .print(client.generate(request.build())));
+      } else {
+        Iterator<GenerateEvent> events = client.stream(request.build());
+        while (events.hasNext()) {
+          out.print(events.next().getDelta().getText());
+          out.flush();
+        }
+        out.println();
+      }
+      out.flush();
+    }
+    return 0;
+  }
+}
