@@ -53,7 +53,7 @@ final class ChatCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     PrintWriter out = spec.commandLine().getOut();
-    boolean interactive = System.console() != null && System.console().isTerminal();
+    boolean interactive = Terminal.attached();
     reset();
     try (WardrobeClient client = server.connect();
         BufferedReader in =

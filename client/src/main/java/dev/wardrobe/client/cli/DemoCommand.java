@@ -1,13 +1,14 @@
 package dev.wardrobe.client.cli;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.google.errorprone.annotations.FormatMethod;
 import dev.wardrobe.client.WardrobeClient;
 import dev.wardrobe.v1.MemoryUse;
 import dev.wardrobe.v1.ModelInfoResponse;
 import dev.wardrobe.v1.StepRecord;
 import java.io.IOException;
-import java.io.OutputStream;
 import java.io.PrintWriter;
+import java.io.Writer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -42,10 +43,7 @@ final class DemoCommand implements Callable<Integer> {
           "the demo needs the launcher (deploy/wardrobe), which sets wardrobe.home; start it with"
               + " 'deploy/wardrobe demo'");
     }
-    PrintWriter out =
-        json
-            ? new PrintWriter(OutputStream.nullOutputStream(), false)
-            : spec.commandLine().getOut();
+    PrintWriter out = json ? new PrintWriter(Writer.nullWriter()) : spec.commandLine().getOut();
     Path adapters = Path.of(home, "models", "demo", "adapters");
     out.println("Starting a server on the embedded model ...");
     out.flush();
@@ -109,7 +107,7 @@ final class DemoCommand implements Callable<Integer> {
     print(out, "");
     long lastStep = lastStep(client);
     long began = System.nanoTime();
-    LiveColumns live = new LiveColumns(out, !json && isTerminal(), LINE);
+    LiveColumns live = new LiveColumns(out, !json && Terminal.attached(), LINE);
     List<RunningAnswer> running = demo.ask(live::changed);
     List<DemoReport.Answer> answers = new ArrayList<>();
     live.show(running);
@@ -177,14 +175,11 @@ final class DemoCommand implements Callable<Integer> {
     return last;
   }
 
-  private static boolean isTerminal() {
-    return System.console() != null && System.console().isTerminal();
-  }
-
   private static String brief(String digest) {
     return digest.length() > 19 ? digest.substring(0, 19) : digest;
   }
 
+  @FormatMethod
   private static void print(PrintWriter out, String format, Object... arguments) {
     out.println(String.format(Locale.ROOT, format, arguments));
     out.flush();

@@ -58,7 +58,8 @@ final class RunningAnswer implements AnswerListener {
     try {
       return finished.get(LIMIT_SECONDS, TimeUnit.SECONDS);
     } catch (ExecutionException e) {
-      throw new DemoException(name + ": " + Cli.explain(e.getCause()), e);
+      throw new DemoException(
+          name + ": " + Cli.explain(e.getCause() == null ? e : e.getCause()), e);
     } catch (TimeoutException e) {
       throw new DemoException(name + ": no answer within " + LIMIT_SECONDS + " s", e);
     } catch (InterruptedException e) {
