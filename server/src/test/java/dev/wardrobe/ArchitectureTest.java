@@ -14,6 +14,7 @@ import com.tngtech.archunit.core.importer.ClassFileImporter;
 import com.tngtech.archunit.core.importer.ImportOption;
 import com.tngtech.archunit.lang.ArchRule;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -23,6 +24,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 final class ArchitectureTest {
 
   private static final String ROOT = "dev.wardrobe";
+  private static final String VECTOR_API = "jdk.incubator.vector.";
 
   /** Lowest first: a package may use itself and what stands before it. */
   private static final List<String> LAYERS =
@@ -52,7 +54,8 @@ final class ArchitectureTest {
       new ClassFileImporter()
           .withImportOption(ImportOption.Predefined.DO_NOT_INCLUDE_TESTS)
           .withImportOption(ImportOption.Predefined.DO_NOT_INCLUDE_JARS)
-          .importPackages(ROOT);
+          .importPackages(ROOT)
+          .that(describe("are written by hand", type -> !generated(type)));
 
   static List<String> layers() {
     return LAYERS;
@@ -119,8 +122,39 @@ final class ArchitectureTest {
   }
 
   @Test
+  void kernels_callNoVectorTranscendentals() {
+    check(
+        noClasses()
+            .should()
+            .accessFieldWhere(
+                describe(
+                    "the target is a transcendental of the Vector API",
+                    access ->
+                        access.getTargetOwner().getName().equals(VECTOR_API + "VectorOperators")
+                            && TRANSCENDENTALS.contains(
+                                access.getName().toLowerCase(Locale.ROOT)))));
+  }
+
+  @Test
+  void kernels_reduceFloatsInAnOrderOfTheirOwn() {
+    Set<String> owners = Set.of(VECTOR_API + "FloatVector", VECTOR_API + "DoubleVector");
+    check(
+        noClasses()
+            .should()
+            .callMethodWhere(
+                describe(
+                    "the target reduces the lanes of a floating-point vector",
+                    call ->
+                        owners.contains(call.getTargetOwner().getName())
+                            && call.getName().startsWith("reduceLanes"))));
+  }
+
+  @Test
   void names_sayWhatAThingIs() {
-    check(noClasses().should().haveNameMatching(".*(Manager|Helper|Utils?|Impl)(\\$.*)?"));
+    check(
+        noClasses()
+            .should()
+            .haveNameMatching(".*([.$]Abstract[^.]*|(Manager|Helper|Utils?|Impl)(\\$.*)?)"));
   }
 
   @Test
@@ -131,6 +165,10 @@ final class ArchitectureTest {
   private static boolean inexact(JavaCall<?> call) {
     return call.getTargetOwner().isEquivalentTo(Math.class)
         && TRANSCENDENTALS.contains(call.getName());
+  }
+
+  private static boolean generated(JavaClass type) {
+    return type.getPackageName().startsWith(ROOT + ".v1");
   }
 
   private static boolean root(JavaClass type) {
