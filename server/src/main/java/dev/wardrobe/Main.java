@@ -15,6 +15,7 @@ public final class Main {
 
   /** Runs one command and ends the process with its exit code. */
   public static void main(String[] args) {
+    VectorModule.resolve();
     System.exit(new CommandLine(new Main()).execute(args));
   }
 }
