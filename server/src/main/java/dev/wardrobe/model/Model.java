@@ -1,0 +1,180 @@
+package dev.wardrobe.model;
+
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.safetensors.TensorInfo;
+import java.nio.file.Path;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The base: weights resident in a backend's memory, read by every sequence and written by none.
+ *
+ * <p>Made by {@link ModelLoader}. Immutable until closed.
+ */
+public final class Model implements AutoCloseable {
+  private final StoredModel stored;
+  private final GenerationDefaults defaults;
+  private final Modules modules;
+  private final Weights weights;
+  private final String fingerprint;
+  private final MemoryUse memory;
+
+  /** What is resident, by module number; the host keeps norms and biases too. */
+  static final class Weights implements AutoCloseable {
+    final @Nullable Matrix[] matrices;
+    final @Nullable Buffer[] norms;
+    final @Nullable Buffer[] biases;
+    final float[] @Nullable [] hostNorms;
+    final float[] @Nullable [] hostBiases;
+
+    Weights(int modules) {
+      matrices = new Matrix[modules];
+      norms = new Buffer[modules];
+      biases = new Buffer[modules];
+      hostNorms = new float[modules][];
+      hostBiases = new float[modules][];
+    }
+
+    @Override
+    public void close() {
+      closeAll(matrices);
+      closeAll(norms);
+      closeAll(biases);
+    }
+
+    private static void closeAll(@Nullable AutoCloseable[] resources) {
+      for (AutoCloseable resource : resources) {
+        switch (resource) {
+          case null -> {}
+          case Matrix matrix -> matrix.close();
+          case Buffer buffer -> buffer.close();
+          default -> throw new AssertionError(resource);
+        }
+      }
+    }
+  }
+
+  Model(
+      StoredModel stored,
+      GenerationDefaults defaults,
+      Modules modules,
+      Weights weights,
+      String fingerprint,
+      MemoryUse memory) {
+    this.stored = stored;
+    this.defaults = defaults;
+    this.modules = modules;
+    this.weights = weights;
+    this.fingerprint = fingerprint;
+    this.memory = memory;
+  }
+
+  public ModelConfig config() {
+    return stored.config();
+  }
+
+  /** How its makers want it sampled. */
+  public GenerationDefaults defaults() {
+    return defaults;
+  }
+
+  public Modules modules() {
+    return modules;
+  }
+
+  /** The directory's name. */
+  public String name() {
+    Path name = stored.directory().toAbsolutePath().normalize().getFileName();
+    return name == null ? stored.directory().toString() : name.toString();
+  }
+
+  public Path directory() {
+    return stored.directory();
+  }
+
+  /**
+   * The resident weight of an embedding, a projection or the head; a tied head's is the
+   * embedding's.
+   *
+   * @throws IllegalArgumentException for a norm
+   */
+  public Matrix matrix(int module) {
+    Matrix matrix = weights.matrices[source(module).id()];
+    if (matrix == null) {
+      throw new IllegalArgumentException(modules.get(module).path() + " has no matrix");
+    }
+    return matrix;
+  }
+
+  /** The resident bias {@code (1, out)}, or null. */
+  public @Nullable Buffer bias(int module) {
+    return weights.biases[module];
+  }
+
+  /**
+   * The resident weight {@code (1, width)} of a norm.
+   *
+   * @throws IllegalArgumentException if the module is none
+   */
+  public Buffer norm(int module) {
+    Buffer norm = weights.norms[module];
+    if (norm == null) {
+      throw new IllegalArgumentException(modules.get(module).path() + " is not a norm");
+    }
+    return norm;
+  }
+
+  /** A norm's weight on the host, a copy, or null if the module is no norm. */
+  public float @Nullable [] hostNorm(int module) {
+    float[] norm = weights.hostNorms[module];
+    return norm == null ? null : norm.clone();
+  }
+
+  /** A bias on the host, a copy, or null. */
+  public float @Nullable [] hostBias(int module) {
+    float[] bias = weights.hostBiases[module];
+    return bias == null ? null : bias.clone();
+  }
+
+  /**
+   * Whether {@code candidate} is the base's own weight of a module: the same shape, and the same
+   * bits once both are widened to float32. False for a weight held at 4 bits.
+   */
+  public boolean sameWeights(int module, DenseMatrix candidate) {
+    Module source = source(module);
+    if (source.quantized()
+        || candidate.rows() != source.out()
+        || candidate.cols() != (source.kind() == Module.Kind.NORM ? 1 : source.in())) {
+      return false;
+    }
+    TensorInfo tensor = stored.weight(source);
+    return Floats.equal(tensor.dtype(), stored.data(tensor), candidate.dtype(), candidate.data());
+  }
+
+  /** The module that holds a module's weight: the embedding for a tied head. */
+  private Module source(int module) {
+    Module own = modules.get(module);
+    return own.kind() == Module.Kind.HEAD && config().tied() ? modules.embedding() : own;
+  }
+
+  /**
+   * Identifies the quantized base, see {@link Fingerprint}; empty when nothing is quantized.
+   *
+   * @return 64 hexadecimal digits, or ""
+   */
+  public String fingerprint() {
+    return fingerprint;
+  }
+
+  /** Where its resident bytes are. */
+  public MemoryUse memory() {
+    return memory;
+  }
+
+  @Override
+  public void close() {
+    weights.close();
+    stored.close();
+  }
+}
