@@ -1,21 +1,53 @@
 package dev.wardrobe;
 
+import dev.wardrobe.model.ModelException;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.file.FileSystemException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.ParseResult;
+import picocli.CommandLine.Spec;
 
 /** The server's command line. */
 @Command(
     name = "wardrobe",
     description = "One 4-bit base language model, many LoRA adapters.",
     mixinStandardHelpOptions = true,
-    version = "wardrobe 0.1.0-SNAPSHOT")
-public final class Main {
+    version = "wardrobe 0.1.0-SNAPSHOT",
+    subcommands = {QuantizeCommand.class, InspectCommand.class})
+public final class Main implements Runnable {
+  @Spec private CommandSpec spec = CommandSpec.create();
 
   private Main() {}
 
   /** Runs one command and ends the process with its exit code. */
   public static void main(String[] args) {
     VectorModule.resolve();
-    System.exit(new CommandLine(new Main()).execute(args));
+    System.exit(commandLine().execute(args));
+  }
+
+  /** The command line; what a command refuses is one line on standard error and exit code 1. */
+  static CommandLine commandLine() {
+    return new CommandLine(new Main()).setExecutionExceptionHandler(Main::report);
+  }
+
+  @Override
+  public void run() {
+    throw new ParameterException(spec.commandLine(), "expected a command");
+  }
+
+  private static int report(Exception e, CommandLine commandLine, ParseResult parsed) {
+    PrintWriter err = commandLine.getErr();
+    switch (e) {
+      case FileSystemException f -> err.println("wardrobe: " + f);
+      case ModelException m -> err.println("wardrobe: " + m.getMessage());
+      case IOException i -> err.println("wardrobe: " + i.getMessage());
+      default -> e.printStackTrace(err);
+    }
+    err.flush();
+    return 1;
   }
 }

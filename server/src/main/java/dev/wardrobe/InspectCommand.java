@@ -1,0 +1,171 @@
+package dev.wardrobe;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.wardrobe.model.Inspection;
+import dev.wardrobe.model.MemoryUse;
+import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.model.ModelException;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** {@code wardrobe inspect}: says where each byte of a model is. */
+@Command(
+    name = "inspect",
+    description = "Say what a model's directory holds, and where each byte is.",
+    mixinStandardHelpOptions = true)
+final class InspectCommand implements Callable<Integer> {
+  @Spec private CommandSpec spec = CommandSpec.create();
+
+  @Parameters(paramLabel = "DIR", description = "A model's directory.")
+  private Path directory = Path.of("");
+
+  @Option(names = "--json", description = "Print one JSON document.")
+  private boolean json;
+
+  @Option(
+      names = "--fingerprint",
+      description = "Read all quantized weights, and print the base's fingerprint.")
+  private boolean fingerprint;
+
+  @Override
+  public Integer call() throws ModelException, IOException {
+    Inspection model = Inspection.of(directory, fingerprint);
+    PrintWriter out = spec.commandLine().getOut();
+    if (json) {
+      out.println(
+          new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(tree(model)));
+    } else {
+      print(model, out);
+    }
+    return 0;
+  }
+
+  private static void print(Inspection model, PrintWriter out) {
+    ModelConfig c = model.config();
+    out.printf(
+        "%s: %s, %d layers, hidden %d, %d heads of %d (%d for keys and values), feed-forward %d,"
+            + " vocabulary %d%s, context %d, RoPE %s%n",
+        name(model),
+        c.family(),
+        c.layers(),
+        c.hidden(),
+        c.heads(),
+        c.headDim(),
+        c.kvHeads(),
+        c.ffn(),
+        c.vocabulary(),
+        c.tied() ? " (head tied)" : "",
+        c.contextLength(),
+        c.rope().kind().id());
+    out.printf(
+        "%d file%s, %d bytes; weights as %s%s%n",
+        model.files().size(),
+        model.files().size() == 1 ? "" : "s",
+        model.fileBytes(),
+        String.join(", ", model.types()),
+        blocks(model));
+    table(model.stored(), out);
+    MemoryUse quantized = model.quantized();
+    if (quantized != null) {
+      out.println("quantized when loaded (nf4, double quantization):");
+      table(quantized, out);
+    }
+    if (model.fingerprint() != null) {
+      out.println(
+          "fingerprint "
+              + (model.fingerprint().isEmpty()
+                  ? "none: nothing is quantized"
+                  : model.fingerprint()));
+    }
+  }
+
+  private static String blocks(Inspection model) {
+    return model.blockSizes().isEmpty()
+        ? ""
+        : " in blocks of "
+            + model.blockSizes().stream().map(String::valueOf).collect(Collectors.joining(", "));
+  }
+
+  private static void table(MemoryUse use, PrintWriter out) {
+    row(out, "base at 4 bits", use.packed());
+    row(out, "absmax", use.absmax());
+    row(out, "nested absmax", use.nestedAbsmax());
+    row(out, "projections unquantized", use.dense());
+    row(out, "embeddings", use.embeddings());
+    row(out, "norms and biases", use.norms());
+    row(out, "total", use.total());
+    out.printf("  %-24s%,16d%n", "parameters", use.parameters());
+    if (use.quantizedParameters() > 0) {
+      out.printf(
+          Locale.ROOT,
+          "  %-24s%16.3f over %,d quantized weights%n",
+          "bits per weight",
+          use.bitsPerWeight(),
+          use.quantizedParameters());
+    }
+  }
+
+  private static void row(PrintWriter out, String what, long bytes) {
+    out.printf(Locale.ROOT, "  %-24s%,16d bytes%n", what, bytes);
+  }
+
+  private static String name(Inspection model) {
+    Path name = model.directory().toAbsolutePath().normalize().getFileName();
+    return name == null ? model.directory().toString() : name.toString();
+  }
+
+  private static ObjectNode tree(Inspection model) {
+    ModelConfig c = model.config();
+    ObjectNode root = new ObjectMapper().createObjectNode();
+    root.put("kind", "model");
+    root.put("name", name(model));
+    root.put("family", c.family());
+    root.put("layers", c.layers());
+    root.put("hidden_size", c.hidden());
+    root.put("heads", c.heads());
+    root.put("kv_heads", c.kvHeads());
+    root.put("head_dim", c.headDim());
+    root.put("intermediate_size", c.ffn());
+    root.put("vocabulary", c.vocabulary());
+    root.put("tied", c.tied());
+    root.put("context", c.contextLength());
+    root.put("rope", c.rope().kind().id());
+    root.put("files", model.files().size());
+    root.put("file_bytes", model.fileBytes());
+    model.types().forEach(root.putArray("types")::add);
+    model.blockSizes().forEach(root.putArray("block_sizes")::add);
+    use(root, "stored", model.stored());
+    use(root, "quantized", model.quantized());
+    root.put("fingerprint", model.fingerprint());
+    return root;
+  }
+
+  private static void use(ObjectNode root, String key, @Nullable MemoryUse use) {
+    if (use == null) {
+      root.putNull(key);
+      return;
+    }
+    ObjectNode node = root.putObject(key);
+    node.put("packed_bytes", use.packed());
+    node.put("absmax_bytes", use.absmax());
+    node.put("nested_absmax_bytes", use.nestedAbsmax());
+    node.put("unquantized_projection_bytes", use.dense());
+    node.put("embedding_bytes", use.embeddings());
+    node.put("norm_bytes", use.norms());
+    node.put("total_bytes", use.total());
+    node.put("parameters", use.parameters());
+    node.put("quantized_parameters", use.quantizedParameters());
+    node.put("bits_per_weight", use.bitsPerWeight());
+  }
+}
