@@ -1,0 +1,831 @@
+package dev.wardrobe.compute.cpu;
+
+import dev.wardrobe.compute.Backend;
+import dev.wardrobe.compute.Batch;
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.Delta;
+import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.Draw;
+import dev.wardrobe.compute.Gradients;
+import dev.wardrobe.compute.Heads;
+import dev.wardrobe.compute.KvCache;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.Linear;
+import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.compute.NotFiniteException;
+import dev.wardrobe.compute.Step;
+import dev.wardrobe.quant.QuantizedMatrix;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.StringJoiner;
+import java.util.function.IntFunction;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The processor as a backend: weights off the heap in 16-row panels, activations on it, a fixed
+ * number of threads of which the caller is the first.
+ *
+ * <p>Operations are done when they return. Each output is computed by one thread, in an order that
+ * is a property of the operation: see {@link Panels} and {@link Kernels}.
+ */
+public final class CpuBackend implements Backend {
+  /** Multiplications below which waking another thread costs more than it saves. */
+  private static final long WORTH_SHARING = 1 << 16;
+
+  private final NativeMemory memory = new NativeMemory();
+  private final Kernels kernels;
+  private final WorkerPool pool;
+  private final Sampler sampler;
+  private float[] shrunk = new float[0];
+  private float[] gathered = new float[0];
+
+  /**
+   * A backend on this machine's widest vectors.
+   *
+   * @param threads threads that compute, the caller's included
+   */
+  public CpuBackend(int threads) {
+    this(threads, new ScalarKernels());
+  }
+
+  CpuBackend(int threads, Kernels kernels) {
+    this.kernels = kernels;
+    pool = new WorkerPool(threads);
+    sampler = new Sampler(kernels);
+  }
+
+  @Override
+  public String describe() {
+    return "CPU, %s, %d thread%s"
+        .formatted(kernels.describe(), pool.threads(), pool.threads() == 1 ? "" : "s");
+  }
+
+  /** Bytes of buffers, matrices, adapters and caches that are not closed. */
+  public long liveBytes() {
+    return memory.live();
+  }
+
+  @Override
+  public Buffer buffer(int rows, int width) {
+    return new CpuBuffer(rows, width, memory);
+  }
+
+  @Override
+  public void write(Buffer to, int row, float[] values) {
+    int width = to.width();
+    if (values.length % width != 0) {
+      throw new IllegalArgumentException(
+          "write: expected whole rows of %d, got %d values".formatted(width, values.length));
+    }
+    checkRows("write", to, row, values.length / width);
+    System.arraycopy(values, 0, floats(to), row * width, values.length);
+  }
+
+  @Override
+  public float[] read(Buffer from, int row, int rows) {
+    checkRows("read", from, row, rows);
+    int width = from.width();
+    return Arrays.copyOfRange(floats(from), row * width, (row + rows) * width);
+  }
+
+  private static void checkRows(String what, Buffer buffer, int row, int rows) {
+    if (row < 0 || rows < 0 || rows > buffer.rows() - row) {
+      throw new IllegalArgumentException(
+          "%s: rows %d to %d of a buffer of %d"
+              .formatted(what, row, (long) row + rows, buffer.rows()));
+    }
+  }
+
+  @Override
+  public Matrix matrix(QuantizedMatrix weights) {
+    NativeMemory.Region region = memory.region();
+    try {
+      return new NibblePanels(weights, region);
+    } catch (RuntimeException | Error e) {
+      region.close();
+      throw e;
+    }
+  }
+
+  @Override
+  public Matrix matrix(DenseMatrix weights) {
+    NativeMemory.Region region = memory.region();
+    try {
+      return new DensePanels(weights, region);
+    } catch (RuntimeException | Error e) {
+      region.close();
+      throw e;
+    }
+  }
+
+  @Override
+  public KvCache kvCache(KvShape shape) {
+    NativeMemory.Region region = memory.region();
+    try {
+      return new KvPages(shape, region);
+    } catch (RuntimeException | Error e) {
+      region.close();
+      throw e;
+    }
+  }
+
+  @Override
+  public Lora lora(Map<Integer, Delta> deltas, IntFunction<Matrix> base) {
+    NativeMemory.Region region = memory.region();
+    try {
+      return new CpuLora(deltas, base, region);
+    } catch (RuntimeException | Error e) {
+      region.close();
+      throw e;
+    }
+  }
+
+  @Override
+  public Step step(Batch batch) {
+    return new CpuStep(batch);
+  }
+
+  @Override
+  public void embed(Step step, int module, Matrix table, Buffer out) {
+    Panels base = panels(table);
+    int width = base.cols();
+    checkShape("embed: out", out, step.batch().size(), width);
+    float[] y = floats(out);
+    int[] tokens = step.batch().tokens();
+    for (Batch.Segment segment : step.batch().segments()) {
+      CpuLora.Part part = part(segment, module);
+      Panels weight = weightOf(part, module, base);
+      for (int row = segment.from(); row < segment.to(); row++) {
+        int token = tokens[row];
+        if (token < 0 || token >= weight.rows()) {
+          throw new IllegalArgumentException(
+              "embed: row %d: token %d of a vocabulary of %d".formatted(row, token, weight.rows()));
+        }
+        weight.row(token, y, row * width);
+        if (part != null) {
+          adaptEmbedding(part, module, token, y, row, base);
+        }
+      }
+    }
+  }
+
+  private void adaptEmbedding(
+      CpuLora.Part part, int module, int token, float[] y, int row, Panels base) {
+    Factor a = part.a();
+    Factor b = part.b();
+    if (a != null && b != null) {
+      checkFactors(module, a, b, base.rows(), base.cols());
+      float[] t = shrunk(a.rows());
+      for (int j = 0; j < a.rows(); j++) {
+        t[j] = a.get(j, token);
+      }
+      kernels.expand(
+          b, part.scale(), null, t, 0, 0, base.cols(), y, row, row + 1, pool.scratch());
+    }
+    if (part.gain() != null) {
+      kernels.multiply(part.gain(), 0, y, row * base.cols(), base.cols());
+    }
+  }
+
+  @Override
+  public void norm(
+      Step step,
+      int module,
+      Buffer residual,
+      @Nullable Buffer x,
+      Buffer weight,
+      float epsilon,
+      Buffer out) {
+    int tokens = step.batch().size();
+    int width = residual.width();
+    checkShape("norm: residual", residual, tokens, width);
+    checkShape("norm: out", out, tokens, width);
+    checkShape("norm: weight", weight, 1, width);
+    if (x != null) {
+      checkShape("norm: x", x, tokens, width);
+    }
+    float[][] weights = normWeights(step, module, weight);
+    float[] sums = floats(residual);
+    float[] terms = x == null ? null : floats(x);
+    float[] y = floats(out);
+    divide(
+        tokens,
+        4L * tokens * width,
+        (from, to, scratch) -> {
+          for (int row = from; row < to; row++) {
+            int at = row * width;
+            if (terms != null) {
+              kernels.add(terms, at, sums, at, width);
+            }
+            kernels.norm(sums, at, width, weights[row], epsilon, y, at, scratch);
+          }
+        });
+  }
+
+  @Override
+  public void normHeads(
+      Step step, int module, Buffer x, int size, Buffer weight, float epsilon) {
+    int tokens = step.batch().size();
+    int width = x.width();
+    checkShape("normHeads: x", x, tokens, width);
+    checkShape("normHeads: weight", weight, 1, size);
+    if (width % size != 0) {
+      throw new IllegalArgumentException(
+          "normHeads: a width of %d is not a multiple of %d".formatted(width, size));
+    }
+    float[][] weights = normWeights(step, module, weight);
+    float[] y = floats(x);
+    divide(
+        tokens,
+        4L * tokens * width,
+        (from, to, scratch) -> {
+          for (int row = from; row < to; row++) {
+            for (int at = row * width; at < (row + 1) * width; at += size) {
+              kernels.norm(y, at, size, weights[row], epsilon, y, at, scratch);
+            }
+          }
+        });
+  }
+
+  /** Each row's weight: its adapter's, or the base's. */
+  private static float[][] normWeights(Step step, int module, Buffer weight) {
+    float[][] weights = new float[step.batch().size()][];
+    for (Batch.Segment segment : step.batch().segments()) {
+      float[] chosen = floats(weight);
+      CpuLora.Part part = part(segment, module);
+      if (part != null) {
+        float[] replaced = part.vector();
+        if (part.a() != null || replaced == null || replaced.length != weight.width()) {
+          throw new IllegalArgumentException(
+              "module %d: a norm of %d takes nothing but a weight (1, %d) from an adapter"
+                  .formatted(module, weight.width(), weight.width()));
+        }
+        chosen = replaced;
+      }
+      Arrays.fill(weights, segment.from(), segment.to(), chosen);
+    }
+    return weights;
+  }
+
+  @Override
+  public void linear(Step step, List<Linear> linears, Buffer x, List<Buffer> outs) {
+    int tokens = step.batch().size();
+    if (linears.size() != outs.size()) {
+      throw new IllegalArgumentException(
+          "linear: %d projections and %d outputs".formatted(linears.size(), outs.size()));
+    }
+    for (int i = 0; i < outs.size(); i++) {
+      Matrix weight = linears.get(i).weight();
+      checkShape("linear: x", x, tokens, weight.cols());
+      checkShape("linear: out", outs.get(i), tokens, weight.rows());
+    }
+    project(linears, step.batch().segments(), tokens, floats(x), outs);
+  }
+
+  @Override
+  public void logits(Step step, Linear head, Buffer x, int from, int to, Buffer logits) {
+    int[] outputs = step.batch().outputs();
+    if (from < 0 || to < from || to > outputs.length) {
+      throw new IllegalArgumentException(
+          "logits: outputs %d to %d of %d".formatted(from, to, outputs.length));
+    }
+    int width = head.weight().cols();
+    checkShape("logits: x", x, step.batch().size(), width);
+    checkShape("logits: logits", logits, to - from, head.weight().rows());
+    if (from == to) {
+      return;
+    }
+    float[] rows = gathered((to - from) * width);
+    for (int i = from; i < to; i++) {
+      System.arraycopy(floats(x), outputs[i] * width, rows, (i - from) * width, width);
+    }
+    List<Batch.Segment> segments = ((CpuStep) step).outputSegments(from, to);
+    project(List.of(head), segments, to - from, rows, List.of(logits));
+  }
+
+  /** Projections of one input: first all shrinks, then by panels everything else. */
+  private void project(
+      List<Linear> linears, List<Batch.Segment> segments, int tokens, float[] x, List<Buffer> outs) {
+    Projection[] projections = new Projection[linears.size()];
+    int shrunkCount = 0;
+    long multiplications = 0;
+    int panels = 0;
+    for (int i = 0; i < projections.length; i++) {
+      Projection projection = new Projection(linears.get(i), segments, floats(outs.get(i)), panels);
+      projections[i] = projection;
+      shrunkCount = projection.placeShrunk(shrunkCount);
+      multiplications += (long) tokens * projection.base.rows() * projection.base.cols();
+      panels += projection.base.panels();
+    }
+    float[] t = shrunk(shrunkCount);
+    if (shrunkCount > 0) {
+      divide(
+          shrunkCount,
+          (long) shrunkCount * projections[0].base.cols(),
+          (from, to, scratch) -> {
+            for (Projection projection : projections) {
+              projection.shrink(x, t, from, to, scratch);
+            }
+          });
+    }
+    divide(
+        panels,
+        multiplications,
+        (from, to, scratch) -> {
+          for (Projection projection : projections) {
+            projection.run(x, t, from, to, scratch);
+          }
+        });
+  }
+
+  /** One projection with the deltas of the segments' adapters. */
+  private final class Projection {
+    private final Panels base;
+    private final float @Nullable [] bias;
+    private final List<Batch.Segment> segments;
+    private final CpuLora.@Nullable Part[] parts;
+    private final int[] shrunkAt;
+    private final float[] y;
+    private final int firstPanel;
+
+    Projection(Linear linear, List<Batch.Segment> segments, float[] y, int firstPanel) {
+      base = panels(linear.weight());
+      Buffer stored = linear.bias();
+      if (stored != null) {
+        checkShape("linear: bias", stored, 1, base.rows());
+      }
+      bias = stored == null ? null : floats(stored);
+      this.segments = segments;
+      this.y = y;
+      this.firstPanel = firstPanel;
+      parts = new CpuLora.Part[segments.size()];
+      shrunkAt = new int[segments.size()];
+      for (int i = 0; i < parts.length; i++) {
+        CpuLora.Part part = part(segments.get(i), linear.module());
+        parts[i] = part;
+        if (part != null) {
+          weightOf(part, linear.module(), base);
+          if (part.a() != null && part.b() != null) {
+            checkFactors(linear.module(), part.a(), part.b(), base.cols(), base.rows());
+          }
+          checkLength(linear.module(), part.bias(), base.rows());
+        }
+      }
+    }
+
+    /** Gives each adapted segment its place among the shrunk inputs, from {@code next} on. */
+    int placeShrunk(int next) {
+      int at = next;
+      for (int i = 0; i < parts.length; i++) {
+        shrunkAt[i] = at;
+        CpuLora.Part part = parts[i];
+        if (part != null && part.a() != null) {
+          int count = segments.get(i).to() - segments.get(i).from();
+          at = Math.addExact(at, Math.multiplyExact(count, part.a().rows()));
+        }
+      }
+      return at;
+    }
+
+    /**
+     * The shrinks numbered {@code from} to {@code to}; within a segment they are numbered by rank,
+     * then by token, so that a row of A is widened once.
+     */
+    void shrink(float[] x, float[] t, int from, int to, Scratch scratch) {
+      for (int i = 0; i < parts.length; i++) {
+        CpuLora.Part part = parts[i];
+        Factor a = part == null ? null : part.a();
+        if (a == null) {
+          continue;
+        }
+        Batch.Segment segment = segments.get(i);
+        int count = segment.to() - segment.from();
+        int next = Math.max(from, shrunkAt[i]) - shrunkAt[i];
+        int end = Math.min(to - shrunkAt[i], count * a.rows());
+        while (next < end) {
+          int j = next / count;
+          int token = next % count;
+          int tokens = Math.min(count - token, end - next);
+          int first = segment.from() + token;
+          kernels.shrink(
+              a, j, x, first, first + tokens, t, shrunkAt[i] + token * a.rows(), scratch);
+          next += tokens;
+        }
+      }
+    }
+
+    /** All of the outputs of the panels {@code from} to {@code to}, numbered over projections. */
+    void run(float[] x, float[] t, int from, int to, Scratch scratch) {
+      int panelFrom = Math.max(from - firstPanel, 0);
+      int panelTo = Math.min(to - firstPanel, base.panels());
+      if (panelFrom >= panelTo) {
+        return;
+      }
+      int i = 0;
+      while (i < parts.length) {
+        Panels weight = weight(i);
+        int end = i + 1;
+        while (end < parts.length && weight(end) == weight) {
+          end++;
+        }
+        int first = segments.get(i).from();
+        int last = segments.get(end - 1).to();
+        kernels.linear(weight, panelFrom, panelTo, x, first, last, y, scratch);
+        i = end;
+      }
+      int outFrom = panelFrom * Panels.ROWS;
+      int outTo = Math.min(panelTo * Panels.ROWS, base.rows());
+      for (i = 0; i < parts.length; i++) {
+        adapt(i, t, outFrom, outTo, scratch);
+      }
+    }
+
+    private Panels weight(int segment) {
+      CpuLora.Part part = parts[segment];
+      return part == null || part.weight() == null ? base : part.weight();
+    }
+
+    private void adapt(int i, float[] t, int outFrom, int outTo, Scratch scratch) {
+      CpuLora.Part part = parts[i];
+      Batch.Segment segment = segments.get(i);
+      float[] terms = bias;
+      float[] gain = null;
+      if (part != null) {
+        if (part.b() != null) {
+          kernels.expand(
+              part.b(),
+              part.scale(),
+              part.loraBias(),
+              t,
+              shrunkAt[i],
+              outFrom,
+              outTo,
+              y,
+              segment.from(),
+              segment.to(),
+              scratch);
+        }
+        gain = part.gain();
+        terms = part.bias() == null ? bias : part.bias();
+      }
+      for (int row = segment.from(); row < segment.to(); row++) {
+        int at = row * base.rows() + outFrom;
+        if (gain != null) {
+          kernels.multiply(gain, outFrom, y, at, outTo - outFrom);
+        }
+        if (terms != null) {
+          kernels.add(terms, outFrom, y, at, outTo - outFrom);
+        }
+      }
+    }
+  }
+
+  @Override
+  public void rope(
+      Step step,
+      Heads heads,
+      Buffer cos,
+      Buffer sin,
+      Buffer q,
+      Buffer k,
+      Buffer v,
+      KvCache cache,
+      int layer) {
+    int tokens = step.batch().size();
+    int half = heads.size() / 2;
+    KvPages pages = pages(cache, heads, layer);
+    checkShape("rope: q", q, tokens, heads.queries() * heads.size());
+    checkShape("rope: k", k, tokens, heads.keyValues() * heads.size());
+    checkShape("rope: v", v, tokens, heads.keyValues() * heads.size());
+    checkShape("rope: cos", cos, 1, half);
+    checkShape("rope: sin", sin, cos.rows(), half);
+    CpuStep table = (CpuStep) step;
+    for (Batch.Run run : step.batch().runs()) {
+      int end = run.position() + run.to() - run.from();
+      if (end > cos.rows()) {
+        throw new IllegalArgumentException(
+            "rope: position %d, but the tables end at %d".formatted(end - 1, cos.rows()));
+      }
+      checkBlocks(run, 0, end, pages);
+    }
+    float[] cosines = floats(cos);
+    float[] sines = floats(sin);
+    float[] queries = floats(q);
+    float[] keys = floats(k);
+    float[] values = floats(v);
+    divide(
+        tokens,
+        4L * tokens * (heads.queries() + 2 * heads.keyValues()) * heads.size(),
+        (from, to, scratch) -> {
+          for (int row = from; row < to; row++) {
+            int position = table.position(row);
+            int angle = position * half;
+            for (int head = 0; head < heads.queries(); head++) {
+              int at = (row * heads.queries() + head) * heads.size();
+              Rotary.rotate(queries, at, half, cosines, sines, angle);
+            }
+            int block = table.run(row).blocks()[position / KvPages.TOKENS];
+            for (int head = 0; head < heads.keyValues(); head++) {
+              int at = (row * heads.keyValues() + head) * heads.size();
+              Rotary.rotate(keys, at, half, cosines, sines, angle);
+              pages.write(layer, block, head, position % KvPages.TOKENS, keys, values, at);
+            }
+          }
+        });
+  }
+
+  @Override
+  public void attention(Step step, Heads heads, Buffer q, KvCache cache, int layer, Buffer out) {
+    int tokens = step.batch().size();
+    KvPages pages = pages(cache, heads, layer);
+    checkShape("attention: q", q, tokens, heads.queries() * heads.size());
+    checkShape("attention: out", out, tokens, heads.queries() * heads.size());
+    CpuStep table = (CpuStep) step;
+    long multiplications = 0;
+    for (Batch.Run run : step.batch().runs()) {
+      int count = run.to() - run.from();
+      int end = run.position() + count;
+      checkBlocks(run, first(heads, run.position()), end, pages);
+      multiplications += 2L * count * end * heads.queries() * heads.size();
+    }
+    float[] queries = floats(q);
+    float[] y = floats(out);
+    int items = tokens * heads.queries();
+    int group = heads.queries() / heads.keyValues();
+    int workers = workers(multiplications);
+    // Dealt out in turn: later rows see more.
+    share(
+        workers,
+        (worker, scratch) -> {
+          for (int item = worker; item < items; item += workers) {
+            int row = item / heads.queries();
+            int head = item % heads.queries();
+            int position = table.position(row);
+            kernels.attend(
+                pages,
+                layer,
+                head / group,
+                table.run(row).blocks(),
+                first(heads, position),
+                position,
+                heads.scale(),
+                queries,
+                item * heads.size(),
+                y,
+                item * heads.size(),
+                scratch);
+          }
+        });
+  }
+
+  /** The first position that a query at {@code position} sees. */
+  private static int first(Heads heads, int position) {
+    return heads.window() == 0 ? 0 : Math.max(0, position + 1 - heads.window());
+  }
+
+  @Override
+  public void activate(Step step, Buffer gate, Buffer up, Buffer out) {
+    int tokens = step.batch().size();
+    int width = gate.width();
+    checkShape("activate: gate", gate, tokens, width);
+    checkShape("activate: up", up, tokens, width);
+    checkShape("activate: out", out, tokens, width);
+    float[] gates = floats(gate);
+    float[] ups = floats(up);
+    float[] y = floats(out);
+    divide(
+        tokens * width,
+        8L * tokens * width,
+        (from, to, scratch) -> kernels.activate(gates, ups, y, from, to));
+  }
+
+  @Override
+  public List<Draw.Outcome> sample(Step step, Buffer logits, List<Draw> draws) {
+    int vocabulary = logits.width();
+    for (int i = 0; i < draws.size(); i++) {
+      checkDraw(draws.get(i), i, logits);
+    }
+    float[] rows = floats(logits);
+    Draw.@Nullable Outcome[] outcomes = new Draw.Outcome[draws.size()];
+    divide(
+        draws.size(),
+        16L * draws.size() * vocabulary,
+        (from, to, scratch) -> {
+          for (int i = from; i < to; i++) {
+            Draw draw = draws.get(i);
+            outcomes[i] = sampler.sample(draw, rows, draw.row() * vocabulary, vocabulary, scratch);
+          }
+        });
+    List<Draw.Outcome> drawn = new ArrayList<>(outcomes.length);
+    List<Integer> failed = new ArrayList<>();
+    StringJoiner problems = new StringJoiner("; ");
+    for (int i = 0; i < outcomes.length; i++) {
+      Draw.Outcome outcome = outcomes[i];
+      if (outcome == null) {
+        failed.add(i);
+        int row = draws.get(i).row();
+        problems.add(
+            "row %d: %s".formatted(row, Sampler.problem(rows, row * vocabulary, vocabulary)));
+      } else {
+        drawn.add(outcome);
+      }
+    }
+    if (!failed.isEmpty()) {
+      throw new NotFiniteException(
+          "logits: " + problems, failed.stream().mapToInt(i -> i).toArray());
+    }
+    return drawn;
+  }
+
+  private static void checkDraw(Draw draw, int i, Buffer logits) {
+    if (draw.row() < 0 || draw.row() >= logits.rows()) {
+      throw new IllegalArgumentException(
+          "draw %d: row %d of %d rows of logits".formatted(i, draw.row(), logits.rows()));
+    }
+    if (draw.score() >= logits.width()) {
+      throw new IllegalArgumentException(
+          "draw %d: token %d of a vocabulary of %d".formatted(i, draw.score(), logits.width()));
+    }
+    if (draw.length() > draw.tokens().length || draw.promptLength() > draw.length()) {
+      throw new IllegalArgumentException(
+          "draw %d: a prompt of %d and %d tokens in all, but %d given"
+              .formatted(i, draw.promptLength(), draw.length(), draw.tokens().length));
+    }
+    if (!(draw.temperature() >= 0) || !(draw.repetition() > 0)) {
+      throw new IllegalArgumentException(
+          "draw %d: temperature %s (expected at least 0), repetition penalty %s (above 0)"
+              .formatted(i, draw.temperature(), draw.repetition()));
+    }
+    for (int at = 0; at < draw.length(); at++) {
+      int token = draw.tokens()[at];
+      if (token < 0 || token >= logits.width()) {
+        throw new IllegalArgumentException(
+            "draw %d: token %d of a vocabulary of %d".formatted(i, token, logits.width()));
+      }
+    }
+  }
+
+  @Override
+  public Gradients gradients() {
+    return this::linearInput;
+  }
+
+  private void linearInput(Matrix weight, int rows, Buffer dy, Buffer dx) {
+    Panels w = panels(weight);
+    checkShape("linearInput: dy", dy, rows, w.rows());
+    checkShape("linearInput: dx", dx, rows, w.cols());
+    float[] out = floats(dy);
+    float[] in = floats(dx);
+    divide(
+        w.units(),
+        (long) rows * w.rows() * w.cols(),
+        (from, to, scratch) -> kernels.linearInput(w, from, to, out, rows, in, scratch));
+  }
+
+  @Override
+  public void close() {
+    pool.close();
+  }
+
+  /** A share of numbered items. */
+  private interface Items {
+    void run(int from, int to, Scratch scratch);
+  }
+
+  /** Divides {@code count} items evenly among the threads, if the work is worth it. */
+  private void divide(int count, long multiplications, Items items) {
+    int workers = workers(multiplications);
+    share(
+        workers,
+        (worker, scratch) -> {
+          int from = (int) ((long) count * worker / workers);
+          int to = (int) ((long) count * (worker + 1) / workers);
+          if (from < to) {
+            items.run(from, to, scratch);
+          }
+        });
+  }
+
+  private int workers(long multiplications) {
+    return multiplications < WORTH_SHARING ? 1 : pool.threads();
+  }
+
+  private void share(int workers, WorkerPool.Work work) {
+    if (workers == 1) {
+      work.run(0, pool.scratch());
+    } else {
+      pool.run(work);
+    }
+  }
+
+  private float[] shrunk(int count) {
+    if (shrunk.length < count) {
+      shrunk = new float[count];
+    }
+    return shrunk;
+  }
+
+  private float[] gathered(int count) {
+    if (gathered.length < count) {
+      gathered = new float[count];
+    }
+    return gathered;
+  }
+
+  private static CpuLora.@Nullable Part part(Batch.Segment segment, int module) {
+    return segment.lora() instanceof CpuLora lora ? lora.part(module) : null;
+  }
+
+  /** The weight that {@code part} replaces, or the base's. */
+  private static Panels weightOf(CpuLora.@Nullable Part part, int module, Panels base) {
+    Panels weight = part == null ? null : part.weight();
+    if (weight == null) {
+      return base;
+    }
+    if (weight.rows() != base.rows() || weight.cols() != base.cols()) {
+      throw new IllegalArgumentException(
+          "module %d: expected a weight of (%d, %d) from the adapter, got (%d, %d)"
+              .formatted(module, base.rows(), base.cols(), weight.rows(), weight.cols()));
+    }
+    return weight;
+  }
+
+  private static void checkFactors(int module, Factor a, Factor b, int in, int out) {
+    if (a.cols() != in || b.cols() != out) {
+      throw new IllegalArgumentException(
+          "module %d: expected A (%d, %d) and B (%d, %d), got A (%d, %d) and B (%d, %d)"
+              .formatted(
+                  module,
+                  a.rows(),
+                  in,
+                  out,
+                  a.rows(),
+                  a.rows(),
+                  a.cols(),
+                  b.cols(),
+                  b.rows()));
+    }
+  }
+
+  private static void checkLength(int module, float @Nullable [] values, int expected) {
+    if (values != null && values.length != expected) {
+      throw new IllegalArgumentException(
+          "module %d: expected a bias of %d from the adapter, got %d"
+              .formatted(module, expected, values.length));
+    }
+  }
+
+  private static Panels panels(Matrix matrix) {
+    if (matrix instanceof Panels panels) {
+      return panels;
+    }
+    throw new IllegalArgumentException("a matrix of another backend: " + matrix.getClass());
+  }
+
+  private static float[] floats(Buffer buffer) {
+    if (buffer instanceof CpuBuffer own) {
+      return own.data();
+    }
+    throw new IllegalArgumentException("a buffer of another backend: " + buffer.getClass());
+  }
+
+  private static KvPages pages(KvCache cache, Heads heads, int layer) {
+    if (!(cache instanceof KvPages pages)) {
+      throw new IllegalArgumentException("a cache of another backend: " + cache.getClass());
+    }
+    KvShape shape = pages.shape();
+    if (heads.keyValues() != shape.kvHeads()
+        || heads.size() != shape.headDim()
+        || heads.size() % 2 != 0
+        || heads.keyValues() < 1
+        || heads.queries() % heads.keyValues() != 0
+        || layer < 0
+        || layer >= shape.layers()) {
+      throw new IllegalArgumentException(
+          "layer %d, %s do not fit a cache of %s".formatted(layer, heads, shape));
+    }
+    return pages;
+  }
+
+  private static void checkBlocks(Batch.Run run, int first, int end, KvPages pages) {
+    int blocks = pages.shape().blocks();
+    for (int i = first / KvPages.TOKENS; i * KvPages.TOKENS < end; i++) {
+      int block = run.blocks()[i];
+      if (block < 0 || block >= blocks) {
+        throw new IllegalArgumentException(
+            "block table: block %d of a cache of %d".formatted(block, blocks));
+      }
+    }
+  }
+
+  private static void checkShape(String what, Buffer buffer, int rows, int width) {
+    if (buffer.rows() < rows || buffer.width() != width) {
+      throw new IllegalArgumentException(
+          "%s: expected at least %d rows of %d, got (%d, %d)"
+              .formatted(what, rows, width, buffer.rows(), buffer.width()));
+    }
+  }
+}

@@ -1,0 +1,244 @@
+package dev.wardrobe.compute.cpu;
+
+import dev.wardrobe.quant.QuantizedMatrix;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A 4-bit matrix: panel by panel, within a panel for each group of 8 inputs 16 ints, one a row, with
+ * input j of the group in bits 4j to 4j+3. The scales stay as stored, 8-bit codes where they are
+ * doubly quantized, and are decoded when used.
+ *
+ * <p>Where blocks end with the rows ({@link #aligned}), a panel's scales lie together, for each
+ * block those of 16 rows; else they keep their order.
+ */
+final class NibblePanels implements Panels {
+  /** Inputs of an int. */
+  static final int GROUP = 8;
+
+  private static final ValueLayout.OfInt INT =
+      ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfFloat FLOAT =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfByte BYTE = ValueLayout.JAVA_BYTE;
+
+  private final int rows;
+  private final int cols;
+  private final int groups;
+  private final int blockSize;
+  private final boolean aligned;
+  private final float[] codebook;
+  private final MemorySegment packed;
+  private final MemorySegment absmax;
+  private final @Nullable Nested nested;
+  private final NativeMemory.Region region;
+
+  /** What decodes an 8-bit scale: {@code map[code] · absmax[i / blockSize] + offset}. */
+  private record Nested(MemorySegment absmax, float[] map, int blockSize, float offset) {}
+
+  NibblePanels(QuantizedMatrix source, NativeMemory.Region region) {
+    rows = source.rows();
+    cols = source.cols();
+    blockSize = source.blockSize();
+    groups = (cols + GROUP - 1) / GROUP;
+    aligned = cols % blockSize == 0 && blockSize % 32 == 0;
+    codebook = source.codebook();
+    this.region = region;
+    String what = "%s matrix (%d, %d)".formatted(source.type(), rows, cols);
+
+    packed = region.allocate(what, NativeMemory.multiply(what, panels(), groups, ROWS, 4));
+    pack(source.packed());
+
+    boolean doubleQuant = source.doubleQuant();
+    int size = doubleQuant ? 1 : 4;
+    MemorySegment stored = doubleQuant ? source.absmaxCodes() : source.absmaxPlain();
+    if (aligned) {
+      int blocks = blocksPerRow();
+      absmax = region.allocate(what, NativeMemory.multiply(what, panels(), blocks, ROWS, size));
+      for (int row = 0; row < rows; row++) {
+        long first = (long) row * blocks;
+        for (int block = 0; block < blocks; block++) {
+          long to = panelOrder(row, block);
+          if (doubleQuant) {
+            absmax.set(BYTE, to, stored.get(BYTE, first + block));
+          } else {
+            absmax.set(FLOAT, 4 * to, stored.get(FLOAT, 4 * (first + block)));
+          }
+        }
+      }
+    } else {
+      absmax = region.allocate(what, stored.byteSize());
+      absmax.copyFrom(stored);
+    }
+    if (doubleQuant) {
+      float[] values = source.nestedAbsmax();
+      MemorySegment resident = region.allocate(what, 4L * values.length);
+      MemorySegment.copy(values, 0, resident, FLOAT, 0, values.length);
+      nested =
+          new Nested(
+              resident, source.nestedMap(), source.nestedBlockSize(), source.nestedOffset());
+    } else {
+      nested = null;
+    }
+  }
+
+  private void pack(MemorySegment from) {
+    int whole = cols % GROUP == 0 ? groups : 0;
+    for (int row = 0; row < rows; row++) {
+      long to = word(row / ROWS, 0) * 4 + row % ROWS * 4;
+      long first = (long) row * cols;
+      for (int group = 0; group < whole; group++) {
+        int pairs = from.get(INT, (first + (long) group * GROUP) / 2);
+        // Stored with the even element in the high half of each byte.
+        int word = (pairs & 0x0f0f0f0f) << 4 | pairs >>> 4 & 0x0f0f0f0f;
+        packed.set(INT, to + 64L * group, word);
+      }
+      for (int k = whole * GROUP; k < cols; k++) {
+        long index = first + k;
+        int pair = from.get(BYTE, index / 2);
+        int code = index % 2 == 0 ? pair >>> 4 & 15 : pair & 15;
+        long at = to + 64L * (k / GROUP);
+        packed.set(INT, at, packed.get(INT, at) | code << 4 * (k % GROUP));
+      }
+    }
+  }
+
+  @Override
+  public int rows() {
+    return rows;
+  }
+
+  @Override
+  public int cols() {
+    return cols;
+  }
+
+  /** Where the codes are: ints. */
+  MemorySegment packed() {
+    return packed;
+  }
+
+  /** The 16 values of the codes. */
+  float[] codebook() {
+    return codebook;
+  }
+
+  /** Whether blocks end with the rows, so that a unit has one scale a row. */
+  boolean aligned() {
+    return aligned;
+  }
+
+  int blockSize() {
+    return blockSize;
+  }
+
+  private int blocksPerRow() {
+    return cols / blockSize;
+  }
+
+  /** Index in ints of the first of the 16 that hold {@code group} of {@code panel}. */
+  long word(int panel, int group) {
+    return ((long) panel * groups + group) * ROWS;
+  }
+
+  @Override
+  public int unit() {
+    return aligned ? Math.min(UNIT, blockSize) : UNIT;
+  }
+
+  private long panelOrder(int row, int block) {
+    return ((long) (row / ROWS) * blocksPerRow() + block) * ROWS + row % ROWS;
+  }
+
+  /** Floats that {@link #scales} writes. */
+  int scaleCount() {
+    return aligned ? blocksPerRow() * ROWS : 0;
+  }
+
+  /** Decodes the scales of a panel to {@code out[block · 16 + row]}; {@link #aligned} only. */
+  void scales(int panel, float[] out) {
+    int blocks = blocksPerRow();
+    long from = (long) panel * blocks * ROWS;
+    Nested nested = this.nested;
+    if (nested == null) {
+      MemorySegment.copy(absmax, FLOAT, 4 * from, out, 0, blocks * ROWS);
+      return;
+    }
+    int live = Math.min(ROWS, rows - panel * ROWS);
+    float[] map = nested.map;
+    float offset = nested.offset;
+    for (int row = 0; row < live; row++) {
+      long index = (long) (panel * ROWS + row) * blocks;
+      int block = 0;
+      while (block < blocks) {
+        long outer = (index + block) / nested.blockSize;
+        float scale = nested.absmax.get(FLOAT, 4 * outer);
+        int end = (int) Math.min(blocks, (outer + 1) * nested.blockSize - index);
+        for (; block < end; block++) {
+          int code = absmax.get(BYTE, from + (long) block * ROWS + row) & 0xff;
+          // Two roundings, never fused.
+          float centred = map[code] * scale;
+          out[block * ROWS + row] = centred + offset;
+        }
+      }
+    }
+    for (int row = live; row < ROWS; row++) {
+      for (int block = 0; block < blocks; block++) {
+        out[block * ROWS + row] = 0;
+      }
+    }
+  }
+
+  /** The scale of a block by its place in storage. */
+  private float scale(long block) {
+    long at = block;
+    if (aligned) {
+      at = panelOrder((int) (block / blocksPerRow()), (int) (block % blocksPerRow()));
+    }
+    if (nested == null) {
+      return absmax.get(FLOAT, 4 * at);
+    }
+    float centred =
+        nested.map[absmax.get(BYTE, at) & 0xff]
+            * nested.absmax.get(FLOAT, 4 * (block / nested.blockSize));
+    return centred + nested.offset;
+  }
+
+  @Override
+  public void row(int row, float[] out, int at) {
+    row(row, 0, cols, out, at, 1);
+  }
+
+  /**
+   * Writes weights {@code from} to {@code to} of a row, one every {@code stride} floats from {@code
+   * at} on: {@code float32(code · absmax)}.
+   */
+  void row(int row, int from, int to, float[] out, int at, int stride) {
+    long first = (long) row * cols;
+    int panel = row / ROWS;
+    int lane = row % ROWS;
+    int k = from;
+    while (k < to) {
+      long block = (first + k) / blockSize;
+      float scale = scale(block);
+      int end = (int) Math.min(to, (block + 1) * blockSize - first);
+      for (; k < end; k++) {
+        int word = packed.get(INT, 4 * (word(panel, k / GROUP) + lane));
+        out[at + (k - from) * stride] = codebook[word >>> 4 * (k % GROUP) & 15] * scale;
+      }
+    }
+  }
+
+  @Override
+  public Footprint footprint() {
+    return new Footprint(
+        packed.byteSize(), absmax.byteSize(), nested == null ? 0 : nested.absmax.byteSize(), 0);
+  }
+
+  @Override
+  public void close() {
+    region.close();
+  }
+}

@@ -1,0 +1,56 @@
+package dev.wardrobe.compute.cpu;
+
+/** One worker's working memory; grows, and is kept from call to call. */
+final class Scratch {
+  /** Tokens for which a tile of weights is used before the next is decoded. */
+  static final int TOKENS = 64;
+
+  /** A tile: {@code (inputs of a unit, 16 rows)}. */
+  final float[] tile = new float[Panels.UNIT * Panels.ROWS];
+
+  /** A tile the other way round: {@code (16 rows, inputs of a unit)}. */
+  final float[] turned = new float[Panels.UNIT * Panels.ROWS];
+
+  /** Sums of a panel: {@code (tokens, 16 rows)}. */
+  final float[] sums = new float[TOKENS * Panels.ROWS];
+
+  /** Lanes of up to four sums. */
+  final float[] lanes = new float[4 * Panels.ROWS];
+
+  private float[] scales = new float[0];
+  private float[] scores = new float[0];
+  private float[] row = new float[0];
+  private int[] marks = new int[0];
+
+  /** Scales of a panel. */
+  float[] scales(int count) {
+    if (scales.length < count) {
+      scales = new float[count];
+    }
+    return scales;
+  }
+
+  /** Attention weights of one head. */
+  float[] scores(int count) {
+    if (scores.length < count) {
+      scores = new float[Math.max(count, 2 * scores.length)];
+    }
+    return scores;
+  }
+
+  /** A row of weights or logits. */
+  float[] row(int count) {
+    if (row.length < count) {
+      row = new float[count];
+    }
+    return row;
+  }
+
+  /** Counts by token, all zero; whoever takes them leaves them so. */
+  int[] marks(int count) {
+    if (marks.length < count) {
+      marks = new int[count];
+    }
+    return marks;
+  }
+}
