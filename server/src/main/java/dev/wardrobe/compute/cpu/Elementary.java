@@ -57,7 +57,7 @@ final class Elementary {
   }
 
   /**
-   * Natural logarithm of a positive, finite, normal number, to 2 ulp of a double: with x = 2^e·m, m
+   * Natural logarithm of a positive, finite, normal number, to within 5e-16·(1 + |log x|): with x = 2^e·m, m
    * in [√½, √2), and f = (m - 1) / (m + 1), it is e·ln 2 + 2·(f + f³/3 + f⁵/5 + …).
    */
   static double log(double x) {

@@ -1,0 +1,308 @@
+package dev.wardrobe.compute;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.within;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Drawing and scoring, against a plain reading of {@link Draw}. */
+public abstract class SampleContract extends BackendContract {
+  private static final int[] NONE = new int[0];
+
+  /** A draw with everything off; the methods below switch one thing on. */
+  private static Draw greedy(int row) {
+    return draw(row, 0, 0, 1, 0, 0, 0);
+  }
+
+  private static Draw draw(
+      int row, float temperature, int topK, float topP, float minP, long seed, int position) {
+    return new Draw(
+        row, -1, temperature, topK, topP, minP, 1, 0, 0, NONE, 0, 0, seed, position, 0);
+  }
+
+  private static Draw penalties(
+      float repetition, float presence, float frequency, int promptLength, int... tokens) {
+    return new Draw(
+        0, -1, 0, 0, 1, 0, repetition, presence, frequency, tokens, promptLength, tokens.length, 0,
+        0, 0);
+  }
+
+  private static Draw score(int row, int token, int top) {
+    return new Draw(row, token, 0, 0, 1, 0, 1, 0, 0, NONE, 0, 0, 0, 0, top);
+  }
+
+  private static List<Draw.Outcome> sample(Lab lab, float[] logits, int width, Draw... draws) {
+    Buffer buffer = lab.buffer(logits, width);
+    return lab.backend.sample(lab.step(1), buffer, List.of(draws));
+  }
+
+  private static double[] logprobs(float[] logits) {
+    double max = Double.NEGATIVE_INFINITY;
+    for (float logit : logits) {
+      max = Math.max(max, logit);
+    }
+    double sum = 0;
+    for (float logit : logits) {
+      sum += StrictMath.exp(logit - max);
+    }
+    double[] logprobs = new double[logits.length];
+    for (int i = 0; i < logits.length; i++) {
+      logprobs[i] = logits[i] - max - StrictMath.log(sum);
+    }
+    return logprobs;
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 15, 16, 17, 1024, 1025, 5000, 50_001})
+  void score_wholeDistribution(int width) {
+    try (Lab lab = lab(width)) {
+      float[] logits = lab.floats(width, 4);
+      Draw.Outcome outcome = sample(lab, logits, width, score(0, width / 2, Draw.ALL)).get(0);
+      double[] expected = logprobs(logits);
+      assertThat(outcome.token()).isEqualTo(width / 2);
+      assertThat(outcome.topTokens()).isEmpty();
+      assertThat(outcome.topLogprobs()).hasSize(width);
+      for (int i = 0; i < width; i++) {
+        assertThat((double) outcome.topLogprobs()[i])
+            .isCloseTo(expected[i], within(2e-6 * Math.max(1, Math.abs(expected[i]))));
+      }
+      assertThat(outcome.logprob()).isEqualTo(outcome.topLogprobs()[width / 2]);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1, 1", "50, 1", "50, 7", "50, 50", "50, 80", "3000, 20"})
+  void top_descendingLowestIdFirst(int width, int n) {
+    try (Lab lab = lab(width)) {
+      float[] logits = lab.floats(width);
+      for (int i = 0; i < width; i += 3) {
+        logits[i] = Math.round(logits[i]);
+      }
+      Draw.Outcome outcome = sample(lab, logits, width, score(0, 0, n)).get(0);
+      int[] expected =
+          IntStream.range(0, width)
+              .boxed()
+              .sorted((a, b) -> Float.compare(logits[b], logits[a]))
+              .limit(n)
+              .mapToInt(i -> i)
+              .toArray();
+      assertThat(outcome.topTokens()).as("seed %d", lab.seed).isEqualTo(expected);
+      double[] logprobs = logprobs(logits);
+      for (int i = 0; i < expected.length; i++) {
+        assertThat((double) outcome.topLogprobs()[i])
+            .isCloseTo(logprobs[expected[i]], within(1e-5));
+      }
+    }
+  }
+
+  @Test
+  void greedy_lowestIdWinsATie() {
+    try (Lab lab = lab(1)) {
+      float[] logits = {1, 3, 2, 3, 3};
+      assertThat(sample(lab, logits, 5, greedy(0)).get(0).token()).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void penalties_inTheirOrder() {
+    try (Lab lab = lab(2)) {
+      float[] logits = {4, 3.9f, -1, 3.5f};
+      // Repetition divides positive and multiplies negative logits, of the prompt too, once.
+      assertThat(sample(lab, logits, 4, penalties(1.1f, 0, 0, 2, 0, 0)).get(0).token())
+          .isEqualTo(1);
+      assertThat(sample(lab, logits, 4, penalties(1.01f, 0, 0, 2, 0, 0, 2, 2)).get(0).token())
+          .isEqualTo(0);
+      // Presence and frequency count the generated part only.
+      assertThat(sample(lab, logits, 4, penalties(1, 0.2f, 0, 1, 0)).get(0).token()).isEqualTo(0);
+      assertThat(sample(lab, logits, 4, penalties(1, 0.2f, 0, 1, 0, 0)).get(0).token())
+          .isEqualTo(1);
+      assertThat(sample(lab, logits, 4, penalties(1, 0, 0.06f, 0, 0)).get(0).token()).isEqualTo(0);
+      assertThat(sample(lab, logits, 4, penalties(1, 0, 0.06f, 0, 0, 0)).get(0).token())
+          .isEqualTo(1);
+      // A negative frequency rewards.
+      assertThat(sample(lab, logits, 4, penalties(1, 0, -1, 0, 3)).get(0).token()).isEqualTo(3);
+      // The log-probability is of the raw distribution.
+      Draw.Outcome outcome = sample(lab, logits, 4, penalties(2, 0, 0, 1, 0)).get(0);
+      assertThat((double) outcome.logprob())
+          .isCloseTo(logprobs(logits)[outcome.token()], within(1e-6));
+    }
+  }
+
+  @Test
+  void draw_dependsOnSeedAndPositionAlone() {
+    try (Lab lab = lab(3)) {
+      int width = 500;
+      float[] logits = lab.floats(2 * width);
+      System.arraycopy(logits, 0, logits, width, width);
+      Draw[] draws = new Draw[64];
+      for (int i = 0; i < 32; i++) {
+        draws[i] = draw(0, 1, 0, 1, 0, 5, i);
+        draws[63 - i] = draw(1, 1, 0, 1, 0, 5, i);
+      }
+      List<Draw.Outcome> outcomes = sample(lab, logits, width, draws);
+      int[] tokens = new int[32];
+      for (int i = 0; i < 32; i++) {
+        tokens[i] = outcomes.get(i).token();
+        assertThat(outcomes.get(63 - i).token()).isEqualTo(tokens[i]);
+        assertThat(sample(lab, logits, width, draws[i]).get(0).token()).isEqualTo(tokens[i]);
+      }
+      assertThat(IntStream.of(tokens).distinct().count()).isGreaterThan(20);
+      assertThat(sample(lab, logits, width, draw(0, 1, 0, 1, 0, 6, 0)).get(0).token())
+          .isNotEqualTo(tokens[0]);
+    }
+  }
+
+  /** 20,000 draws have the frequencies that the settings allow, and nothing else is drawn. */
+  @ParameterizedTest
+  @CsvSource({
+    "1, 0, 1, 0",
+    "0.5, 0, 1, 0",
+    "2, 0, 1, 0",
+    "1, 3, 1, 0",
+    "1, 0, 0.7, 0",
+    "1, 0, 1, 0.2",
+    "1.5, 8, 0.9, 0.1",
+    "1, 1, 1, 0",
+    "1, 0, 0, 0",
+  })
+  void draw_frequencies(float temperature, int topK, float topP, float minP) {
+    try (Lab lab = lab(4)) {
+      int width = 12;
+      float[] logits = lab.floats(width, 1.5);
+      logits[5] = Float.NEGATIVE_INFINITY;
+      double[] expected = filtered(logits, temperature, topK, topP, minP);
+      int n = 20_000;
+      List<Draw> draws = new ArrayList<>();
+      for (int i = 0; i < n; i++) {
+        draws.add(draw(0, temperature, topK, topP, minP, 99, i));
+      }
+      int[] counts = new int[width];
+      for (Draw.Outcome outcome :
+          lab.backend.sample(lab.step(1), lab.buffer(logits, width), draws)) {
+        counts[outcome.token()]++;
+      }
+      for (int i = 0; i < width; i++) {
+        if (expected[i] == 0) {
+          assertThat(counts[i]).as("token %d, %s", i, Arrays.toString(counts)).isZero();
+        }
+        double deviation = Math.sqrt(n * expected[i] * (1 - expected[i]));
+        assertThat((double) counts[i])
+            .as("token %d, %s", i, Arrays.toString(counts))
+            .isCloseTo(n * expected[i], within(4.5 * deviation + 1e-9));
+      }
+    }
+  }
+
+  private static double[] filtered(
+      float[] logits, double temperature, int topK, double topP, double minP) {
+    int width = logits.length;
+    double[] scaled = new double[width];
+    for (int i = 0; i < width; i++) {
+      scaled[i] = logits[i] / temperature;
+    }
+    Integer[] order =
+        IntStream.range(0, width)
+            .boxed()
+            .sorted((a, b) -> Double.compare(scaled[b], scaled[a]))
+            .toArray(Integer[]::new);
+    double[] p = new double[width];
+    double total = 0;
+    for (int i = 0; i < width; i++) {
+      if (topK == 0 || i < topK) {
+        p[order[i]] = StrictMath.exp(scaled[order[i]] - scaled[order[0]]);
+        total += p[order[i]];
+      }
+    }
+    double sum = 0;
+    for (int i = 0; i < width; i++) {
+      boolean keep = i == 0 || sum < topP * total;
+      sum += p[order[i]];
+      if (!keep || p[order[i]] < minP) {
+        p[order[i]] = 0;
+      }
+    }
+    double left = Arrays.stream(p).sum();
+    return Arrays.stream(p).map(x -> x / left).toArray();
+  }
+
+  /** Among many equal probabilities the nucleus takes the lowest ids. */
+  @Test
+  void draw_nucleusOfEquals() {
+    try (Lab lab = lab(5)) {
+      float[] logits = new float[1000];
+      for (int i = 0; i < 200; i++) {
+        int token = sample(lab, logits, 1000, draw(0, 1, 0, 0.1f, 0, 3, i)).get(0).token();
+        assertThat(token).isBetween(0, 100);
+      }
+    }
+  }
+
+  @Test
+  void draw_extremeTemperatures() {
+    try (Lab lab = lab(6)) {
+      float[] logits = {3e38f, -3e38f, 2.9e38f};
+      assertThat(sample(lab, logits, 3, draw(0, 1e-30f, 0, 1, 0, 1, 1)).get(0).token())
+          .isZero();
+      assertThat(sample(lab, logits, 3, draw(0, 1e30f, 0, 1, 0, 1, 1)).get(0).token())
+          .isBetween(0, 2);
+    }
+  }
+
+  @Test
+  void sample_logitsThatAreNotFinite() {
+    try (Lab lab = lab(7)) {
+      float inf = Float.POSITIVE_INFINITY;
+      float[] logits = {0, 1, -inf, 0, Float.NaN, 2, inf, 0, 0, -inf, -inf, -inf, 1, 2, 3};
+      assertThatThrownBy(
+              () ->
+                  sample(
+                      lab,
+                      logits,
+                      3,
+                      greedy(0),
+                      score(1, 0, 0),
+                      draw(2, 1, 0, 1, 0, 0, 0),
+                      greedy(3),
+                      greedy(4)))
+          .isInstanceOfSatisfying(
+              NotFiniteException.class, e -> assertThat(e.draws()).containsExactly(1, 2, 3))
+          .hasMessageContaining("row 1: the logit of token 1 is NaN")
+          .hasMessageContaining("row 2: the logit of token 0 is Infinity")
+          .hasMessageContaining("row 3: no token");
+      List<Draw.Outcome> fine = sample(lab, logits, 3, greedy(0), score(0, 2, 3), greedy(4));
+      assertThat(fine.get(0).token()).isEqualTo(1);
+      assertThat(fine.get(1).logprob()).isEqualTo(-inf);
+      assertThat(fine.get(1).topTokens()).containsExactly(1, 0, 2);
+      assertThat(fine.get(2).token()).isEqualTo(2);
+    }
+  }
+
+  @Test
+  void sample_drawsThatDoNotFit() {
+    try (Lab lab = lab(8)) {
+      float[] logits = new float[4];
+      for (Draw bad :
+          List.of(
+              greedy(1),
+              greedy(-1),
+              score(0, 4, 0),
+              draw(0, -1, 0, 1, 0, 0, 0),
+              draw(0, Float.NaN, 0, 1, 0, 0, 0),
+              penalties(0, 0, 0, 0),
+              penalties(2, 0, 0, 0, 4),
+              penalties(2, 0, 0, 0, -1),
+              penalties(2, 0, 0, 3, 1))) {
+        assertThatThrownBy(() -> sample(lab, logits, 4, bad))
+            .isInstanceOf(IllegalArgumentException.class);
+      }
+    }
+  }
+}
