@@ -35,6 +35,8 @@ public final class CpuBackend implements Backend {
   /** Multiplications below which waking another thread costs more than it saves. */
   private static final long WORTH_SHARING = 1 << 16;
 
+  private static final String VECTOR_MODULE = "jdk.incubator.vector";
+
   private final NativeMemory memory = new NativeMemory();
   private final Kernels kernels;
   private final WorkerPool pool;
@@ -43,18 +45,28 @@ public final class CpuBackend implements Backend {
   private float[] gathered = new float[0];
 
   /**
-   * A backend on this machine's widest vectors.
+   * A backend on the vectors that this machine prefers, or of {@code -Dwardrobe.vector.bits}.
    *
    * @param threads threads that compute, the caller's included
+   * @throws IllegalStateException if Java was started without its Vector API
    */
   public CpuBackend(int threads) {
-    this(threads, new ScalarKernels());
+    this(threads, vectorKernels());
   }
 
   CpuBackend(int threads, Kernels kernels) {
     this.kernels = kernels;
     pool = new WorkerPool(threads);
     sampler = new Sampler(kernels);
+  }
+
+  private static Kernels vectorKernels() {
+    if (ModuleLayer.boot().findModule(VECTOR_MODULE).isEmpty()) {
+      throw new IllegalStateException(
+          "the CPU backend needs Java's Vector API: start java with --add-modules "
+              + VECTOR_MODULE);
+    }
+    return new VectorKernels();
   }
 
   @Override

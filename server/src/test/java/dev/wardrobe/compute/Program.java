@@ -1,0 +1,194 @@
+package dev.wardrobe.compute;
+
+import dev.wardrobe.quant.QuantType;
+import dev.wardrobe.safetensors.DType;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Every operation at odd sizes with numbers from one seed, and all their results: two backends that
+ * promise the same bits must give equal programs.
+ */
+public final class Program {
+  private final Lab lab;
+  private final Map<String, float[]> results = new LinkedHashMap<>();
+
+  private Program(Lab lab) {
+    this.lab = lab;
+  }
+
+  /** Runs everything; results by what they are of. */
+  public static Map<String, float[]> run(Lab lab) {
+    Program program = new Program(lab);
+    program.projections();
+    program.rows();
+    program.attention();
+    program.samples();
+    return program.results;
+  }
+
+  private void projections() {
+    int[][] shapes = {
+      {1, 64, 64}, {15, 64, 64}, {16, 128, 64}, {17, 192, 64}, {33, 256, 128}, {20, 512, 256},
+      {50, 80, 64}, {31, 112, 64}, {18, 96, 32}, {65, 7, 64}, {200, 64, 64}
+    };
+    for (int[] shape : shapes) {
+      for (QuantType type : QuantType.values()) {
+        boolean nested = shape[0] % 3 != 0;
+        project(
+            "%s%s (%d, %d)/%d".formatted(type, nested ? "-dq" : "", shape[0], shape[1], shape[2]),
+            lab.matrix(lab.quantized(shape[0], shape[1], type, shape[2], nested)));
+      }
+      for (DType dtype : new DType[] {DType.F32, DType.F16, DType.BF16}) {
+        project(
+            "%s (%d, %d)".formatted(dtype, shape[0], shape[1]),
+            lab.matrix(lab.dense(dtype, shape[0], shape[1])));
+      }
+    }
+  }
+
+  private void project(String what, Matrix w) {
+    int out = w.rows();
+    int in = w.cols();
+    DType[] dtypes = {DType.BF16, DType.F16, DType.F32};
+    List<Lora> loras = new ArrayList<>();
+    for (int i = 0; i < 3; i++) {
+      int rank = new int[] {1, 8, 19}[i];
+      Delta.LowRank factors =
+          new Delta.LowRank(
+              lab.dense(dtypes[i], rank, in), lab.dense(dtypes[i], out, rank));
+      loras.add(
+          lab.lora(
+              Map.of(
+                  0,
+                  new Delta(
+                      factors,
+                      1.5f,
+                      i == 1 ? lab.floats(out) : null,
+                      i == 2 ? lab.floats(out) : null,
+                      i == 0 ? lab.floats(out) : null,
+                      null)),
+              Map.of(0, w)));
+    }
+    Linear linear = new Linear(0, w, lab.buffer(lab.floats(out), out));
+    int[] sizes = {1, 2, 5, 70};
+    for (int tokens : sizes) {
+      List<Batch.Segment> segments = new ArrayList<>();
+      int from = 0;
+      for (int i = 0; from < tokens; i++) {
+        int to = Math.min(tokens, from + 1 + i * i);
+        segments.add(new Batch.Segment(from, to, i % 4 == 0 ? null : loras.get(i % 4 - 1)));
+        from = to;
+      }
+      Buffer y = lab.buffer(tokens, out);
+      Step step = lab.step(tokens, segments.toArray(Batch.Segment[]::new));
+      lab.backend.linear(
+          step, List.of(linear), lab.buffer(lab.floats(tokens * in), in), List.of(y));
+      results.put(what + " x " + tokens, lab.read(y));
+      Buffer dx = lab.buffer(lab.floats(tokens * in), in);
+      lab.backend.gradients().linearInput(w, tokens, y, dx);
+      results.put(what + " gradient x " + tokens, lab.read(dx));
+    }
+  }
+
+  private void rows() {
+    for (int width : new int[] {1, 3, 15, 16, 17, 40, 63, 64, 300}) {
+      float[] wild = lab.floats(5 * width, 30);
+      wild[0] = -200;
+      wild[width] = 1e-40f;
+      wild[2 * width] = 1e30f;
+      Buffer residual = lab.buffer(wild, width);
+      Buffer x = lab.buffer(lab.floats(5 * width), width);
+      Buffer weight = lab.buffer(lab.floats(width), width);
+      Buffer out = lab.buffer(5, width);
+      Step step = lab.step(5);
+      lab.backend.activate(step, residual, x, out);
+      results.put("activate " + width, lab.read(out));
+      lab.backend.norm(step, 0, residual, x, weight, 1e-5f, out);
+      results.put("norm " + width, lab.read(out));
+      results.put("residual " + width, lab.read(residual));
+      lab.backend.normHeads(
+          step, 0, x, width % 3 == 0 ? width / 3 : width,
+          lab.buffer(lab.floats(width % 3 == 0 ? width / 3 : width), width % 3 == 0 ? width / 3 : width),
+          1e-6f);
+      results.put("heads " + width, lab.read(x));
+    }
+  }
+
+  private void attention() {
+    for (int size : new int[] {2, 16, 18, 24, 32, 64, 80, 100, 128}) {
+      for (KvShape.Type type : KvShape.Type.values()) {
+        for (int window : new int[] {0, 5, 21}) {
+          attention(size, type, window);
+        }
+      }
+    }
+  }
+
+  private void attention(int size, KvShape.Type type, int window) {
+    Heads heads = new Heads(4, 2, size, 0.2f, window);
+    KvCache cache = lab.cache(new KvShape(2, 2, size, 6, type));
+    int[] lengths = {1, 37};
+    int rows = 38;
+    Batch batch =
+        new Batch(
+            new int[rows],
+            List.of(
+                new Batch.Run(0, lengths[0], 16, new int[] {4, 5}),
+                new Batch.Run(1, rows, 0, new int[] {2, 0, 1})),
+            List.of(new Batch.Segment(0, rows, null)),
+            new int[0]);
+    Step step = lab.keep(lab.backend.step(batch));
+    Buffer q = lab.buffer(lab.floats(rows * 4 * size, 2), 4 * size);
+    lab.backend.rope(
+        step,
+        heads,
+        lab.buffer(lab.floats(40 * size / 2), size / 2),
+        lab.buffer(lab.floats(40 * size / 2), size / 2),
+        q,
+        lab.buffer(lab.floats(rows * 2 * size), 2 * size),
+        lab.buffer(lab.floats(rows * 2 * size), 2 * size),
+        cache,
+        1);
+    Buffer out = lab.buffer(rows, 4 * size);
+    lab.backend.attention(step, heads, q, cache, 1, out);
+    String what = "attention %d %s window %d".formatted(size, type, window);
+    results.put(what + " q", lab.read(q));
+    results.put(what, lab.read(out));
+  }
+
+  private void samples() {
+    for (int width : new int[] {1, 15, 16, 17, 1023, 1025, 3000}) {
+      Buffer logits = lab.buffer(lab.floats(3 * width, 4), width);
+      List<Draw> draws = new ArrayList<>();
+      int[] tokens = {0, width / 2, width - 1, 0};
+      for (int i = 0; i < 24; i++) {
+        draws.add(
+            new Draw(
+                i % 3,
+                i % 5 == 4 ? width / 2 : -1,
+                i % 4 * 0.6f,
+                i % 2 * 40,
+                i % 3 == 2 ? 0.8f : 1,
+                i % 6 == 5 ? 0.05f : 0,
+                i % 7 == 6 ? 1.3f : 1,
+                i % 8 == 7 ? 0.5f : 0,
+                0,
+                tokens,
+                1,
+                4,
+                i * 0x123456789L,
+                i,
+                i == 0 ? Draw.ALL : i % 9));
+      }
+      int i = 0;
+      for (Draw.Outcome outcome : lab.backend.sample(lab.step(1), logits, draws)) {
+        String what = "sample %d of %d".formatted(i++, width);
+        results.put(what, new float[] {outcome.token(), outcome.logprob()});
+        results.put(what + " top", outcome.topLogprobs());
+      }
+    }
+  }
+}
