@@ -50,7 +50,12 @@ public abstract class AttentionContract extends BackendContract {
 
   /** Runs positions {@code from} to {@code to} of sequences together and appends their outputs. */
   private static void run(
-      Lab lab, List<Sequence> sequences, int[] from, int[] to, KvCache cache, int layer,
+      Lab lab,
+      List<Sequence> sequences,
+      int[] from,
+      int[] to,
+      KvCache cache,
+      int layer,
       List<List<float[]>> outputs) {
     Heads heads = sequences.getFirst().heads;
     int queryWidth = heads.queries() * heads.size();
@@ -83,10 +88,7 @@ public abstract class AttentionContract extends BackendContract {
         lab.keep(
             lab.backend.step(
                 new Batch(
-                    new int[rows],
-                    runs,
-                    List.of(new Batch.Segment(0, rows, null)),
-                    new int[0])));
+                    new int[rows], runs, List.of(new Batch.Segment(0, rows, null)), new int[0])));
     Tables tables = tables(longest, heads.size());
     Buffer queries = lab.buffer(q, queryWidth);
     lab.backend.rope(
@@ -184,8 +186,7 @@ public abstract class AttentionContract extends BackendContract {
   void attention_againstDouble(
       int queries, int keyValues, int size, int window, KvShape.Type type, int length) {
     try (Lab lab = lab(length)) {
-      Heads heads =
-          new Heads(queries, keyValues, size, (float) (1 / Math.sqrt(size)), window);
+      Heads heads = new Heads(queries, keyValues, size, (float) (1 / Math.sqrt(size)), window);
       KvCache cache = lab.cache(new KvShape(2, keyValues, size, 8, type));
       Sequence sequence = sequence(lab, heads, length, 2);
       List<List<float[]>> outputs = List.of(new ArrayList<>());
@@ -194,8 +195,7 @@ public abstract class AttentionContract extends BackendContract {
         for (int head = 0; head < queries; head++) {
           double[] expected = expected(sequence, position, type == KvShape.Type.BF16, head);
           float[] actual =
-              Arrays.copyOfRange(
-                  outputs.get(0).get(position), head * size, head * size + size);
+              Arrays.copyOfRange(outputs.get(0).get(position), head * size, head * size + size);
           // Scores of this size come out of exp with an error of 1e-6 relative.
           lab.assertClose("position " + position, actual, expected, Lab.fill(size, 5));
         }
@@ -240,7 +240,9 @@ public abstract class AttentionContract extends BackendContract {
     }
   }
 
-  /** A sequence's outputs have the same bits however its prefill is cut and whoever is beside it. */
+  /**
+   * A sequence's outputs have the same bits however its prefill is cut and whoever is beside it.
+   */
   @ParameterizedTest
   @CsvSource({"0, F32", "0, BF16", "11, F32"})
   void attention_chunksAndNeighbours(int window, KvShape.Type type) {
@@ -258,7 +260,13 @@ public abstract class AttentionContract extends BackendContract {
           // The neighbour takes part in every other step, in pieces of its own.
           int first = Math.min(37, from);
           int last = Math.min(37, to);
-          run(lab, List.of(two, one), new int[] {first, from}, new int[] {last, to}, cache, 0,
+          run(
+              lab,
+              List.of(two, one),
+              new int[] {first, from},
+              new int[] {last, to},
+              cache,
+              0,
               List.of(outputs.get(1), outputs.get(0)));
           from = to;
         }
@@ -266,7 +274,13 @@ public abstract class AttentionContract extends BackendContract {
           KvCache alone = lab.cache(new KvShape(1, 2, 24, 8, type));
           reference = List.of(new ArrayList<>(), new ArrayList<>());
           run(lab, List.of(one), new int[] {0}, new int[] {53}, alone, 0, reference);
-          run(lab, List.of(two), new int[] {0}, new int[] {37}, alone, 0,
+          run(
+              lab,
+              List.of(two),
+              new int[] {0},
+              new int[] {37},
+              alone,
+              0,
               List.of(reference.get(1)));
         }
         for (int s = 0; s < 2; s++) {
@@ -291,8 +305,7 @@ public abstract class AttentionContract extends BackendContract {
       Sequence stale = sequence(lab, heads, 32, 0);
       Arrays.fill(stale.k, Float.NaN);
       Arrays.fill(stale.v, Float.POSITIVE_INFINITY);
-      run(lab, List.of(stale), new int[] {0}, new int[] {32}, cache, 0,
-          List.of(new ArrayList<>()));
+      run(lab, List.of(stale), new int[] {0}, new int[] {32}, cache, 0, List.of(new ArrayList<>()));
       Sequence fresh = sequence(lab, heads, 20, 0);
       List<List<float[]>> outputs = List.of(new ArrayList<>());
       run(lab, List.of(fresh), new int[] {0}, new int[] {20}, cache, 0, outputs);
@@ -330,8 +343,7 @@ public abstract class AttentionContract extends BackendContract {
       }
       assertThatThrownBy(
               () ->
-                  lab.backend.attention(
-                      lab.step(1), new Heads(1, 1, 6, 1, 0), row, cache, 0, row))
+                  lab.backend.attention(lab.step(1), new Heads(1, 1, 6, 1, 0), row, cache, 0, row))
           .isInstanceOf(IllegalArgumentException.class);
       assertThatThrownBy(
               () -> lab.backend.attention(lab.step(1), heads, row, cache, 1, lab.buffer(1, 4)))

@@ -50,7 +50,7 @@ public abstract class GradientsContract extends BackendContract {
         transposed[k * rows + o] = values[o * cols + k];
       }
     }
-    double[][] expected = Lab.product(transposed, cols, rows, dy, tokens);
+    double[][] expected = Lab.product(transposed, /* rows= */ cols, /* cols= */ rows, dy, tokens);
     for (int i = 0; i < before.length; i++) {
       expected[0][i] += before[i];
       expected[1][i] += Math.abs(before[i]);
@@ -89,8 +89,7 @@ public abstract class GradientsContract extends BackendContract {
 
   private static double loss(Lab lab, Matrix w, float[] x, float[] dy, int out, int in) {
     Buffer y = lab.buffer(1, out);
-    lab.backend.linear(
-        lab.step(1), List.of(new Linear(0, w, null)), lab.buffer(x, in), List.of(y));
+    lab.backend.linear(lab.step(1), List.of(new Linear(0, w, null)), lab.buffer(x, in), List.of(y));
     double loss = 0;
     float[] values = lab.read(y);
     for (int o = 0; o < out; o++) {

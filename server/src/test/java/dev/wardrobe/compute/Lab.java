@@ -159,8 +159,7 @@ public final class Lab implements AutoCloseable {
       runs[i] = new Batch.Run(i, i + 1, 0, new int[] {i});
       outputs[i] = i;
     }
-    return keep(
-        backend.step(new Batch(tokens, List.of(runs), List.of(segments), outputs)));
+    return keep(backend.step(new Batch(tokens, List.of(runs), List.of(segments), outputs)));
   }
 
   public static Delta lowRank(DenseMatrix a, DenseMatrix b, float scale) {

@@ -9,6 +9,7 @@ import dev.wardrobe.safetensors.DType;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -51,7 +52,7 @@ public abstract class LinearContract extends BackendContract {
       value = DType.class,
       names = {"F32", "F16", "BF16"})
   void linear_dense(DType dtype) {
-    try (Lab lab = lab(dtype.ordinal())) {
+    try (Lab lab = lab(dtype.name().length())) {
       for (int[] shape : new int[][] {{1, 1}, {15, 64}, {16, 80}, {17, 112}, {33, 131}}) {
         DenseMatrix stored = lab.dense(dtype, shape[0], shape[1]);
         Matrix w = lab.matrix(stored);
@@ -156,7 +157,7 @@ public abstract class LinearContract extends BackendContract {
       float[] x,
       int from,
       int to,
-      float[] loraBias) {
+      float @Nullable [] loraBias) {
     int out = b.rows();
     int rank = b.cols();
     int in = a.cols();
@@ -166,8 +167,7 @@ public abstract class LinearContract extends BackendContract {
       for (int o = 0; o < out; o++) {
         for (int j = 0; j < rank; j++) {
           y[0][token * out + o] += scale * factorB[o * rank + j] * t[0][token * rank + j];
-          y[1][token * out + o] +=
-              Math.abs(scale * factorB[o * rank + j]) * t[1][token * rank + j];
+          y[1][token * out + o] += Math.abs(scale * factorB[o * rank + j]) * t[1][token * rank + j];
         }
         if (loraBias != null) {
           y[0][token * out + o] += scale * loraBias[o];
@@ -323,8 +323,7 @@ public abstract class LinearContract extends BackendContract {
       }
       Buffer y = lab.buffer(tokens, out);
       Buffer z = lab.buffer(tokens, out);
-      lab.backend.linear(
-          lab.step(tokens, segments), linears, lab.buffer(x, in), List.of(y, z));
+      lab.backend.linear(lab.step(tokens, segments), linears, lab.buffer(x, in), List.of(y, z));
       float[] all = lab.read(y);
       float[] allDense = lab.read(z);
       Buffer one = lab.buffer(1, out);
@@ -447,7 +446,7 @@ public abstract class LinearContract extends BackendContract {
     }
   }
 
-  static Batch.Segment segment(int from, int to, Lora lora) {
+  static Batch.Segment segment(int from, int to, @Nullable Lora lora) {
     return new Batch.Segment(from, to, lora);
   }
 }

@@ -39,8 +39,7 @@ public abstract class MemoryContract extends BackendContract {
     try (Lab lab = lab(2)) {
       Matrix w = lab.matrix(lab.quantized(256, 128, QuantType.NF4, 64, true));
       int n = 256 * 128;
-      assertThat(w.footprint())
-          .isEqualTo(new Matrix.Footprint(n / 2, n / 64, 4 * n / 16384, 0));
+      assertThat(w.footprint()).isEqualTo(new Matrix.Footprint(n / 2, n / 64, 4 * n / 16384, 0));
       Matrix plain = lab.matrix(lab.quantized(256, 128, QuantType.NF4, 64, false));
       assertThat(plain.footprint()).isEqualTo(new Matrix.Footprint(n / 2, n / 16, 0, 0));
       Matrix dense = lab.matrix(lab.dense(DType.BF16, 32, 10));

@@ -31,8 +31,17 @@ public final class Program {
 
   private void projections() {
     int[][] shapes = {
-      {1, 64, 64}, {15, 64, 64}, {16, 128, 64}, {17, 192, 64}, {33, 256, 128}, {20, 512, 256},
-      {50, 80, 64}, {31, 112, 64}, {18, 96, 32}, {65, 7, 64}, {200, 64, 64}
+      {1, 64, 64},
+      {15, 64, 64},
+      {16, 128, 64},
+      {17, 192, 64},
+      {33, 256, 128},
+      {20, 512, 256},
+      {50, 80, 64},
+      {31, 112, 64},
+      {18, 96, 32},
+      {65, 7, 64},
+      {200, 64, 64}
     };
     for (int[] shape : shapes) {
       for (QuantType type : QuantType.values()) {
@@ -57,8 +66,7 @@ public final class Program {
     for (int i = 0; i < 3; i++) {
       int rank = new int[] {1, 8, 19}[i];
       Delta.LowRank factors =
-          new Delta.LowRank(
-              lab.dense(dtypes[i], rank, in), lab.dense(dtypes[i], out, rank));
+          new Delta.LowRank(lab.dense(dtypes[i], rank, in), lab.dense(dtypes[i], out, rank));
       loras.add(
           lab.lora(
               Map.of(
@@ -110,8 +118,12 @@ public final class Program {
       results.put("norm " + width, lab.read(out));
       results.put("residual " + width, lab.read(residual));
       lab.backend.normHeads(
-          step, 0, x, width % 3 == 0 ? width / 3 : width,
-          lab.buffer(lab.floats(width % 3 == 0 ? width / 3 : width), width % 3 == 0 ? width / 3 : width),
+          step,
+          0,
+          x,
+          width % 3 == 0 ? width / 3 : width,
+          lab.buffer(
+              lab.floats(width % 3 == 0 ? width / 3 : width), width % 3 == 0 ? width / 3 : width),
           1e-6f);
       results.put("heads " + width, lab.read(x));
     }

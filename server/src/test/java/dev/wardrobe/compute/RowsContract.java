@@ -23,8 +23,7 @@ public abstract class RowsContract extends BackendContract {
       DenseMatrix table = lab.dense(dtype, 37, 20);
       Buffer out = lab.buffer(4, 20);
       int[] tokens = {36, 0, 16, 5};
-      lab.backend.embed(
-          lab.step(tokens, new Batch.Segment(0, 4, null)), 0, lab.matrix(table), out);
+      lab.backend.embed(lab.step(tokens, new Batch.Segment(0, 4, null)), 0, lab.matrix(table), out);
       float[] actual = lab.read(out);
       for (int i = 0; i < 4; i++) {
         lab.assertSame(
@@ -147,12 +146,10 @@ public abstract class RowsContract extends BackendContract {
       float[] x = lab.floats(40);
       float[] weight = lab.floats(20);
       float[] other = lab.floats(20);
-      Lora lora =
-          lab.lora(Map.of(6, Lab.weight(Lab.dense(DType.F32, 1, 20, other))), Map.of());
+      Lora lora = lab.lora(Map.of(6, Lab.weight(Lab.dense(DType.F32, 1, 20, other))), Map.of());
       Buffer out = lab.buffer(2, 20);
       Step step = lab.step(2, new Batch.Segment(0, 1, null), new Batch.Segment(1, 2, lora));
-      lab.backend.norm(
-          step, 6, lab.buffer(x, 20), null, lab.buffer(weight, 20), 1e-6f, out);
+      lab.backend.norm(step, 6, lab.buffer(x, 20), null, lab.buffer(weight, 20), 1e-6f, out);
       double[] base = normed(x, weight, 2, 20, 1e-6);
       System.arraycopy(normed(x, other, 2, 20, 1e-6), 20, base, 20, 20);
       lab.assertClose("norm", lab.read(out), base, Lab.fill(40, 10));
@@ -166,8 +163,7 @@ public abstract class RowsContract extends BackendContract {
       float[] weight = lab.floats(20);
       Buffer buffer = lab.buffer(x, 60);
       lab.backend.normHeads(lab.step(2), 0, buffer, 20, lab.buffer(weight, 20), 1e-6f);
-      lab.assertClose(
-          "norm", lab.read(buffer), normed(x, weight, 6, 20, 1e-6), Lab.fill(120, 10));
+      lab.assertClose("norm", lab.read(buffer), normed(x, weight, 6, 20, 1e-6), Lab.fill(120, 10));
     }
   }
 

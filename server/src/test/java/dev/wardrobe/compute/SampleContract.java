@@ -24,15 +24,27 @@ public abstract class SampleContract extends BackendContract {
 
   private static Draw draw(
       int row, float temperature, int topK, float topP, float minP, long seed, int position) {
-    return new Draw(
-        row, -1, temperature, topK, topP, minP, 1, 0, 0, NONE, 0, 0, seed, position, 0);
+    return new Draw(row, -1, temperature, topK, topP, minP, 1, 0, 0, NONE, 0, 0, seed, position, 0);
   }
 
   private static Draw penalties(
       float repetition, float presence, float frequency, int promptLength, int... tokens) {
     return new Draw(
-        0, -1, 0, 0, 1, 0, repetition, presence, frequency, tokens, promptLength, tokens.length, 0,
-        0, 0);
+        0,
+        -1,
+        0,
+        0,
+        1,
+        0,
+        repetition,
+        presence,
+        frequency,
+        tokens,
+        promptLength,
+        tokens.length,
+        0,
+        0,
+        0);
   }
 
   private static Draw score(int row, int token, int top) {
@@ -249,8 +261,7 @@ public abstract class SampleContract extends BackendContract {
   void draw_extremeTemperatures() {
     try (Lab lab = lab(6)) {
       float[] logits = {3e38f, -3e38f, 2.9e38f};
-      assertThat(sample(lab, logits, 3, draw(0, 1e-30f, 0, 1, 0, 1, 1)).get(0).token())
-          .isZero();
+      assertThat(sample(lab, logits, 3, draw(0, 1e-30f, 0, 1, 0, 1, 1)).get(0).token()).isZero();
       assertThat(sample(lab, logits, 3, draw(0, 1e30f, 0, 1, 0, 1, 1)).get(0).token())
           .isBetween(0, 2);
     }

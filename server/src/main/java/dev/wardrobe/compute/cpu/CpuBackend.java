@@ -194,8 +194,7 @@ public final class CpuBackend implements Backend {
       for (int j = 0; j < a.rows(); j++) {
         t[j] = a.get(j, token);
       }
-      kernels.expand(
-          b, part.scale(), null, t, 0, 0, base.cols(), y, row, row + 1, pool.scratch());
+      kernels.expand(b, part.scale(), null, t, 0, 0, base.cols(), y, row, row + 1, pool.scratch());
     }
     if (part.gain() != null) {
       kernels.multiply(part.gain(), 0, y, row * base.cols(), base.cols());
@@ -238,8 +237,7 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
-  public void normHeads(
-      Step step, int module, Buffer x, int size, Buffer weight, float epsilon) {
+  public void normHeads(Step step, int module, Buffer x, int size, Buffer weight, float epsilon) {
     int tokens = step.batch().size();
     int width = x.width();
     checkShape("normHeads: x", x, tokens, width);
@@ -320,7 +318,11 @@ public final class CpuBackend implements Backend {
 
   /** Projections of one input: first all shrinks, then by panels everything else. */
   private void project(
-      List<Linear> linears, List<Batch.Segment> segments, int tokens, float[] x, List<Buffer> outs) {
+      List<Linear> linears,
+      List<Batch.Segment> segments,
+      int tokens,
+      float[] x,
+      List<Buffer> outs) {
     Projection[] projections = new Projection[linears.size()];
     int shrunkCount = 0;
     long multiplications = 0;
@@ -770,15 +772,7 @@ public final class CpuBackend implements Backend {
       throw new IllegalArgumentException(
           "module %d: expected A (%d, %d) and B (%d, %d), got A (%d, %d) and B (%d, %d)"
               .formatted(
-                  module,
-                  a.rows(),
-                  in,
-                  out,
-                  a.rows(),
-                  a.rows(),
-                  a.cols(),
-                  b.cols(),
-                  b.rows()));
+                  module, a.rows(), in, out, a.rows(), a.rows(), a.cols(), b.cols(), b.rows()));
     }
   }
 

@@ -1,15 +1,14 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Buffer;
+import org.jspecify.annotations.Nullable;
 
 /** Rows of floats on the heap. */
 final class CpuBuffer implements Buffer {
-  private static final float[] NONE = new float[0];
-
   private final int rows;
   private final int width;
   private final NativeMemory memory;
-  private float[] data;
+  private float @Nullable [] data;
 
   CpuBuffer(int rows, int width, NativeMemory memory) {
     if (rows < 1 || width < 1) {
@@ -24,10 +23,11 @@ final class CpuBuffer implements Buffer {
 
   /** The floats; row t begins at {@code t · width}. */
   float[] data() {
-    if (data == NONE) {
+    float[] floats = data;
+    if (floats == null) {
       throw new IllegalStateException("buffer (%d, %d) is closed".formatted(rows, width));
     }
-    return data;
+    return floats;
   }
 
   @Override
@@ -42,8 +42,8 @@ final class CpuBuffer implements Buffer {
 
   @Override
   public void close() {
-    if (data != NONE) {
-      data = NONE;
+    if (data != null) {
+      data = null;
       memory.release(bytes());
     }
   }

@@ -1,5 +1,6 @@
 package dev.wardrobe.compute.cpu;
 
+import com.google.errorprone.annotations.FormatMethod;
 import dev.wardrobe.compute.Delta;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.compute.Lora;
@@ -189,6 +190,7 @@ final class CpuLora implements Lora {
     return values == null ? null : values.clone();
   }
 
+  @FormatMethod
   private static void require(boolean holds, String message, Object... arguments) {
     if (!holds) {
       throw new IllegalArgumentException(message.formatted(arguments));

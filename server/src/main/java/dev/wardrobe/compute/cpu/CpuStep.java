@@ -1,5 +1,6 @@
 package dev.wardrobe.compute.cpu;
 
+import com.google.errorprone.annotations.FormatMethod;
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Step;
@@ -96,6 +97,7 @@ final class CpuStep implements Step {
     return segments;
   }
 
+  @FormatMethod
   private static void require(boolean holds, String message, Object... arguments) {
     if (!holds) {
       throw new IllegalArgumentException(message.formatted(arguments));

@@ -29,8 +29,7 @@ final class DensePanels implements Panels {
     dtype = source.dtype();
     this.region = region;
     String what = "matrix (%d, %d) of %s".formatted(rows, cols, dtype);
-    data =
-        region.allocate(what, NativeMemory.multiply(what, panels(), ROWS, cols, dtype.bytes()));
+    data = region.allocate(what, NativeMemory.multiply(what, panels(), ROWS, cols, dtype.bytes()));
     int size = dtype.bytes();
     MemorySegment from = source.data();
     for (int row = 0; row < rows; row++) {

@@ -1,8 +1,8 @@
 package dev.wardrobe.compute.cpu;
 
 /**
- * Exponential and logarithm in operations that every thread, compiler and vector width rounds alike:
- * additions, multiplications and fused multiply-adds, in one order.
+ * Exponential and logarithm in operations that every thread, compiler and vector width rounds
+ * alike: additions, multiplications and fused multiply-adds, in one order.
  */
 final class Elementary {
   /*
@@ -13,11 +13,11 @@ final class Elementary {
    * the low bits. 2^n is applied in two factors, so that results below 2^-126 are reached by a
    * rounding. Error below 1.1 ulp, checked over all floats.
    */
-  static final float LOG2_E = 1.44269504f;
+  static final float LOG2_E = 0x1.715476p0f;
   static final float ROUND = 12582912f;
   static final int ROUND_BITS = 0x4b400000;
-  static final float LN2_HIGH = 0.693359375f;
-  static final float LN2_LOW = -2.12194440e-4f;
+  static final float LN2_HIGH = 0x1.63p-1f;
+  static final float LN2_LOW = -0x1.bd0106p-13f;
   static final float P0 = 0x1.fffffcp-2f;
   static final float P1 = 0x1.555492p-3f;
   static final float P2 = 0x1.5558f2p-5f;
@@ -57,13 +57,13 @@ final class Elementary {
   }
 
   /**
-   * Natural logarithm of a positive, finite, normal number, to within 5e-16·(1 + |log x|): with x = 2^e·m, m
-   * in [√½, √2), and f = (m - 1) / (m + 1), it is e·ln 2 + 2·(f + f³/3 + f⁵/5 + …).
+   * Natural logarithm of a positive, finite, normal number, to within 5e-16·(1 + |log x|): with x =
+   * 2^e·m, m in [√½, √2), and f = (m - 1) / (m + 1), it is e·ln 2 + 2·(f + f³/3 + f⁵/5 + …).
    */
   static double log(double x) {
     long bits = Double.doubleToRawLongBits(x);
     int e = (int) (bits >>> 52) - 1023;
-    double m = Double.longBitsToDouble(bits & 0x000fffffffffffffL | 0x3ff0000000000000L);
+    double m = Double.longBitsToDouble((bits & 0x000fffffffffffffL) | 0x3ff0000000000000L);
     if (m >= SQRT2) {
       m *= 0.5;
       e++;

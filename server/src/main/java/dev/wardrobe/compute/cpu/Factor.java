@@ -7,8 +7,8 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 
 /**
- * A factor of an adapter in its stored type, row-major: A as {@code (r, in)}, B transposed to {@code
- * (r, out)}, so that both are read along rows.
+ * A factor of an adapter in its stored type, row-major: A as {@code (r, in)}, B transposed to
+ * {@code (r, out)}, so that both are read along rows.
  */
 record Factor(DType dtype, int rows, int cols, MemorySegment data) {
   private static final ValueLayout.OfShort SHORT =

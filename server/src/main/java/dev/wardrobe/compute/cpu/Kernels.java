@@ -8,8 +8,8 @@ import org.jspecify.annotations.Nullable;
  * The inner loops: {@link VectorKernels}, and {@link ScalarKernels}, which says in plain Java what
  * they compute. Both give the same bits.
  *
- * <p>Arguments are checked by the caller. Ranges are half open. Arrays of activations are row-major,
- * and row t of a width w begins at {@code t · w}.
+ * <p>Arguments are checked by the caller. Ranges are half open. Arrays of activations are
+ * row-major, and row t of a width w begins at {@code t · w}.
  */
 interface Kernels {
   /** Exponentials that are added up in float32. */
@@ -128,8 +128,8 @@ interface Kernels {
   void exponentials(float[] a, int at, int count, float max, float divisor, float[] out);
 
   /**
-   * {@code Σ exp(a[at + i] - max)}: in float32 over runs of 1,024 (16 lanes and tree), these added up
-   * in double.
+   * {@code Σ exp(a[at + i] - max)}: in float32 over runs of 1,024 (16 lanes and tree), these added
+   * up in double.
    */
   double sumOfExponentials(float[] a, int at, int count, float max, Scratch scratch);
 }

@@ -9,7 +9,8 @@ import java.nio.ByteOrder;
 
 /**
  * Keys and values, {@code [layer][block][K, V][head]}. A block's keys are {@code (size, 16
- * positions)}, so that scores of 16 positions are 16 lanes; its values {@code (16 positions, size)}.
+ * positions)}, so that scores of 16 positions are 16 lanes; its values {@code (16 positions,
+ * size)}.
  */
 final class KvPages implements KvCache {
   /** Positions of a block. */

@@ -36,7 +36,8 @@ final class NativeMemory {
     checkRoom(what, multiply(what, count, 4));
     if (count > Integer.MAX_VALUE - 8) {
       throw new OutOfMemoryException(
-          "%s: %d floats asked, at most %d in one buffer".formatted(what, count, Integer.MAX_VALUE));
+          "%s: %d floats asked, at most %d in one buffer"
+              .formatted(what, count, Integer.MAX_VALUE));
     }
     try {
       float[] floats = new float[(int) count];

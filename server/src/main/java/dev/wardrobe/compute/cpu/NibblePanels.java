@@ -7,9 +7,9 @@ import java.nio.ByteOrder;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A 4-bit matrix: panel by panel, within a panel for each group of 8 inputs 16 ints, one a row, with
- * input j of the group in bits 4j to 4j+3. The scales stay as stored, 8-bit codes where they are
- * doubly quantized, and are decoded when used.
+ * A 4-bit matrix: panel by panel, within a panel for each group of 8 inputs 16 ints, one a row,
+ * with input j of the group in bits 4j to 4j+3. The scales stay as stored, 8-bit codes where they
+ * are doubly quantized, and are decoded when used.
  *
  * <p>Where blocks end with the rows ({@link #aligned}), a panel's scales lie together, for each
  * block those of 16 rows; else they keep their order.
@@ -77,8 +77,7 @@ final class NibblePanels implements Panels {
       MemorySegment resident = region.allocate(what, 4L * values.length);
       MemorySegment.copy(values, 0, resident, FLOAT, 0, values.length);
       nested =
-          new Nested(
-              resident, source.nestedMap(), source.nestedBlockSize(), source.nestedOffset());
+          new Nested(resident, source.nestedMap(), source.nestedBlockSize(), source.nestedOffset());
     } else {
       nested = null;
     }
@@ -87,20 +86,20 @@ final class NibblePanels implements Panels {
   private void pack(MemorySegment from) {
     int whole = cols % GROUP == 0 ? groups : 0;
     for (int row = 0; row < rows; row++) {
-      long to = word(row / ROWS, 0) * 4 + row % ROWS * 4;
+      long to = 4 * (word(row / ROWS, 0) + row % ROWS);
       long first = (long) row * cols;
       for (int group = 0; group < whole; group++) {
         int pairs = from.get(INT, (first + (long) group * GROUP) / 2);
         // Stored with the even element in the high half of each byte.
-        int word = (pairs & 0x0f0f0f0f) << 4 | pairs >>> 4 & 0x0f0f0f0f;
+        int word = ((pairs & 0x0f0f0f0f) << 4) | ((pairs >>> 4) & 0x0f0f0f0f);
         packed.set(INT, to + 64L * group, word);
       }
       for (int k = whole * GROUP; k < cols; k++) {
         long index = first + k;
         int pair = from.get(BYTE, index / 2);
-        int code = index % 2 == 0 ? pair >>> 4 & 15 : pair & 15;
+        int code = index % 2 == 0 ? (pair >>> 4) & 15 : pair & 15;
         long at = to + 64L * (k / GROUP);
-        packed.set(INT, at, packed.get(INT, at) | code << 4 * (k % GROUP));
+        packed.set(INT, at, packed.get(INT, at) | (code << (4 * (k % GROUP))));
       }
     }
   }
@@ -226,7 +225,7 @@ final class NibblePanels implements Panels {
       int end = (int) Math.min(to, (block + 1) * blockSize - first);
       for (; k < end; k++) {
         int word = packed.get(INT, 4 * (word(panel, k / GROUP) + lane));
-        out[at + (k - from) * stride] = codebook[word >>> 4 * (k % GROUP) & 15] * scale;
+        out[at + (k - from) * stride] = codebook[(word >>> (4 * (k % GROUP))) & 15] * scale;
       }
     }
   }

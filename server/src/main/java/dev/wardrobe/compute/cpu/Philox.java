@@ -35,7 +35,7 @@ final class Philox {
   static double uniform(long seed, int position) {
     int[] words = {position, 0, 0, 0};
     mix((int) seed, (int) (seed >>> 32), words);
-    long bits = (long) words[0] << 32 | words[1] & 0xffffffffL;
+    long bits = ((long) words[0] << 32) | (words[1] & 0xffffffffL);
     return (bits >>> 11) * 0x1p-53;
   }
 }

@@ -29,8 +29,7 @@ final class Sampler {
     if (!Float.isFinite(max)) {
       return null;
     }
-    double logSum =
-        Elementary.log(kernels.sumOfExponentials(logits, at, vocabulary, max, scratch));
+    double logSum = Elementary.log(kernels.sumOfExponentials(logits, at, vocabulary, max, scratch));
     int token = draw.score();
     if (token < 0) {
       token = draw(draw, logits, at, vocabulary, max, scratch);
@@ -81,8 +80,7 @@ final class Sampler {
   }
 
   private int draw(Draw draw, float[] logits, int at, int vocabulary, float max, Scratch scratch) {
-    boolean penalized =
-        draw.repetition() != 1 || draw.presence() != 0 || draw.frequency() != 0;
+    boolean penalized = draw.repetition() != 1 || draw.presence() != 0 || draw.frequency() != 0;
     if (!penalized && draw.temperature() == 0) {
       return argmax(logits, at, vocabulary, max);
     }
@@ -195,7 +193,7 @@ final class Sampler {
     int next = 0;
     for (int i = 0; i < count; i++) {
       if (bucket(z[i]) == cut) {
-        order[next++] = (long) -Float.floatToRawIntBits(z[i]) << 32 | i;
+        order[next++] = ((long) -Float.floatToRawIntBits(z[i]) << 32) | i;
       }
     }
     Arrays.sort(order);

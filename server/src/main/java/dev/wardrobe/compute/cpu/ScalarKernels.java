@@ -86,13 +86,13 @@ final class ScalarKernels implements Kernels {
     return w instanceof NibblePanels nibbles ? k / nibbles.blockSize() * ROWS : 0;
   }
 
-  /** The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one. */
+  /**
+   * The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one.
+   */
   private static void codes(Panels w, int panel, int k, int count, float[] tile) {
     switch (w) {
       case DensePanels dense ->
-          dense
-              .dtype()
-              .widen(dense.data(), dense.element(panel * ROWS, k), tile, 0, count * ROWS);
+          dense.dtype().widen(dense.data(), dense.element(panel * ROWS, k), tile, 0, count * ROWS);
       case NibblePanels nibbles when nibbles.aligned() -> {
         float[] codebook = nibbles.codebook();
         for (int i = 0; i < count; i++) {
@@ -100,7 +100,7 @@ final class ScalarKernels implements Kernels {
           int shift = 4 * ((k + i) % NibblePanels.GROUP);
           for (int row = 0; row < ROWS; row++) {
             int eight = nibbles.packed().get(INT, 4 * (word + row));
-            tile[i * ROWS + row] = codebook[eight >>> shift & 15];
+            tile[i * ROWS + row] = codebook[(eight >>> shift) & 15];
           }
         }
       }
@@ -301,8 +301,7 @@ final class ScalarKernels implements Kernels {
   }
 
   @Override
-  public void exponentials(
-      float[] a, int at, int count, float max, float divisor, float[] out) {
+  public void exponentials(float[] a, int at, int count, float max, float divisor, float[] out) {
     for (int i = 0; i < count; i++) {
       out[i] = Elementary.exp((a[at + i] - max) / divisor);
     }

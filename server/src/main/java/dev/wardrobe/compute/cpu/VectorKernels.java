@@ -74,8 +74,7 @@ final class VectorKernels implements Kernels {
     }
   }
 
-  private static void widenBfloat16(
-      MemorySegment data, long from, float[] out, int at, int count) {
+  private static void widenBfloat16(MemorySegment data, long from, float[] out, int at, int count) {
     int whole = count - count % LANES;
     for (int i = 0; i < whole; i += LANES) {
       bfloat16(data, from + i).intoArray(out, at + i);
@@ -97,14 +96,12 @@ final class VectorKernels implements Kernels {
    * A float16's exponent and fraction, moved to a float32's place, are its value times 2^-112, for
    * subnormals too; infinities and NaN get the largest exponent by hand.
    */
-  private static void widenFloat16(
-      MemorySegment data, long from, float[] out, int at, int count) {
+  private static void widenFloat16(MemorySegment data, long from, float[] out, int at, int count) {
     int whole = count - count % LANES;
     for (int i = 0; i < whole; i += LANES) {
       IntVector half = shorts(data, from + i);
       IntVector magnitude = half.and(0x7fff).lanewise(LSHL, 13);
-      IntVector finite =
-          magnitude.reinterpretAsFloats().mul(0x1p112f).reinterpretAsInts();
+      IntVector finite = magnitude.reinterpretAsFloats().mul(0x1p112f).reinterpretAsInts();
       IntVector special = magnitude.or(0x7f800000);
       IntVector value = finite.blend(special, magnitude.compare(GE, 0x7c00 << 13));
       IntVector sign = half.and(0x8000).lanewise(LSHL, 16);
@@ -147,8 +144,7 @@ final class VectorKernels implements Kernels {
   }
 
   /** One token: weights go from memory into the sum without a stop. */
-  private static void nibblesOfOne(
-      NibblePanels w, int panel, float[] x, int at, Scratch scratch) {
+  private static void nibblesOfOne(NibblePanels w, int panel, float[] x, int at, Scratch scratch) {
     float[] scales = scratch.scales(w.scaleCount());
     w.scales(panel, scales);
     long bytes = 4 * w.word(panel, 0);
@@ -255,8 +251,7 @@ final class VectorKernels implements Kernels {
   }
 
   /** One token and bfloat16 weights: the usual head. */
-  private static void bfloat16OfOne(
-      DensePanels w, int panel, float[] x, int at, float[] sums) {
+  private static void bfloat16OfOne(DensePanels w, int panel, float[] x, int at, float[] sums) {
     long first = w.element(panel * ROWS, 0);
     for (int strip = 0; strip < ROWS; strip += LANES) {
       bfloat16Strip(w.data(), first + strip, w.cols(), x, at, sums, strip);
@@ -484,7 +479,9 @@ final class VectorKernels implements Kernels {
     accumulate(d0, d1, d2, d3, scales, scaleAt, sums, sumAt + 3 * ROWS);
   }
 
-  /** The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one. */
+  /**
+   * The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one.
+   */
   private void codes(Panels w, int panel, int k, int count, float[] tile) {
     switch (w) {
       case DensePanels dense ->
@@ -492,8 +489,7 @@ final class VectorKernels implements Kernels {
       case NibblePanels nibbles when nibbles.aligned() -> {
         long bytes = 4 * nibbles.word(panel, k / GROUP);
         for (int strip = 0; strip < ROWS; strip += LANES) {
-          tileOfCodes(
-              nibbles.packed(), bytes + 4L * strip, nibbles.codebook(), count, tile, strip);
+          tileOfCodes(nibbles.packed(), bytes + 4L * strip, nibbles.codebook(), count, tile, strip);
         }
       }
       case NibblePanels nibbles -> ScalarKernels.weights(nibbles, panel, k, count, tile);
@@ -621,8 +617,7 @@ final class VectorKernels implements Kernels {
       }
     }
     for (; token < to; token++) {
-      t[at + (token - from) * a.rows() + j] =
-          dot(row, 0, x, token * cols, cols, scratch.lanes);
+      t[at + (token - from) * a.rows() + j] = dot(row, 0, x, token * cols, cols, scratch.lanes);
     }
   }
 
@@ -857,8 +852,7 @@ final class VectorKernels implements Kernels {
   }
 
   @Override
-  public void exponentials(
-      float[] a, int at, int count, float max, float divisor, float[] out) {
+  public void exponentials(float[] a, int at, int count, float max, float divisor, float[] out) {
     int i = 0;
     for (; i + LANES <= count; i += LANES) {
       exp(tile(a, at + i).sub(max).div(divisor)).intoArray(out, i);
@@ -1062,8 +1056,8 @@ final class VectorKernels implements Kernels {
         FloatVector weight = FloatVector.broadcast(FLOATS, weights[p]);
         s0 = float32(data, next).fma(weight, s0);
         s1 = float32(data, next + LANES).fma(weight, s1);
-        s2 = float32(data, next + 2 * LANES).fma(weight, s2);
-        s3 = float32(data, next + 3 * LANES).fma(weight, s3);
+        s2 = float32(data, next + 2L * LANES).fma(weight, s2);
+        s3 = float32(data, next + 3L * LANES).fma(weight, s3);
         next += size;
       }
     }
@@ -1101,8 +1095,8 @@ final class VectorKernels implements Kernels {
         FloatVector weight = FloatVector.broadcast(FLOATS, weights[p]);
         s0 = bfloat16(data, next).fma(weight, s0);
         s1 = bfloat16(data, next + LANES).fma(weight, s1);
-        s2 = bfloat16(data, next + 2 * LANES).fma(weight, s2);
-        s3 = bfloat16(data, next + 3 * LANES).fma(weight, s3);
+        s2 = bfloat16(data, next + 2L * LANES).fma(weight, s2);
+        s3 = bfloat16(data, next + 3L * LANES).fma(weight, s3);
         next += size;
       }
     }

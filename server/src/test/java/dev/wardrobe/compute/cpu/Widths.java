@@ -7,8 +7,8 @@ import java.io.InputStream;
 import java.lang.reflect.Method;
 
 /**
- * CPU backends at a forced vector width. The width is a constant of the class, as the compiler needs
- * it, so each width has a class loader with its own copy of the package.
+ * CPU backends at a forced vector width. The width is a constant of the class, as the compiler
+ * needs it, so each width has a class loader with its own copy of the package.
  */
 public final class Widths {
   private static final String PACKAGE = Widths.class.getPackageName() + ".";
@@ -26,7 +26,7 @@ public final class Widths {
               .getConstructor(int.class)
               .newInstance(threads);
     } catch (ReflectiveOperationException e) {
-      throw new AssertionError(e);
+      throw new LinkageError("width", e);
     } finally {
       if (before == null) {
         System.clearProperty(VectorKernels.BITS_PROPERTY);
@@ -45,7 +45,7 @@ public final class Widths {
       Method method = backend.getClass().getMethod("liveBytes");
       return (long) method.invoke(backend);
     } catch (ReflectiveOperationException e) {
-      throw new AssertionError(e);
+      throw new LinkageError("width", e);
     }
   }
 
