@@ -212,6 +212,7 @@ public final class CheckpointQuantizer {
         memory = memory.plus(module, add(module, group, channel));
         TensorInfo bias = stored.bias(module);
         if (bias != null) {
+          stored.vector(bias);
           group.add(copied(bias));
           memory = memory.plusBias(module.out(), bias.byteSize());
         }
@@ -231,9 +232,12 @@ public final class CheckpointQuantizer {
 
   /** Adds the tensors of a module's weight, and tells how many bytes hold what. */
   private Matrix.Footprint add(Module module, List<Pending> group, FileChannel channel)
-      throws IOException {
+      throws ModelException, IOException {
     TensorInfo tensor = stored.weight(module);
     if (!module.quantized()) {
+      if (module.kind() == Module.Kind.NORM) {
+        stored.vector(tensor);
+      }
       group.add(copied(tensor));
       return new Matrix.Footprint(0, 0, 0, tensor.byteSize());
     }

@@ -88,7 +88,7 @@ public final class ModelLoader {
 
   private void load(Module module) throws ModelException, IOException {
     if (module.kind() == Module.Kind.NORM) {
-      float[] values = vector(stored.weight(module));
+      float[] values = stored.vector(stored.weight(module));
       Buffer norm = upload(values);
       weights.norms[module.id()] = norm;
       weights.hostNorms[module.id()] = values;
@@ -100,7 +100,7 @@ public final class ModelLoader {
     }
     TensorInfo bias = stored.bias(module);
     if (bias != null) {
-      float[] values = vector(bias);
+      float[] values = stored.vector(bias);
       Buffer buffer = upload(values);
       weights.biases[module.id()] = buffer;
       weights.hostBiases[module.id()] = values;
@@ -138,18 +138,6 @@ public final class ModelLoader {
   private Matrix quantized(Module module, QuantizedMatrix matrix) {
     fingerprint.add(module.weight(), matrix);
     return backend.matrix(matrix);
-  }
-
-  private float[] vector(TensorInfo tensor) throws ModelException, IOException {
-    float[] values = stored.floats(tensor);
-    for (int i = 0; i < values.length; i++) {
-      if (!Float.isFinite(values[i])) {
-        throw new ModelException(
-            "%s: tensor %s: element %d is %s; expected a finite number"
-                .formatted(stored.directory(), tensor.name(), i, values[i]));
-      }
-    }
-    return values;
   }
 
   private Buffer upload(float[] values) {

@@ -108,8 +108,17 @@ final class StoredModel implements AutoCloseable {
     return checkpoint.data(tensor);
   }
 
-  float[] floats(TensorInfo tensor) throws IOException {
-    return checkpoint.floats(tensor);
+  /** The values of a norm or a bias, all of them finite. */
+  float[] vector(TensorInfo tensor) throws ModelException, IOException {
+    float[] values = checkpoint.floats(tensor);
+    for (int i = 0; i < values.length; i++) {
+      if (!Float.isFinite(values[i])) {
+        throw new ModelException(
+            "%s: tensor %s: element %d is %s; expected a finite number"
+                .formatted(directory, tensor.name(), i, values[i]));
+      }
+    }
+    return values;
   }
 
   /** Gives a tensor's pages back to the operating system; they are read again when needed. */

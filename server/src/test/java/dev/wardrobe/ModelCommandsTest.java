@@ -1,0 +1,111 @@
+package dev.wardrobe;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import picocli.CommandLine;
+
+/** {@code quantize} and {@code inspect}, from the command line. */
+final class ModelCommandsTest {
+  private static final Path DEMO =
+      Path.of(System.getProperty("wardrobe.root"), "deploy/models/demo/base");
+
+  @TempDir private Path dir;
+  private final StringWriter out = new StringWriter();
+  private final StringWriter err = new StringWriter();
+
+  @Test
+  void quantize_thenInspect() throws Exception {
+    Path quantized = dir.resolve("demo-nf4");
+    int code = run("quantize", "--model", DEMO.toString(), "--out", quantized.toString());
+    assertThat(err.toString()).isEmpty();
+    assertThat(code).isZero();
+    assertThat(out.toString())
+        .contains("4820224 parameters")
+        .contains("4.127 bits per quantized weight");
+
+    JsonNode before = inspect(DEMO);
+    assertThat(before.get("types")).hasSize(1);
+    assertThat(before.at("/stored/packed_bytes").longValue()).isZero();
+    JsonNode after = inspect(quantized);
+    assertThat(after.get("stored")).isEqualTo(before.get("quantized"));
+    assertThat(after.get("quantized").isNull()).isTrue();
+    assertThat(after.at("/stored/packed_bytes").longValue()).isEqualTo(4423680 / 2);
+    assertThat(after.at("/stored/absmax_bytes").longValue()).isEqualTo(4423680 / 64);
+    assertThat(after.at("/stored/nested_absmax_bytes").longValue()).isEqualTo(4423680 / 16384 * 4);
+    assertThat(after.at("/stored/bits_per_weight").doubleValue()).isBetween(4.1265, 4.1275);
+    assertThat(after.get("file_bytes").longValue())
+        .isEqualTo(Files.size(quantized.resolve("model.safetensors")));
+
+    assertThat(run("inspect", "--fingerprint", quantized.toString())).isZero();
+    assertThat(out.toString())
+        .contains("weights as bfloat16, nf4 in blocks of 64")
+        .contains("base at 4 bits                 2,211,840 bytes")
+        .contains("bits per weight                    4.127")
+        .containsPattern("fingerprint [0-9a-f]{64}");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      quoteCharacter = '`',
+      value = {
+        "--type int4 | 2 | --type: expected nf4 or fp4, got 'int4'",
+        "--block-size 63 | 2 | --block-size: expected 64, 128 or 256, got 63",
+        "--shard-bytes 0 | 2 | --shard-bytes: expected at least 1, got 0",
+        "--skip nothing | 1 | wardrobe: skip 'nothing': matches no projection",
+        "--skip ( | 1 | wardrobe: skip '(': not a regular expression",
+      })
+  void quantize_refused(String options, int code, String message) {
+    String[] words = options.strip().split(" ", 2);
+    Path target = dir.resolve("out");
+    assertThat(
+            run(
+                "quantize",
+                "--model",
+                DEMO.toString(),
+                "--out",
+                target.toString(),
+                words[0],
+                words[1]))
+        .isEqualTo(code);
+    assertThat(err.toString()).startsWith(message);
+    assertThat(target).doesNotExist();
+  }
+
+  @Test
+  void inspect_errorIsOneLine() throws Exception {
+    assertThat(run("inspect", dir.resolve("absent").toString())).isEqualTo(1);
+    assertThat(err.toString().lines()).singleElement().asString().startsWith("wardrobe: ");
+    Files.writeString(dir.resolve("config.json"), "{\"model_type\": \"gpt2\"}");
+    assertThat(run("inspect", "--json", dir.toString())).isEqualTo(1);
+    assertThat(err.toString().lines())
+        .singleElement()
+        .asString()
+        .contains("model_type 'gpt2' is not supported; supported are llama");
+    assertThat(out.toString()).isEmpty();
+  }
+
+  private JsonNode inspect(Path model) throws Exception {
+    assertThat(run("inspect", "--json", model.toString())).isZero();
+    return new ObjectMapper().readTree(out.toString());
+  }
+
+  private int run(String... args) {
+    out.getBuffer().setLength(0);
+    err.getBuffer().setLength(0);
+    CommandLine commandLine = Main.commandLine();
+    commandLine.setOut(new PrintWriter(out, true));
+    commandLine.setErr(new PrintWriter(err, true));
+    return commandLine.execute(args);
+  }
+}
