@@ -321,10 +321,9 @@ public final class CheckpointQuantizer {
       try (SafetensorsWriter writer =
           SafetensorsWriter.create(file, shard.stream().map(Pending::spec).toList(), METADATA)) {
         for (Pending tensor : shard) {
-          writer.write(tensor.spec.name(), data(tensor, codes));
-          if (tensor.source != null) {
-            stored.release(tensor.source);
-          }
+          MemorySegment data = data(tensor, codes);
+          writer.write(tensor.spec.name(), data);
+          StoredModel.release(data);
           places.put(tensor.spec.name(), name);
           bytes += tensor.spec.byteSize();
         }

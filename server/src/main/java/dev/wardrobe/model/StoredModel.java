@@ -123,7 +123,10 @@ final class StoredModel implements AutoCloseable {
 
   /** Gives a tensor's pages back to the operating system; they are read again when needed. */
   void release(TensorInfo tensor) {
-    MemorySegment data = checkpoint.data(tensor);
+    release(checkpoint.data(tensor));
+  }
+
+  static void release(MemorySegment data) {
     if (data.isMapped() && data.byteSize() > 0) {
       data.unload();
     }
