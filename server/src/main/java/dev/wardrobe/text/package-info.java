@@ -1,4 +1,8 @@
-/** Text in and out: tokenizer, incremental detokenizer, chat templates. */
+/**
+ * Text in and out of a model: the tokenizer, its incremental detokenizer, and the chat templates
+ * that turn a conversation into a prompt. Nothing here opens a connection, and nothing in a
+ * template executes beyond what {@link dev.wardrobe.text.ChatTemplate} describes.
+ */
 @NullMarked
 package dev.wardrobe.text;
 

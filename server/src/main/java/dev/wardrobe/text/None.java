@@ -1,0 +1,6 @@
+package dev.wardrobe.text;
+
+/** Python's {@code None}. */
+enum None {
+  NONE
+}
