@@ -1,5 +1,11 @@
 package dev.wardrobe;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectReader;
+import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.util.JsonFormat;
 import dev.wardrobe.adapter.AdapterOptions;
@@ -17,6 +23,7 @@ import java.nio.file.StandardCopyOption;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
+import java.util.Locale;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
@@ -37,7 +44,14 @@ final class BatchCommand implements Callable<Integer> {
   /** Requests in hand for each place in the batch: enough to keep it full, few enough to hold. */
   private static final int IN_HAND = 4;
 
-  @Spec private @Nullable CommandSpec spec;
+  private static final ObjectReader STRICT =
+      JsonMapper.builder()
+          .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+          .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+          .build()
+          .reader();
+
+  @Spec private CommandSpec spec = CommandSpec.create();
   @Mixin private final ModelArguments arguments = new ModelArguments();
 
   @Option(
@@ -63,21 +77,16 @@ final class BatchCommand implements Callable<Integer> {
       String id, GenerateRequest request, CompletableFuture<GenerateResponse> answer) {}
 
   @Override
-  public Integer call() {
+  public Integer call() throws StartException, IOException {
     Path source = Objects.requireNonNull(in);
     Path target = Objects.requireNonNull(out);
     try {
       run(source, target);
-      return 0;
-    } catch (StartException e) {
-      say(e.line());
-    } catch (IOException e) {
-      say(new StartException(e.toString(), e).line());
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
-      say("interrupted; %s was not written".formatted(target));
+      throw new StartException("interrupted; %s was not written".formatted(target), e);
     }
-    return 1;
+    return 0;
   }
 
   private void run(Path source, Path target)
@@ -110,15 +119,17 @@ final class BatchCommand implements Callable<Integer> {
         }
       }
     }
-    say(
-        "%d requests, %d answered, %d failed; %d tokens in %.1f s; %s"
-            .formatted(
-                answered + failed,
-                answered,
-                failed,
-                tokens,
-                (System.nanoTime() - start) / 1e9,
-                target));
+    spec.commandLine()
+        .getErr()
+        .println(
+            "%d requests, %d answered, %d failed; %d tokens in %.1f s; %s"
+                .formatted(
+                    answered + failed,
+                    answered,
+                    failed,
+                    tokens,
+                    (System.nanoTime() - start) / 1e9,
+                    target));
   }
 
   /** Where to write until all is done; a pipe or device is written to at once. */
@@ -178,18 +189,22 @@ final class BatchCommand implements Callable<Integer> {
 
   /** Reads a request; returns what is wrong with it. Even then its id is read if it can be. */
   private static @Nullable String parse(String text, GenerateRequest.Builder request) {
+    JsonNode json;
+    try {
+      // JsonFormat would let a second value, or a second key of one name, pass unnoticed.
+      json = STRICT.readTree(text);
+    } catch (JsonProcessingException e) {
+      return "expected one JSON object, got: " + e.getOriginalMessage();
+    }
+    if (!json.isObject()) {
+      return "expected one JSON object, got " + json.getNodeType().name().toLowerCase(Locale.ROOT);
+    }
     try {
       JsonFormat.parser().merge(text, request);
       return null;
     } catch (InvalidProtocolBufferException e) {
-      GenerateRequest.Builder lenient = GenerateRequest.newBuilder();
-      try {
-        JsonFormat.parser().ignoringUnknownFields().merge(text, lenient);
-      } catch (InvalidProtocolBufferException again) {
-        // Only what came before the error was read.
-      }
-      request.clear().setId(lenient.getId());
-      return "expected a JSON object with the fields of a GenerateRequest, got: " + e.getMessage();
+      request.clear().setId(json.path("id").asText());
+      return "expected the fields of wardrobe.v1.GenerateRequest, got: " + e.getMessage();
     }
   }
 
@@ -205,13 +220,6 @@ final class BatchCommand implements Callable<Integer> {
       String message = cause.getMessage();
       answers.error(pending.id(), message == null ? cause.toString() : message);
       failed++;
-    }
-  }
-
-  private void say(String line) {
-    if (spec != null) {
-      spec.commandLine().getErr().println("wardrobe batch: " + line);
-      spec.commandLine().getErr().flush();
     }
   }
 }

@@ -13,7 +13,6 @@ import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import picocli.CommandLine;
 
 final class BatchCommandTest {
   private static final String MODEL = TestBase.resource("models/llama_mha-nf4-dq").toString();
@@ -58,8 +57,7 @@ final class BatchCommandTest {
     assertThat(run.err()).containsOnlyOnce("\n").contains("11 requests, 3 answered, 8 failed");
     assertThat(run.lines())
         .extracting(line -> line.path("id").asText())
-        .containsExactly(
-            "first", "4", "typo", "6", "7", "8", "9", "10", "11", "12", "last");
+        .containsExactly("first", "4", "typo", "6", "7", "8", "9", "10", "11", "12", "last");
     JsonNode first = run.lines().get(0);
     assertThat(first.path("finish_reason").asText()).isIn("length", "eos");
     assertThat(first.path("adapter_digest").asText()).isEmpty();
@@ -182,7 +180,8 @@ final class BatchCommandTest {
       assertThat(run.err()).containsOnlyOnce("\n").contains(arguments.getFirst());
       assertThat(files()).containsExactly("in.jsonl");
     }
-    BatchRun noModel = BatchRun.of(folder, request, "--model", folder.resolve("nowhere").toString());
+    BatchRun noModel =
+        BatchRun.of(folder, request, "--model", folder.resolve("nowhere").toString());
     assertThat(noModel.exit()).isEqualTo(1);
     assertThat(noModel.err()).containsOnlyOnce("\n").contains("nowhere");
   }
@@ -207,8 +206,8 @@ final class BatchCommandTest {
     }
     Path target = folder.resolve("raw-out.jsonl");
     int exit =
-        new CommandLine(new BatchCommand())
-            .execute("--model", MODEL, "--in", in.toString(), "--out", target.toString());
+        Main.commandLine()
+            .execute("batch", "--model", MODEL, "--in", in.toString(), "--out", target.toString());
 
     assertThat(exit).isZero();
     List<String> lines = Files.readAllLines(target);

@@ -8,7 +8,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import picocli.CommandLine;
 
 /**
  * One run of the batch command.
@@ -22,13 +21,11 @@ record BatchRun(int exit, String err, List<JsonNode> lines) {
   static BatchRun of(Path folder, List<String> requests, String... arguments) throws Exception {
     Path in = Files.write(folder.resolve("in.jsonl"), requests);
     Path out = folder.resolve("out.jsonl");
-    List<String> all = new ArrayList<>(List.of("--in", in.toString(), "--out", out.toString()));
+    List<String> all =
+        new ArrayList<>(List.of("batch", "--in", in.toString(), "--out", out.toString()));
     all.addAll(List.of(arguments));
     StringWriter err = new StringWriter();
-    int exit =
-        new CommandLine(new BatchCommand())
-            .setErr(new PrintWriter(err))
-            .execute(all.toArray(String[]::new));
+    int exit = Main.commandLine().setErr(new PrintWriter(err)).execute(all.toArray(String[]::new));
     List<JsonNode> lines = new ArrayList<>();
     if (Files.exists(out)) {
       for (String line : Files.readAllLines(out)) {

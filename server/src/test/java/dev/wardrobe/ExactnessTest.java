@@ -21,8 +21,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * The promise that an answer's bits depend on model, adapter and request alone: whatever shares the
- * batch, however the prompt is cut, on any number of threads, at any vector width, at the first call
- * and at a late one.
+ * batch, however the prompt is cut, on any number of threads, at any vector width, at the first
+ * call and at a late one.
  */
 final class ExactnessTest {
   private static final ObjectMapper JSON = new ObjectMapper();

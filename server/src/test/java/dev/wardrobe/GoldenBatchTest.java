@@ -56,9 +56,7 @@ final class GoldenBatchTest {
   private void check(Path golden, String model) throws Exception {
     JsonNode expected = JSON.readTree(golden.resolve("logits/" + model + ".json").toFile());
     JsonNode prompts =
-        JSON.readTree(golden.resolve("logits/logits.json").toFile())
-            .path("prompts")
-            .path(model);
+        JSON.readTree(golden.resolve("logits/logits.json").toFile()).path("prompts").path(model);
     Set<String> variants = new LinkedHashSet<>();
     expected.fieldNames().forEachRemaining(name -> variants.add(name.split("/", -1)[0]));
     try (SafetensorsFile logits =
@@ -85,10 +83,7 @@ final class GoldenBatchTest {
         if (!name[1].equals("base")) {
           adapters.add(name[1]);
         }
-        entry
-            .getValue()
-            .properties()
-            .stream()
+        entry.getValue().properties().stream()
             .filter(p -> prompts.has(p.getKey()))
             .forEach(p -> cases.put(new Case(name[1], p.getKey()), p.getValue()));
       }
@@ -149,7 +144,9 @@ final class GoldenBatchTest {
       if (greedy.path("gaps").get(step).asDouble() < SURE_GAP) {
         return;
       }
-      assertThat(line.path("token_ids").get(step)).as(where).isEqualTo(greedy.path("tokens").get(step));
+      assertThat(line.path("token_ids").get(step))
+          .as(where)
+          .isEqualTo(greedy.path("tokens").get(step));
       close(
           line.path("logprobs").get(step).path("logprob").asDouble(),
           greedy.path("logprobs").get(step).asDouble(),
