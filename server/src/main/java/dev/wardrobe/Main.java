@@ -17,7 +17,7 @@ import picocli.CommandLine.Spec;
     description = "One 4-bit base language model, many LoRA adapters.",
     mixinStandardHelpOptions = true,
     version = "wardrobe 0.1.0-SNAPSHOT",
-    subcommands = {QuantizeCommand.class, InspectCommand.class})
+    subcommands = {BatchCommand.class, QuantizeCommand.class, InspectCommand.class})
 public final class Main implements Runnable {
   @Spec private CommandSpec spec = CommandSpec.create();
 
@@ -42,6 +42,7 @@ public final class Main implements Runnable {
   private static int report(Exception e, CommandLine commandLine, ParseResult parsed) {
     PrintWriter err = commandLine.getErr();
     switch (e) {
+      case StartException s -> err.println("wardrobe: " + s.line());
       case FileSystemException f -> err.println("wardrobe: " + f);
       case ModelException m -> err.println("wardrobe: " + m.getMessage());
       case IOException i -> err.println("wardrobe: " + i.getMessage());

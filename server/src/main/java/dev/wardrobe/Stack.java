@@ -1,0 +1,124 @@
+package dev.wardrobe;
+
+import dev.wardrobe.adapter.AdapterException;
+import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.compute.Backend;
+import dev.wardrobe.compute.OutOfMemoryException;
+import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.engine.Engine;
+import dev.wardrobe.engine.EngineOptions;
+import dev.wardrobe.model.LoadOptions;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelException;
+import dev.wardrobe.model.ModelLoader;
+import dev.wardrobe.serve.Conversation;
+import dev.wardrobe.serve.Prompts;
+import dev.wardrobe.text.TextException;
+import java.io.IOException;
+import java.nio.file.FileSystemException;
+import java.nio.file.Path;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+
+/**
+ * Everything between a model directory and a conversation, composed: backend, base, adapters,
+ * engine. Closed in the opposite order.
+ */
+final class Stack implements AutoCloseable {
+  private final Deque<AutoCloseable> parts = new ArrayDeque<>();
+  private final Backend backend;
+  private final Model model;
+  private final AdapterRegistry adapters;
+  private final Engine engine;
+  private final Conversation conversation;
+
+  /**
+   * Loads the base, then every named adapter, then starts the engine.
+   *
+   * @param roots where requests may load further adapters from
+   * @throws StartException if one of them is refused; nothing is left behind
+   */
+  Stack(ModelArguments arguments, List<Path> roots, AdapterOptions adapterOptions)
+      throws StartException {
+    Path directory = arguments.model();
+    Map<String, Path> named = arguments.adapters();
+    LoadOptions load = arguments.load();
+    EngineOptions engineOptions = arguments.engine();
+    int threads = arguments.threads();
+    int maxLogprobs = arguments.maxLogprobs();
+    boolean complete = false;
+    try {
+      backend = keep(new CpuBackend(threads));
+      model = keep(ModelLoader.load(directory, load, backend));
+      Prompts prompts = keep(Prompts.read(directory, model.config().vocabulary()));
+      ExecutorService workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
+      // Apart from the workers, which a long load must not keep from tokenizing.
+      ExecutorService loaders = keep(threads("wardrobe-loader-", 2));
+      adapters = keep(new AdapterRegistry(model, backend, roots, adapterOptions, loaders));
+      for (Map.Entry<String, Path> adapter : named.entrySet()) {
+        adapters.loadTrusted(adapter.getKey(), adapter.getValue());
+      }
+      engine = keep(new Engine(model, backend, engineOptions));
+      conversation = new Conversation(model, prompts, adapters, engine, workers, maxLogprobs);
+      complete = true;
+    } catch (ModelException
+        | AdapterException
+        | TextException
+        | OutOfMemoryException
+        | IOException e) {
+      String message = e.getMessage();
+      throw new StartException(
+          message == null || e instanceof FileSystemException ? e.toString() : message, e);
+    } finally {
+      if (!complete) {
+        close();
+      }
+    }
+  }
+
+  private static ExecutorService threads(String name, int count) {
+    return Executors.newFixedThreadPool(
+        count, Thread.ofPlatform().daemon().name(name, 0).factory());
+  }
+
+  private <T extends AutoCloseable> T keep(T part) {
+    parts.push(part);
+    return part;
+  }
+
+  Backend backend() {
+    return backend;
+  }
+
+  Model model() {
+    return model;
+  }
+
+  AdapterRegistry adapters() {
+    return adapters;
+  }
+
+  Engine engine() {
+    return engine;
+  }
+
+  Conversation conversation() {
+    return conversation;
+  }
+
+  @Override
+  public void close() {
+    while (!parts.isEmpty()) {
+      try {
+        parts.pop().close();
+      } catch (Exception e) {
+        throw new IllegalStateException("closing failed", e);
+      }
+    }
+  }
+}

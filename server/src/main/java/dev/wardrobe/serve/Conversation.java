@@ -1,0 +1,234 @@
+package dev.wardrobe.serve;
+
+import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.adapter.Lease;
+import dev.wardrobe.compute.Draw;
+import dev.wardrobe.engine.Engine;
+import dev.wardrobe.engine.EngineException;
+import dev.wardrobe.engine.GenerationTask;
+import dev.wardrobe.engine.Ticket;
+import dev.wardrobe.engine.TokenListener;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.sampling.SamplingException;
+import dev.wardrobe.sampling.SamplingParams;
+import dev.wardrobe.sampling.SamplingRequest;
+import dev.wardrobe.text.TokenStream;
+import dev.wardrobe.v1.DetokenizeRequest;
+import dev.wardrobe.v1.DetokenizeResponse;
+import dev.wardrobe.v1.GenerateRequest;
+import dev.wardrobe.v1.TokenizeRequest;
+import dev.wardrobe.v1.TokenizeResponse;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * From requests to answers, for every front end: checks a request, turns it into tokens, waits for
+ * its adapter, has the engine generate, and turns tokens back into text.
+ *
+ * <p>Rendering and tokenizing run on the workers; the callers of {@link #start} never wait.
+ */
+public final class Conversation {
+  /** Any number of top log-probabilities, the whole vocabulary included. */
+  public static final int UNLIMITED = -1;
+
+  /** The default of {@code --max-logprobs}. */
+  public static final int DEFAULT_MAX_LOGPROBS = 20;
+
+  // Stop texts are looked for on the engine's thread, after each token.
+  private static final int MAX_STOPS = 64;
+  private static final int MAX_STOP_LENGTH = 1024;
+
+  private final Model model;
+  private final Prompts prompts;
+  private final AdapterRegistry adapters;
+  private final Engine engine;
+  private final Executor workers;
+  private final int maxLogprobs;
+
+  /**
+   * @param workers run what takes time before a request reaches the engine
+   * @param maxLogprobs most top log-probabilities that a request may ask for, or {@link #UNLIMITED}
+   */
+  public Conversation(
+      Model model,
+      Prompts prompts,
+      AdapterRegistry adapters,
+      Engine engine,
+      Executor workers,
+      int maxLogprobs) {
+    if (maxLogprobs < UNLIMITED) {
+      throw new IllegalArgumentException(
+          "max-logprobs: expected 0 or more, or -1 for the whole vocabulary, got " + maxLogprobs);
+    }
+    this.model = model;
+    this.prompts = prompts;
+    this.adapters = adapters;
+    this.engine = engine;
+    this.workers = workers;
+    this.maxLogprobs = maxLogprobs;
+  }
+
+  /** Begins to answer a request. Every error goes to the listener. */
+  public Turn start(GenerateRequest request, AnswerListener listener) {
+    return start(request, GenerationTask.NO_DEADLINE, listener);
+  }
+
+  /**
+   * Begins to answer a request. Every error goes to the listener.
+   *
+   * @param deadline as {@link System#nanoTime}
+   */
+  public Turn start(GenerateRequest request, long deadline, AnswerListener listener) {
+    Turn turn = new Turn(this, request, listener, deadline);
+    turn.start();
+    return turn;
+  }
+
+  /** Tokens of a text or a conversation. Takes time in proportion to it. */
+  public TokenizeResponse tokenize(TokenizeRequest request) throws RequestException {
+    return prompts.tokenize(request);
+  }
+
+  /** Text of tokens. Takes time in proportion to them. */
+  public DetokenizeResponse detokenize(DetokenizeRequest request) throws RequestException {
+    return prompts.detokenize(request);
+  }
+
+  Executor workers() {
+    return workers;
+  }
+
+  CompletableFuture<Lease> lease(String adapter) {
+    return adapters.lease(adapter);
+  }
+
+  Ticket submit(GenerationTask task, TokenListener listener) throws EngineException {
+    return engine.submit(task, listener);
+  }
+
+  /** A new answer's text, or null without a tokenizer. */
+  @Nullable TokenStream stream() {
+    return prompts.stream();
+  }
+
+  Plan plan(GenerateRequest request) throws RequestException {
+    SamplingParams sampling = sampling(request);
+    List<String> stops = stops(request);
+    int top = top(request);
+    Set<Integer> stopTokens = new HashSet<>();
+    for (int token : request.getStopTokenIdsList()) {
+      stopTokens.add(prompts.checkToken("stop_token_ids", token));
+    }
+    int[] prompt = prompts.tokens(request);
+    return new Plan(
+        request.getId(),
+        request.getAdapter(),
+        prompt,
+        sampling,
+        maxTokens(request, prompt.length),
+        request.getIgnoreEos() ? Set.of() : Set.copyOf(model.defaults().eos()),
+        stopTokens,
+        stops,
+        request.hasLogprobs(),
+        top,
+        request.getEcho());
+  }
+
+  private SamplingParams sampling(GenerateRequest request) throws RequestException {
+    try {
+      return new SamplingRequest(
+              request.hasTemperature() ? request.getTemperature() : null,
+              request.hasTopK() ? request.getTopK() : null,
+              request.hasTopP() ? request.getTopP() : null,
+              request.hasMinP() ? request.getMinP() : null,
+              request.hasRepetitionPenalty() ? request.getRepetitionPenalty() : null,
+              request.hasPresencePenalty() ? request.getPresencePenalty() : null,
+              request.hasFrequencyPenalty() ? request.getFrequencyPenalty() : null,
+              request.hasSeed() ? request.getSeed() : null)
+          .resolve(model.defaults());
+    } catch (SamplingException e) {
+      String message = e.getMessage();
+      throw RequestException.invalid(message == null ? e.toString() : message);
+    }
+  }
+
+  private List<String> stops(GenerateRequest request) throws RequestException {
+    List<String> stops = request.getStopList();
+    if (!stops.isEmpty()) {
+      prompts.requireTokenizer("stop", "give stop_token_ids");
+    }
+    if (stops.size() > MAX_STOPS) {
+      throw RequestException.invalid(
+          "stop: expected at most %d texts, got %d".formatted(MAX_STOPS, stops.size()));
+    }
+    for (String stop : stops) {
+      if (stop.isEmpty() || stop.length() > MAX_STOP_LENGTH) {
+        throw RequestException.invalid(
+            "stop: expected texts of 1 to %d characters, got one of %d"
+                .formatted(MAX_STOP_LENGTH, stop.length()));
+      }
+    }
+    return stops;
+  }
+
+  private int top(GenerateRequest request) throws RequestException {
+    int top = request.getLogprobs();
+    if (top < Draw.ALL) {
+      throw RequestException.invalid(
+          "logprobs: expected 0 or more, or -1 for the whole vocabulary, got " + top);
+    }
+    if (maxLogprobs != UNLIMITED && (top == Draw.ALL || top > maxLogprobs)) {
+      throw RequestException.invalid(
+          "logprobs: expected at most %d, got %s; start with --max-logprobs %d to allow it"
+              .formatted(maxLogprobs, top == Draw.ALL ? "-1 (the whole vocabulary)" : top, top));
+    }
+    int vocabulary = model.config().vocabulary();
+    if (top > vocabulary) {
+      throw RequestException.invalid(
+          "logprobs: expected at most the vocabulary's %d tokens, or -1 for all, got %d"
+              .formatted(vocabulary, top));
+    }
+    return top;
+  }
+
+  private int maxTokens(GenerateRequest request, int prompt) throws RequestException {
+    int context = engine.contextLength();
+    int left = context - prompt;
+    if (!request.hasMaxTokens()) {
+      if (left < 1) {
+        throw RequestException.invalid(
+            "the prompt has %d tokens, the context %s: no room for an answer; shorten the prompt"
+                .formatted(prompt, describe(context)));
+      }
+      return left;
+    }
+    int asked = request.getMaxTokens();
+    if (asked < 0 || asked == 0 && !request.getEcho()) {
+      throw RequestException.invalid(
+          "max_tokens: expected 1 or more, or 0 with echo to score the prompt alone, got " + asked);
+    }
+    if (asked > left) {
+      throw RequestException.invalid(
+          "the prompt's %d tokens and max_tokens %d make %d, the context is %s; %s"
+              .formatted(
+                  prompt,
+                  asked,
+                  (long) prompt + asked,
+                  describe(context),
+                  left < 1 ? "shorten the prompt" : "ask for at most " + left));
+    }
+    return asked;
+  }
+
+  private String describe(int context) {
+    int whole = model.config().contextLength();
+    return context == whole
+        ? context + " tokens"
+        : "%d tokens (all that the KV cache holds; the model's is %d, see --kv-tokens)"
+            .formatted(context, whole);
+  }
+}

@@ -1,0 +1,82 @@
+package dev.wardrobe.serve;
+
+import dev.wardrobe.adapter.AdapterException;
+import dev.wardrobe.compute.OutOfMemoryException;
+import dev.wardrobe.engine.EngineException;
+import java.io.Serial;
+import java.util.concurrent.CompletionException;
+
+/** A request that cannot be answered, and why: what, expected, got, what to do. */
+public final class RequestException extends Exception {
+  @Serial private static final long serialVersionUID = 1L;
+
+  /** Whose fault it is, and whether to try again; the names are gRPC's. */
+  public enum Code {
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    FAILED_PRECONDITION,
+    RESOURCE_EXHAUSTED,
+    DEADLINE_EXCEEDED,
+    CANCELLED,
+    UNAVAILABLE,
+    INTERNAL
+  }
+
+  private final Code code;
+
+  public RequestException(Code code, String message) {
+    super(message);
+    this.code = code;
+  }
+
+  RequestException(Code code, String message, Throwable cause) {
+    super(message, cause);
+    this.code = code;
+  }
+
+  public Code code() {
+    return code;
+  }
+
+  static RequestException invalid(String message) {
+    return new RequestException(Code.INVALID_ARGUMENT, message);
+  }
+
+  /** What {@code failure} means to the request that met it. */
+  static RequestException of(Throwable failure) {
+    return switch (failure) {
+      case RequestException e -> e;
+      case CompletionException e when e.getCause() != null -> of(e.getCause());
+      case AdapterException e -> new RequestException(code(e.reason()), text(e), e);
+      case EngineException e -> new RequestException(code(e.reason()), text(e), e);
+      case OutOfMemoryException e -> new RequestException(Code.RESOURCE_EXHAUSTED, text(e), e);
+      default ->
+          new RequestException(
+              Code.INTERNAL, "the server failed on this request: " + failure, failure);
+    };
+  }
+
+  private static Code code(AdapterException.Reason reason) {
+    return switch (reason) {
+      case NOT_FOUND -> Code.NOT_FOUND;
+      case REFUSED_PATH -> Code.INVALID_ARGUMENT;
+      case INVALID, MISMATCH, EXISTS -> Code.FAILED_PRECONDITION;
+      case TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
+      case IO -> Code.UNAVAILABLE;
+    };
+  }
+
+  private static Code code(EngineException.Reason reason) {
+    return switch (reason) {
+      case TOO_LONG -> Code.INVALID_ARGUMENT;
+      case FULL -> Code.RESOURCE_EXHAUSTED;
+      case CLOSED -> Code.UNAVAILABLE;
+      case STEP, LISTENER -> Code.INTERNAL;
+    };
+  }
+
+  private static String text(Throwable failure) {
+    String message = failure.getMessage();
+    return message == null ? failure.toString() : message;
+  }
+}
