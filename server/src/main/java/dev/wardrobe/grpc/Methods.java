@@ -1,0 +1,76 @@
+package dev.wardrobe.grpc;
+
+import com.google.protobuf.Descriptors;
+import com.google.protobuf.Message;
+import io.vertx.core.Context;
+import io.vertx.core.Vertx;
+import io.vertx.grpc.common.GrpcMessageDecoder;
+import io.vertx.grpc.common.GrpcMessageEncoder;
+import io.vertx.grpc.common.ServiceMethod;
+import io.vertx.grpc.common.ServiceName;
+import io.vertx.grpc.server.GrpcServer;
+import io.vertx.grpc.server.Service;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Consumer;
+
+/**
+ * A gRPC service made of handlers that each take one request and a {@link Reply}.
+ *
+ * <p>Vert.x's bridge for gRPC-Java services does not tell a service that its reader's connection was
+ * lost; ours need to know, to free the reader's place in the batch, so they are bound to the server
+ * directly.
+ */
+final class Methods implements Service {
+  /** One method: called on the event loop, must not block. */
+  interface Handler<Q, R> {
+    void handle(Q request, long timeoutMillis, Reply<R> reply);
+  }
+
+  private final Descriptors.ServiceDescriptor descriptor;
+  private final List<Consumer<GrpcServer>> bindings = new ArrayList<>();
+
+  Methods(Descriptors.ServiceDescriptor descriptor) {
+    this.descriptor = descriptor;
+  }
+
+  /** Adds a method by its name in the descriptor. */
+  <Q extends Message, R extends Message> Methods with(
+      String method, Q emptyRequest, Handler<Q, R> handler) {
+    GrpcMessageDecoder<Q> decoder = GrpcMessageDecoder.decoder(emptyRequest.newBuilderForType());
+    ServiceMethod<Q, R> serviceMethod =
+        ServiceMethod.server(name(), method, GrpcMessageEncoder.encoder(), decoder);
+    bindings.add(
+        server ->
+            server.callHandler(
+                serviceMethod,
+                call -> {
+                  Context context = Vertx.currentContext();
+                  Reply<R> reply = new Reply<>(context, call);
+                  call.handler(
+                      request -> {
+                        try {
+                          handler.handle(request, call.timeout(), reply);
+                        } catch (RuntimeException e) {
+                          reply.fail(e);
+                        }
+                      });
+                }));
+    return this;
+  }
+
+  @Override
+  public ServiceName name() {
+    return ServiceName.create(descriptor.getFullName());
+  }
+
+  @Override
+  public Descriptors.ServiceDescriptor descriptor() {
+    return descriptor;
+  }
+
+  @Override
+  public void bind(GrpcServer server) {
+    bindings.forEach(binding -> binding.accept(server));
+  }
+}
