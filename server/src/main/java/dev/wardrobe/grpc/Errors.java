@@ -1,0 +1,47 @@
+package dev.wardrobe.grpc;
+
+import dev.wardrobe.adapter.AdapterException;
+import dev.wardrobe.compute.OutOfMemoryException;
+import dev.wardrobe.serve.RequestException;
+import io.vertx.grpc.common.GrpcStatus;
+import java.util.concurrent.CompletionException;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** From exceptions to gRPC's statuses, in one place. */
+final class Errors {
+  private static final Logger log = LoggerFactory.getLogger(Errors.class);
+
+  private Errors() {}
+
+  static GrpcStatus status(Throwable failure) {
+    return switch (failure) {
+      case CompletionException e when e.getCause() != null -> status(e.getCause());
+      case RequestException e -> GrpcStatus.valueOf(e.code().name());
+      case AdapterException e ->
+          switch (e.reason()) {
+            case INVALID -> GrpcStatus.INVALID_ARGUMENT;
+            case MISMATCH -> GrpcStatus.FAILED_PRECONDITION;
+            case NOT_FOUND -> GrpcStatus.NOT_FOUND;
+            case EXISTS -> GrpcStatus.ALREADY_EXISTS;
+            case REFUSED_PATH -> GrpcStatus.PERMISSION_DENIED;
+            case TOO_LARGE -> GrpcStatus.RESOURCE_EXHAUSTED;
+            case IO -> GrpcStatus.UNAVAILABLE;
+          };
+      case OutOfMemoryException e -> GrpcStatus.RESOURCE_EXHAUSTED;
+      default -> GrpcStatus.INTERNAL;
+    };
+  }
+
+  /** What the caller is told; what only we can mend goes to the log as well. */
+  static String message(Throwable failure) {
+    if (failure instanceof CompletionException e && e.getCause() != null) {
+      return message(e.getCause());
+    }
+    if (status(failure) == GrpcStatus.INTERNAL) {
+      log.error("a call failed", failure);
+    }
+    String message = failure.getMessage();
+    return message == null ? failure.toString() : message;
+  }
+}

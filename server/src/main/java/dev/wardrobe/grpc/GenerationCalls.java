@@ -1,0 +1,196 @@
+package dev.wardrobe.grpc;
+
+import dev.wardrobe.engine.GenerationTask;
+import dev.wardrobe.engine.StepRecord;
+import dev.wardrobe.serve.AnswerCollector;
+import dev.wardrobe.serve.AnswerListener;
+import dev.wardrobe.serve.Conversation;
+import dev.wardrobe.serve.RequestException;
+import dev.wardrobe.serve.Turn;
+import dev.wardrobe.v1.DetokenizeRequest;
+import dev.wardrobe.v1.DetokenizeResponse;
+import dev.wardrobe.v1.FinishReason;
+import dev.wardrobe.v1.GenerateEvent;
+import dev.wardrobe.v1.GenerateRequest;
+import dev.wardrobe.v1.GenerateResponse;
+import dev.wardrobe.v1.GenerationProto;
+import dev.wardrobe.v1.ListStepsRequest;
+import dev.wardrobe.v1.ListStepsResponse;
+import dev.wardrobe.v1.ModelInfoRequest;
+import dev.wardrobe.v1.ModelInfoResponse;
+import dev.wardrobe.v1.TokenizeRequest;
+import dev.wardrobe.v1.TokenizeResponse;
+import io.vertx.grpc.common.GrpcStatus;
+import io.vertx.grpc.server.Service;
+import java.util.List;
+import java.util.concurrent.Callable;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+import java.util.function.LongFunction;
+import java.util.function.Supplier;
+
+/** {@code wardrobe.v1.GenerationService} over a {@link Conversation}. */
+final class GenerationCalls {
+  private final Conversation conversation;
+  private final Executor workers;
+  private final Supplier<ModelInfoResponse> info;
+  private final LongFunction<List<StepRecord>> steps;
+
+  /**
+   * @param workers run what takes time and is not generation
+   * @param info the answer to ModelInfo
+   * @param steps the steps after a number
+   */
+  GenerationCalls(
+      Conversation conversation,
+      Executor workers,
+      Supplier<ModelInfoResponse> info,
+      LongFunction<List<StepRecord>> steps) {
+    this.conversation = conversation;
+    this.workers = workers;
+    this.info = info;
+    this.steps = steps;
+  }
+
+  Service service() {
+    return new Methods(
+            GenerationProto.getDescriptor().findServiceByName("GenerationService"))
+        .with("Generate", GenerateRequest.getDefaultInstance(), this::generate)
+        .with("GenerateStream", GenerateRequest.getDefaultInstance(), this::stream)
+        .with("Chat", GenerateRequest.getDefaultInstance(), this::chat)
+        .with("Tokenize", TokenizeRequest.getDefaultInstance(), this::tokenize)
+        .with("Detokenize", DetokenizeRequest.getDefaultInstance(), this::detokenize)
+        .with("ModelInfo", ModelInfoRequest.getDefaultInstance(), this::modelInfo)
+        .with("ListSteps", ListStepsRequest.getDefaultInstance(), this::listSteps);
+  }
+
+  private void generate(
+      GenerateRequest request, long timeoutMillis, Reply<GenerateResponse> reply) {
+    AnswerCollector collector = new AnswerCollector();
+    Turn turn = conversation.start(request, deadline(timeoutMillis), collector);
+    reply.onGone(turn::cancel);
+    collector
+        .result()
+        .whenComplete(
+            (response, failure) -> {
+              if (failure != null) {
+                reply.fail(failure);
+              } else if (response.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE) {
+                reply.fail(GrpcStatus.DEADLINE_EXCEEDED, late(response.getTokenIdsCount()));
+              } else {
+                reply.end(response);
+              }
+            });
+  }
+
+  private void chat(GenerateRequest request, long timeoutMillis, Reply<GenerateEvent> reply) {
+    if (request.getMessagesCount() == 0) {
+      reply.fail(
+          new RequestException(
+              RequestException.Code.INVALID_ARGUMENT,
+              "messages: expected at least one, got none; for a prompt or token_ids call"
+                  + " GenerateStream"));
+      return;
+    }
+    stream(request, timeoutMillis, reply);
+  }
+
+  private void stream(GenerateRequest request, long timeoutMillis, Reply<GenerateEvent> reply) {
+    Turn turn = conversation.start(request, deadline(timeoutMillis), new Streamed(reply));
+    reply.onReady(turn::resume);
+    reply.onGone(turn::cancel);
+  }
+
+  /** An answer on its way to a reader. */
+  private static final class Streamed implements AnswerListener {
+    private final Reply<GenerateEvent> reply;
+    private int tokens;
+
+    Streamed(Reply<GenerateEvent> reply) {
+      this.reply = reply;
+    }
+
+    @Override
+    public boolean ready() {
+      return reply.ready();
+    }
+
+    @Override
+    public void started(GenerateEvent.Started started) {
+      reply.send(GenerateEvent.newBuilder().setStarted(started).build());
+    }
+
+    @Override
+    public void delta(GenerateEvent.Delta delta) {
+      tokens += delta.getTokenIdsCount();
+      reply.send(GenerateEvent.newBuilder().setDelta(delta).build());
+    }
+
+    @Override
+    public void finished(GenerateEvent.Finished finished) {
+      GenerateEvent last = GenerateEvent.newBuilder().setFinished(finished).build();
+      if (finished.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE) {
+        reply.send(last);
+        reply.fail(GrpcStatus.DEADLINE_EXCEEDED, late(tokens));
+      } else {
+        reply.end(last);
+      }
+    }
+
+    @Override
+    public void failed(RequestException failure) {
+      reply.fail(failure);
+    }
+  }
+
+  private static String late(int tokens) {
+    return "the deadline passed after %d generated tokens; ask for fewer or wait longer"
+        .formatted(tokens);
+  }
+
+  private static long deadline(long timeoutMillis) {
+    return timeoutMillis <= 0
+        ? GenerationTask.NO_DEADLINE
+        : System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(timeoutMillis);
+  }
+
+  private void tokenize(TokenizeRequest request, long timeout, Reply<TokenizeResponse> reply) {
+    work(reply, () -> conversation.tokenize(request));
+  }
+
+  private void detokenize(
+      DetokenizeRequest request, long timeout, Reply<DetokenizeResponse> reply) {
+    work(reply, () -> conversation.detokenize(request));
+  }
+
+  private void modelInfo(ModelInfoRequest request, long timeout, Reply<ModelInfoResponse> reply) {
+    reply.end(info.get());
+  }
+
+  private void listSteps(ListStepsRequest request, long timeout, Reply<ListStepsResponse> reply) {
+    ListStepsResponse.Builder response = ListStepsResponse.newBuilder();
+    for (StepRecord step : steps.apply(request.getAfter())) {
+      response.addSteps(
+          dev.wardrobe.v1.StepRecord.newBuilder()
+              .setNumber(step.number())
+              .setSequences(step.sequences())
+              .setAdapters(step.adapters())
+              .setPrefillTokens(step.prefillTokens())
+              .setDecodeTokens(step.decodeTokens())
+              .setDurationUs(TimeUnit.NANOSECONDS.toMicros(step.durationNanos()))
+              .setGapUs(TimeUnit.NANOSECONDS.toMicros(step.gapNanos())));
+    }
+    reply.end(response.build());
+  }
+
+  private <R> void work(Reply<R> reply, Callable<R> answer) {
+    workers.execute(
+        () -> {
+          try {
+            reply.end(answer.call());
+          } catch (Exception e) {
+            reply.fail(e);
+          }
+        });
+  }
+}

@@ -1,0 +1,112 @@
+package dev.wardrobe.grpc;
+
+import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.engine.StepRecord;
+import dev.wardrobe.serve.Conversation;
+import dev.wardrobe.v1.ModelInfoResponse;
+import io.grpc.BindableService;
+import io.vertx.core.Future;
+import io.vertx.core.Vertx;
+import io.vertx.core.VertxOptions;
+import io.vertx.core.http.HttpServer;
+import io.vertx.core.http.HttpServerOptions;
+import io.vertx.grpc.server.GrpcServerOptions;
+import io.vertx.grpcio.server.GrpcIoServer;
+import java.io.IOException;
+import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.function.LongFunction;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
+
+/** The gRPC services on one port: generation, adapters, health, reflection, and extensions'. */
+public final class GrpcFrontend implements AutoCloseable {
+  /**
+   * Largest request. Vert.x's default of 256 KiB would refuse a long prompt; this holds the token
+   * ids of a context of millions.
+   */
+  private static final int MAX_MESSAGE_BYTES = 64 << 20;
+
+  private static final long LIMIT_SECONDS = 30;
+
+  private final Vertx vertx;
+  private final GrpcIoServer services;
+  private final HealthCalls health;
+
+  /**
+   * @param workers run what takes time
+   * @param info the answer to ModelInfo
+   * @param steps the engine's steps after a number
+   * @param extensions further services
+   */
+  public GrpcFrontend(
+      Conversation conversation,
+      AdapterRegistry adapters,
+      Executor workers,
+      Supplier<ModelInfoResponse> info,
+      LongFunction<List<StepRecord>> steps,
+      List<BindableService> extensions) {
+    vertx = Vertx.vertx(new VertxOptions().setEventLoopPoolSize(2));
+    services =
+        GrpcIoServer.server(vertx, new GrpcServerOptions().setMaxMessageSize(MAX_MESSAGE_BYTES));
+    services.addService(new GenerationCalls(conversation, workers, info, steps).service());
+    services.addService(new AdapterCalls(adapters).service());
+    extensions.forEach(services::addService);
+    health =
+        new HealthCalls(
+            services.services().stream()
+                .map(service -> service.name().fullyQualifiedName())
+                .collect(Collectors.toSet()));
+    services.addService(health.service());
+    services.addService(Reflection.of(services::services));
+  }
+
+  /**
+   * Opens the port.
+   *
+   * @param port 0 for any that is free
+   * @return the port
+   * @throws IOException when it cannot be had
+   */
+  public int listen(String host, int port) throws IOException {
+    HttpServer server =
+        vertx
+            .createHttpServer(new HttpServerOptions().setHost(host).setPort(port))
+            .requestHandler(services);
+    try {
+      return await(server.listen()).actualPort();
+    } catch (IOException e) {
+      throw new IOException(
+          "cannot listen on %s:%d: %s; is another server there? --port 0 takes any free port"
+              .formatted(host, port, e.getMessage()),
+          e);
+    }
+  }
+
+  /** From now on health says NOT_SERVING, so that balancers look elsewhere. */
+  public void notServing() {
+    health.notServing();
+  }
+
+  @Override
+  public void close() throws IOException {
+    await(vertx.close());
+  }
+
+  private static <T> T await(Future<T> future) throws IOException {
+    try {
+      return future.toCompletionStage().toCompletableFuture().get(LIMIT_SECONDS, TimeUnit.SECONDS);
+    } catch (ExecutionException e) {
+      Throwable cause = e.getCause() == null ? e : e.getCause();
+      throw new IOException(cause.getMessage(), cause);
+    } catch (TimeoutException e) {
+      throw new IOException("no answer from the event loop within " + LIMIT_SECONDS + " s", e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted", e);
+    }
+  }
+}
