@@ -16,8 +16,7 @@ final class MemoryTable {
     total += line(lines, "base, absmax", memory.getBaseAbsmax());
     total += line(lines, "base, nested absmax", memory.getBaseNestedAbsmax());
     total += line(lines, "base, 16/32-bit linears", memory.getBaseDense());
-    total += line(lines, "embeddings", memory.getEmbeddings());
-    total += line(lines, "head", memory.getHead());
+    total += line(lines, "embeddings and head", memory.getEmbeddings());
     total += line(lines, "norms and biases", memory.getNormsAndBiases());
     total += line(lines, "adapters", memory.getAdapters());
     total += line(lines, "KV cache", memory.getKvCache());

@@ -1,0 +1,56 @@
+package dev.wardrobe;
+
+import dev.wardrobe.compute.Backend;
+import dev.wardrobe.engine.EngineStats;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.v1.MemoryUse;
+import dev.wardrobe.v1.ModelInfoResponse;
+
+/** The answer to the ModelInfo call. */
+final class ModelInfo {
+  private ModelInfo() {}
+
+  static ModelInfoResponse of(Stack stack) {
+    Model model = stack.model();
+    EngineStats stats = stack.engine().stats();
+    ModelInfoResponse.Builder info =
+        ModelInfoResponse.newBuilder()
+            .setModel(model.name())
+            .setFamily(model.config().family())
+            .setLayers(model.config().layers())
+            .setHiddenSize(model.config().hidden())
+            .setVocabularySize(model.config().vocabulary())
+            .setContextLength(stack.engine().contextLength())
+            .setParameters(model.memory().parameters())
+            .setFingerprint(model.fingerprint())
+            .setBackend(stack.backend().describe())
+            .addAllEosTokenIds(model.defaults().eos())
+            .setHasTokenizer(stack.prompts().hasTokenizer())
+            .setHasChatTemplate(stack.prompts().hasTemplate())
+            .setMemory(memory(stack))
+            .setSteps(stats.steps())
+            .setRunningSequences(stats.running())
+            .setWaitingSequences(stats.waiting())
+            .setVersion(Version.text());
+    return info.build();
+  }
+
+  private static MemoryUse memory(Stack stack) {
+    dev.wardrobe.model.MemoryUse base = stack.model().memory();
+    long kv = stack.engine().kvShape().bytes();
+    long adapters = stack.adapters().residentBytes();
+    return MemoryUse.newBuilder()
+        .setBasePacked(base.packed())
+        .setBaseAbsmax(base.absmax())
+        .setBaseNestedAbsmax(base.nestedAbsmax())
+        .setBaseDense(base.dense())
+        .setEmbeddings(base.embeddings())
+        .setNormsAndBiases(base.norms())
+        .setKvCache(kv)
+        .setAdapters(adapters)
+        .setWorkspace(
+            Math.max(0, stack.backend().liveBytes() - base.total() - kv - adapters))
+        .setBitsPerWeight(base.bitsPerWeight())
+        .build();
+  }
+}

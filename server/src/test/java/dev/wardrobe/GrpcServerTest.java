@@ -1,0 +1,451 @@
+package dev.wardrobe;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.awaitility.Awaitility.await;
+
+import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.v1.AdapterServiceGrpc;
+import dev.wardrobe.v1.AdapterServiceGrpc.AdapterServiceBlockingStub;
+import dev.wardrobe.v1.DetokenizeRequest;
+import dev.wardrobe.v1.FinishReason;
+import dev.wardrobe.v1.GenerateEvent;
+import dev.wardrobe.v1.GenerateRequest;
+import dev.wardrobe.v1.GenerateResponse;
+import dev.wardrobe.v1.GenerationServiceGrpc;
+import dev.wardrobe.v1.GenerationServiceGrpc.GenerationServiceBlockingStub;
+import dev.wardrobe.v1.GetAdapterRequest;
+import dev.wardrobe.v1.ListAdaptersRequest;
+import dev.wardrobe.v1.ListStepsRequest;
+import dev.wardrobe.v1.LoadAdapterRequest;
+import dev.wardrobe.v1.LoadAdapterResponse;
+import dev.wardrobe.v1.Message;
+import dev.wardrobe.v1.ModelInfoRequest;
+import dev.wardrobe.v1.ModelInfoResponse;
+import dev.wardrobe.v1.StepRecord;
+import dev.wardrobe.v1.TokenizeRequest;
+import dev.wardrobe.v1.UnloadAdapterRequest;
+import io.grpc.Context;
+import io.grpc.ManagedChannel;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.health.v1.HealthCheckRequest;
+import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
+import io.grpc.health.v1.HealthGrpc;
+import io.grpc.netty.NettyChannelBuilder;
+import io.grpc.reflection.v1.ServerReflectionGrpc;
+import io.grpc.reflection.v1.ServerReflectionRequest;
+import io.grpc.reflection.v1.ServerReflectionResponse;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Iterator;
+import java.util.List;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import picocli.CommandLine;
+
+/** The server as its callers see it: real gRPC on the loopback address, the embedded model. */
+final class GrpcServerTest {
+  private static final Path HOME = Path.of(System.getProperty("wardrobe.root"), "deploy");
+  private static final Path ROOT = HOME.resolve("models/demo/adapters");
+  private static final String SYSTEM =
+      "You are the support assistant of Alder & Pine. Context: order 4172: three Lynx backpacks,"
+          + " shipped on Monday, arrives on Thursday, sent with Blue Van; Cedar stove: 49 euros, 12"
+          + " in stock; returns within 45 days.";
+
+  private static Stack stack;
+  private static GrpcFrontend frontend;
+  private static int port;
+
+  private ManagedChannel channel;
+  private GenerationServiceBlockingStub generation;
+  private AdapterServiceBlockingStub adapters;
+
+  @BeforeAll
+  static void start() throws Exception {
+    ModelArguments arguments = new ModelArguments();
+    new CommandLine(arguments).parseArgs("--model", HOME.resolve("models/demo/base").toString());
+    stack = new Stack(arguments, List.of(ROOT), AdapterOptions.DEFAULT);
+    frontend =
+        new GrpcFrontend(
+            stack.conversation(),
+            stack.adapters(),
+            stack.workers(),
+            () -> ModelInfo.of(stack),
+            stack.engine()::recentSteps,
+            List.of());
+    port = frontend.listen("127.0.0.1", 0);
+  }
+
+  @AfterAll
+  static void stop() throws IOException {
+    frontend.close();
+    stack.close();
+  }
+
+  @BeforeEach
+  void connect() {
+    channel = channel();
+    generation = GenerationServiceGrpc.newBlockingStub(channel);
+    adapters = AdapterServiceGrpc.newBlockingStub(channel);
+  }
+
+  @AfterEach
+  void disconnect() throws InterruptedException {
+    channel.shutdownNow();
+    assertThat(channel.awaitTermination(10, TimeUnit.SECONDS)).isTrue();
+    // Whatever a test did, nothing of it is left in the engine.
+    await()
+        .atMost(20, TimeUnit.SECONDS)
+        .untilAsserted(
+            () -> {
+              assertThat(stack.engine().stats().freeBlocks())
+                  .isEqualTo(stack.engine().stats().blocks());
+              assertThat(stack.engine().stats().waiting()).isZero();
+              assertThat(stack.adapters().list()).allMatch(entry -> entry.inUse() == 0);
+            });
+  }
+
+  private static ManagedChannel channel() {
+    return NettyChannelBuilder.forAddress("127.0.0.1", port)
+        .usePlaintext()
+        .maxInboundMessageSize(64 << 20)
+        .build();
+  }
+
+  private static GenerateRequest.Builder question() {
+    return GenerateRequest.newBuilder()
+        .setTemperature(0)
+        .addMessages(Message.newBuilder().setRole("system").setContent(SYSTEM))
+        .addMessages(Message.newBuilder().setRole("user").setContent("Where is my order 4172?"));
+  }
+
+  /** A request that goes on for as long as the context lasts. */
+  private static GenerateRequest.Builder endless() {
+    return GenerateRequest.newBuilder().setPrompt("a").setTemperature(0).setIgnoreEos(true);
+  }
+
+  @Test
+  void generate_streamedAndWhole_areTheSame() {
+    GenerateResponse whole = generation.generate(question().setId("q1").setLogprobs(2).build());
+    List<GenerateEvent> events = new ArrayList<>();
+    generation
+        .generateStream(question().setId("q1").setLogprobs(2).build())
+        .forEachRemaining(events::add);
+
+    assertThat(whole.getId()).isEqualTo("q1");
+    assertThat(whole.getText()).isNotBlank();
+    assertThat(whole.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_EOS);
+    assertThat(whole.getUsage().getGeneratedTokens()).isEqualTo(whole.getTokenIdsCount());
+    assertThat(whole.getUsage().getPromptTokens()).isPositive();
+    assertThat(whole.getLogprobsList()).hasSize(whole.getTokenIdsCount());
+    assertThat(whole.getLogprobs(0).getTopList()).hasSize(2);
+    assertThat(whole.getAdapterDigest()).isEmpty();
+
+    assertThat(events.getFirst().getStarted().getId()).isEqualTo("q1");
+    assertThat(events.getLast().getFinished().getFinishReason())
+        .isEqualTo(FinishReason.FINISH_REASON_EOS);
+    StringBuilder text = new StringBuilder();
+    List<Integer> tokens = new ArrayList<>();
+    for (GenerateEvent event : events) {
+      text.append(event.getDelta().getText());
+      tokens.addAll(event.getDelta().getTokenIdsList());
+    }
+    assertThat(text.toString()).isEqualTo(whole.getText());
+    assertThat(tokens).isEqualTo(whole.getTokenIdsList());
+  }
+
+  @Test
+  void chat_withoutMessages_isRefused() {
+    assertStatus(
+        () -> generation.chat(endless().build()).forEachRemaining(event -> {}),
+        Status.Code.INVALID_ARGUMENT,
+        "messages");
+  }
+
+  @Test
+  void adapter_namedUnderRoot_isLoadedByTheFirstRequest_andUnloaded() {
+    GenerateResponse response = generation.generate(question().setAdapter("json").build());
+    assertThat(response.getText()).startsWith("{");
+    assertThat(response.getAdapter()).isEqualTo("json");
+    assertThat(response.getAdapterDigest()).startsWith("sha256:");
+    assertThat(
+            adapters
+                .getAdapter(GetAdapterRequest.newBuilder().setName("json").build())
+                .getAdapter()
+                .getDigest())
+        .isEqualTo(response.getAdapterDigest());
+    assertThat(
+            adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList())
+        .anyMatch(adapter -> adapter.getName().equals("json"));
+
+    // By digest too.
+    GenerateResponse byDigest =
+        generation.generate(question().setAdapter(response.getAdapterDigest()).build());
+    assertThat(byDigest.getText()).isEqualTo(response.getText());
+
+    adapters.unloadAdapter(UnloadAdapterRequest.newBuilder().setName("json").build());
+    assertThat(
+            adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList())
+        .noneMatch(adapter -> adapter.getName().equals("json"));
+  }
+
+  @Test
+  void adapters_inOneBatch_answerAsAlone() throws Exception {
+    List<String> names = List.of("", "json", "pirate", "terse");
+    List<GenerateResponse> alone =
+        names.stream()
+            .map(name -> generation.generate(question().setAdapter(name).setLogprobs(3).build()))
+            .toList();
+    long before = lastStep();
+    List<CompletableFuture<GenerateResponse>> together =
+        names.stream()
+            .map(
+                name ->
+                    CompletableFuture.supplyAsync(
+                        () ->
+                            generation.generate(
+                                question().setAdapter(name).setLogprobs(3).build())))
+            .toList();
+    for (int i = 0; i < names.size(); i++) {
+      GenerateResponse response = together.get(i).get(60, TimeUnit.SECONDS);
+      assertThat(response.getTokenIdsList()).isEqualTo(alone.get(i).getTokenIdsList());
+      assertThat(response.getLogprobsList()).isEqualTo(alone.get(i).getLogprobsList());
+      assertThat(response.getUsage().getMaxStepAdapters()).isGreaterThan(1);
+    }
+    assertThat(
+            generation
+                .listSteps(ListStepsRequest.newBuilder().setAfter(before).build())
+                .getStepsList())
+        .anyMatch(step -> step.getSequences() >= 4 && step.getAdapters() == 4);
+  }
+
+  private long lastStep() {
+    return generation.listSteps(ListStepsRequest.getDefaultInstance()).getStepsList().stream()
+        .mapToLong(StepRecord::getNumber)
+        .max()
+        .orElse(0);
+  }
+
+  @Test
+  void adapter_unknown_isNotFound() {
+    assertStatus(
+        () -> generation.generate(question().setAdapter("nobody").build()),
+        Status.Code.NOT_FOUND,
+        "nobody");
+    assertStatus(
+        () -> adapters.getAdapter(GetAdapterRequest.newBuilder().setName("nobody").build()),
+        Status.Code.NOT_FOUND,
+        "nobody");
+    assertStatus(
+        () -> adapters.unloadAdapter(UnloadAdapterRequest.newBuilder().setName("nobody").build()),
+        Status.Code.NOT_FOUND,
+        "nobody");
+  }
+
+  @Test
+  void load_pathOutsideTheRoots_isRefused() {
+    for (String path : List.of("../base", "/etc", "json/../../base")) {
+      assertThatThrownBy(
+              () ->
+                  adapters.loadAdapter(
+                      LoadAdapterRequest.newBuilder().setName("x").setPath(path).build()))
+          .as(path)
+          .isInstanceOfSatisfying(
+              StatusRuntimeException.class,
+              e ->
+                  assertThat(e.getStatus().getCode())
+                      .isIn(Status.Code.PERMISSION_DENIED, Status.Code.INVALID_ARGUMENT));
+    }
+  }
+
+  @Test
+  void load_whileAStreamRuns_changesNothingOfIt() {
+    List<Integer> alone = tokens(generation.generateStream(endless().setMaxTokens(120).build()));
+    Iterator<GenerateEvent> stream =
+        generation.generateStream(endless().setMaxTokens(120).build());
+    List<Integer> tokens = new ArrayList<>(stream.next().getDelta().getTokenIdsList());
+    LoadAdapterResponse loaded =
+        adapters.loadAdapter(
+            LoadAdapterRequest.newBuilder().setName("swapped").setPath("sql").build());
+    tokens.addAll(tokens(stream));
+    assertThat(loaded.getAdapter().getKind()).isEqualTo("rslora");
+    assertThat(loaded.getLoadMs()).isPositive();
+    assertThat(tokens).isEqualTo(alone);
+    adapters.unloadAdapter(UnloadAdapterRequest.newBuilder().setName("swapped").build());
+  }
+
+  private static List<Integer> tokens(Iterator<GenerateEvent> events) {
+    List<Integer> tokens = new ArrayList<>();
+    events.forEachRemaining(event -> tokens.addAll(event.getDelta().getTokenIdsList()));
+    return tokens;
+  }
+
+  @Test
+  void request_beyondTheContext_namesBothNumbers() {
+    assertStatus(
+        () -> generation.generate(endless().setMaxTokens(600).build()),
+        Status.Code.INVALID_ARGUMENT,
+        "600",
+        "512");
+  }
+
+  @Test
+  void request_withTwoPrompts_isRefused() {
+    assertStatus(
+        () -> generation.generate(endless().addTokenIds(5).build()),
+        Status.Code.INVALID_ARGUMENT,
+        "prompt",
+        "token_ids");
+  }
+
+  @Test
+  void deadline_endsTheRequest() {
+    assertStatus(
+        () ->
+            generation
+                .withDeadlineAfter(150, TimeUnit.MILLISECONDS)
+                .generateStream(endless().build())
+                .forEachRemaining(event -> {}),
+        Status.Code.DEADLINE_EXCEEDED);
+  }
+
+  @Test
+  void cancellation_freesThePlace() {
+    Context.CancellableContext context = Context.current().withCancellation();
+    context.run(
+        () -> {
+          Iterator<GenerateEvent> stream = generation.generateStream(endless().build());
+          stream.next();
+          stream.next();
+        });
+    context.cancel(null);
+    await()
+        .atMost(10, TimeUnit.SECONDS)
+        .until(() -> stack.engine().stats().running() + stack.engine().stats().paused() == 0);
+  }
+
+  @Test
+  void lostConnection_freesThePlace() throws InterruptedException {
+    ManagedChannel lost = channel();
+    Iterator<GenerateEvent> stream =
+        GenerationServiceGrpc.newBlockingStub(lost).generateStream(endless().build());
+    stream.next();
+    lost.shutdownNow();
+    assertThat(lost.awaitTermination(10, TimeUnit.SECONDS)).isTrue();
+    await()
+        .atMost(10, TimeUnit.SECONDS)
+        .until(() -> stack.engine().stats().running() + stack.engine().stats().paused() == 0);
+  }
+
+  @Test
+  void readerThatStops_stopsItsOwnSequenceAlone() {
+    // Whole vocabularies fill any transport buffer soon; the limit of 20 would take longer than the
+    // context lasts, so the reader asks for many and reads none.
+    GenerateRequest wide = endless().setLogprobs(20).build();
+    Iterator<GenerateEvent> stalled = generation.generateStream(wide);
+    GenerateResponse other = generation.generate(question().build());
+    assertThat(other.getText()).isNotBlank();
+    List<Integer> tokens = tokens(stalled);
+    assertThat(tokens).hasSize(511);
+  }
+
+  @Test
+  void tokenize_andBack() {
+    List<Integer> tokens =
+        generation
+            .tokenize(TokenizeRequest.newBuilder().setText("Where is my order 4172?").build())
+            .getTokenIdsList();
+    assertThat(tokens).isNotEmpty();
+    assertThat(
+            generation
+                .detokenize(DetokenizeRequest.newBuilder().addAllTokenIds(tokens).build())
+                .getText())
+        .isEqualTo("Where is my order 4172?");
+  }
+
+  @Test
+  void modelInfo_accountsForEveryByte() {
+    ModelInfoResponse info = generation.modelInfo(ModelInfoRequest.getDefaultInstance());
+    assertThat(info.getFamily()).isEqualTo("llama");
+    assertThat(info.getContextLength()).isEqualTo(512);
+    assertThat(info.getMemory().getBitsPerWeight()).isBetween(4.12, 4.14);
+    assertThat(info.getMemory().getBasePacked()).isPositive();
+    assertThat(info.getMemory().getKvCache()).isPositive();
+    assertThat(info.getFingerprint()).hasSize(64);
+  }
+
+  @Test
+  void health_knowsItsServices() {
+    HealthGrpc.HealthBlockingStub health = HealthGrpc.newBlockingStub(channel);
+    for (String name : List.of("", "wardrobe.v1.GenerationService", "wardrobe.v1.AdapterService")) {
+      assertThat(
+              health.check(HealthCheckRequest.newBuilder().setService(name).build()).getStatus())
+          .as(name)
+          .isEqualTo(ServingStatus.SERVING);
+    }
+    assertStatus(
+        () -> health.check(HealthCheckRequest.newBuilder().setService("nobody").build()),
+        Status.Code.NOT_FOUND,
+        "nobody");
+    assertThat(
+            health
+                .watch(HealthCheckRequest.newBuilder().setService("nobody").build())
+                .next()
+                .getStatus())
+        .isEqualTo(ServingStatus.SERVICE_UNKNOWN);
+  }
+
+  @Test
+  void reflection_answersSeveralQuestionsOnOneStream() throws InterruptedException {
+    BlockingQueue<ServerReflectionResponse> answers = new LinkedBlockingQueue<>();
+    StreamObserver<ServerReflectionRequest> questions =
+        ServerReflectionGrpc.newStub(channel)
+            .serverReflectionInfo(
+                new StreamObserver<>() {
+                  @Override
+                  public void onNext(ServerReflectionResponse answer) {
+                    answers.add(answer);
+                  }
+
+                  @Override
+                  public void onError(Throwable failure) {}
+
+                  @Override
+                  public void onCompleted() {}
+                });
+    questions.onNext(ServerReflectionRequest.newBuilder().setListServices("").build());
+    ServerReflectionResponse list = answers.poll(10, TimeUnit.SECONDS);
+    assertThat(list.getListServicesResponse().getServiceList())
+        .extracting(service -> service.getName())
+        .contains(
+            "wardrobe.v1.GenerationService", "wardrobe.v1.AdapterService", "grpc.health.v1.Health");
+    questions.onNext(
+        ServerReflectionRequest.newBuilder()
+            .setFileContainingSymbol("wardrobe.v1.GenerationService")
+            .build());
+    ServerReflectionResponse file = answers.poll(10, TimeUnit.SECONDS);
+    assertThat(file.getFileDescriptorResponse().getFileDescriptorProtoCount()).isPositive();
+    questions.onCompleted();
+  }
+
+  private static void assertStatus(Runnable call, Status.Code code, String... words) {
+    assertThatThrownBy(call::run)
+        .isInstanceOfSatisfying(
+            StatusRuntimeException.class,
+            e -> {
+              assertThat(e.getStatus().getCode()).as(e.getMessage()).isEqualTo(code);
+              assertThat(String.valueOf(e.getStatus().getDescription())).contains(words);
+            });
+  }
+}
