@@ -1,9 +1,11 @@
 package dev.wardrobe;
 
 import dev.wardrobe.model.ModelException;
+import dev.wardrobe.spi.ServerExtension;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.FileSystemException;
+import java.util.ServiceLoader;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -16,8 +18,13 @@ import picocli.CommandLine.Spec;
     name = "wardrobe",
     description = "One 4-bit base language model, many LoRA adapters.",
     mixinStandardHelpOptions = true,
-    version = "wardrobe 0.1.0-SNAPSHOT",
-    subcommands = {BatchCommand.class, QuantizeCommand.class, InspectCommand.class})
+    versionProvider = Version.class,
+    subcommands = {
+      ServeCommand.class,
+      BatchCommand.class,
+      QuantizeCommand.class,
+      InspectCommand.class
+    })
 public final class Main implements Runnable {
   @Spec private CommandSpec spec = CommandSpec.create();
 
@@ -31,7 +38,11 @@ public final class Main implements Runnable {
 
   /** The command line; what a command refuses is one line on standard error and exit code 1. */
   static CommandLine commandLine() {
-    return new CommandLine(new Main()).setExecutionExceptionHandler(Main::report);
+    CommandLine commands = new CommandLine(new Main());
+    for (ServerExtension extension : ServiceLoader.load(ServerExtension.class)) {
+      extension.commands().forEach(commands::addSubcommand);
+    }
+    return commands.setExecutionExceptionHandler(Main::report);
   }
 
   @Override

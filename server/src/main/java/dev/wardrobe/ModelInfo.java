@@ -1,8 +1,8 @@
 package dev.wardrobe;
 
-import dev.wardrobe.compute.Backend;
 import dev.wardrobe.engine.EngineStats;
 import dev.wardrobe.model.Model;
+import dev.wardrobe.quant.QuantOptions;
 import dev.wardrobe.v1.MemoryUse;
 import dev.wardrobe.v1.ModelInfoResponse;
 
@@ -32,6 +32,14 @@ final class ModelInfo {
             .setRunningSequences(stats.running())
             .setWaitingSequences(stats.waiting())
             .setVersion(Version.text());
+    QuantOptions quantization = model.quantization();
+    if (quantization == null) {
+      info.setQuantization("none");
+    } else {
+      info.setQuantization(quantization.type().id())
+          .setDoubleQuantization(quantization.doubleQuant())
+          .setBlockSize(quantization.blockSize());
+    }
     return info.build();
   }
 
@@ -48,8 +56,7 @@ final class ModelInfo {
         .setNormsAndBiases(base.norms())
         .setKvCache(kv)
         .setAdapters(adapters)
-        .setWorkspace(
-            Math.max(0, stack.backend().liveBytes() - base.total() - kv - adapters))
+        .setWorkspace(Math.max(0, stack.backend().liveBytes() - base.total() - kv - adapters))
         .setBitsPerWeight(base.bitsPerWeight())
         .build();
   }

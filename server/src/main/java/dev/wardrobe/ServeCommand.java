@@ -32,7 +32,8 @@ import picocli.CommandLine.Spec;
     description = "Serve a base and its adapters over gRPC.",
     footer = {
       "",
-      "Ready when it says so on standard output. SIGTERM and SIGINT stop it: no new requests, running",
+      "Ready when it says so on standard output. SIGTERM and SIGINT stop it: no new requests,"
+          + " running",
       "ones are finished within --drain-seconds, exit code 0."
     },
     mixinStandardHelpOptions = true)
@@ -104,8 +105,7 @@ final class ServeCommand implements Callable<Integer> {
       throw e;
     }
     Runtime.getRuntime()
-        .addShutdownHook(
-            new Thread(() -> stop(frontend, stack), "wardrobe-shutdown"));
+        .addShutdownHook(new Thread(() -> stop(frontend, stack), "wardrobe-shutdown"));
     if (portFile != null) {
       write(portFile, actualPort);
     }

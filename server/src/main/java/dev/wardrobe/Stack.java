@@ -36,6 +36,8 @@ final class Stack implements AutoCloseable {
   private final AdapterRegistry adapters;
   private final Engine engine;
   private final Conversation conversation;
+  private final Prompts prompts;
+  private final ExecutorService workers;
 
   /**
    * Loads the base, then every named adapter, then starts the engine.
@@ -55,8 +57,8 @@ final class Stack implements AutoCloseable {
     try {
       backend = keep(new CpuBackend(threads));
       model = keep(ModelLoader.load(directory, load, backend));
-      Prompts prompts = keep(Prompts.read(directory, model.config().vocabulary()));
-      ExecutorService workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
+      prompts = keep(Prompts.read(directory, model.config().vocabulary()));
+      workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
       // Apart from the workers, which a long load must not keep from tokenizing.
       ExecutorService loaders = keep(threads("wardrobe-loader-", 2));
       adapters = keep(new AdapterRegistry(model, backend, roots, adapterOptions, loaders));
@@ -109,6 +111,15 @@ final class Stack implements AutoCloseable {
 
   Conversation conversation() {
     return conversation;
+  }
+
+  Prompts prompts() {
+    return prompts;
+  }
+
+  /** What takes time and is not generation runs here. */
+  ExecutorService workers() {
+    return workers;
   }
 
   @Override

@@ -185,8 +185,7 @@ final class GrpcServerTest {
                 .getAdapter()
                 .getDigest())
         .isEqualTo(response.getAdapterDigest());
-    assertThat(
-            adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList())
+    assertThat(adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList())
         .anyMatch(adapter -> adapter.getName().equals("json"));
 
     // By digest too.
@@ -195,8 +194,7 @@ final class GrpcServerTest {
     assertThat(byDigest.getText()).isEqualTo(response.getText());
 
     adapters.unloadAdapter(UnloadAdapterRequest.newBuilder().setName("json").build());
-    assertThat(
-            adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList())
+    assertThat(adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList())
         .noneMatch(adapter -> adapter.getName().equals("json"));
   }
 
@@ -272,8 +270,7 @@ final class GrpcServerTest {
   @Test
   void load_whileAStreamRuns_changesNothingOfIt() {
     List<Integer> alone = tokens(generation.generateStream(endless().setMaxTokens(120).build()));
-    Iterator<GenerateEvent> stream =
-        generation.generateStream(endless().setMaxTokens(120).build());
+    Iterator<GenerateEvent> stream = generation.generateStream(endless().setMaxTokens(120).build());
     List<Integer> tokens = new ArrayList<>(stream.next().getDelta().getTokenIdsList());
     LoadAdapterResponse loaded =
         adapters.loadAdapter(
@@ -389,8 +386,7 @@ final class GrpcServerTest {
   void health_knowsItsServices() {
     HealthGrpc.HealthBlockingStub health = HealthGrpc.newBlockingStub(channel);
     for (String name : List.of("", "wardrobe.v1.GenerationService", "wardrobe.v1.AdapterService")) {
-      assertThat(
-              health.check(HealthCheckRequest.newBuilder().setService(name).build()).getStatus())
+      assertThat(health.check(HealthCheckRequest.newBuilder().setService(name).build()).getStatus())
           .as(name)
           .isEqualTo(ServingStatus.SERVING);
     }

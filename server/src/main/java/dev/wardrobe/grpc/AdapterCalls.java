@@ -34,20 +34,21 @@ final class AdapterCalls {
 
   private void load(LoadAdapterRequest request, long timeout, Reply<LoadAdapterResponse> reply) {
     long began = System.nanoTime();
-    adapters
-        .load(request.getName(), request.hasPath() ? request.getPath() : null)
-        .whenComplete(
-            (entry, failure) -> {
-              if (failure != null) {
-                reply.fail(failure);
-              } else {
-                reply.end(
-                    LoadAdapterResponse.newBuilder()
-                        .setAdapter(message(entry))
-                        .setLoadMs((System.nanoTime() - began) / 1e6)
-                        .build());
-              }
-            });
+    var _ =
+        adapters
+            .load(request.getName(), request.hasPath() ? request.getPath() : null)
+            .whenComplete(
+                (entry, failure) -> {
+                  if (failure != null) {
+                    reply.fail(failure);
+                  } else {
+                    reply.end(
+                        LoadAdapterResponse.newBuilder()
+                            .setAdapter(message(entry))
+                            .setLoadMs((System.nanoTime() - began) / 1e6)
+                            .build());
+                  }
+                });
   }
 
   private void unload(

@@ -53,8 +53,7 @@ final class GenerationCalls {
   }
 
   Service service() {
-    return new Methods(
-            GenerationProto.getDescriptor().findServiceByName("GenerationService"))
+    return new Methods(GenerationProto.getDescriptor().findServiceByName("GenerationService"))
         .with("Generate", GenerateRequest.getDefaultInstance(), this::generate)
         .with("GenerateStream", GenerateRequest.getDefaultInstance(), this::stream)
         .with("Chat", GenerateRequest.getDefaultInstance(), this::chat)
@@ -69,18 +68,19 @@ final class GenerationCalls {
     AnswerCollector collector = new AnswerCollector();
     Turn turn = conversation.start(request, deadline(timeoutMillis), collector);
     reply.onGone(turn::cancel);
-    collector
-        .result()
-        .whenComplete(
-            (response, failure) -> {
-              if (failure != null) {
-                reply.fail(failure);
-              } else if (response.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE) {
-                reply.fail(GrpcStatus.DEADLINE_EXCEEDED, late(response.getTokenIdsCount()));
-              } else {
-                reply.end(response);
-              }
-            });
+    var _ =
+        collector
+            .result()
+            .whenComplete(
+                (response, failure) -> {
+                  if (failure != null) {
+                    reply.fail(failure);
+                  } else if (response.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE) {
+                    reply.fail(GrpcStatus.DEADLINE_EXCEEDED, late(response.getTokenIdsCount()));
+                  } else {
+                    reply.end(response);
+                  }
+                });
   }
 
   private void chat(GenerateRequest request, long timeoutMillis, Reply<GenerateEvent> reply) {

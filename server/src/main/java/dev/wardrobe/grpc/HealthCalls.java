@@ -39,8 +39,7 @@ final class HealthCalls {
     watchers.forEach((reply, name) -> reply.send(response(name)));
   }
 
-  private void check(
-      HealthCheckRequest request, long timeout, Reply<HealthCheckResponse> reply) {
+  private void check(HealthCheckRequest request, long timeout, Reply<HealthCheckResponse> reply) {
     HealthCheckResponse response = response(request.getService());
     if (response.getStatus() == ServingStatus.SERVICE_UNKNOWN) {
       reply.fail(GrpcStatus.NOT_FOUND, "no service is called '" + request.getService() + "'");
@@ -49,8 +48,7 @@ final class HealthCalls {
     }
   }
 
-  private void watch(
-      HealthCheckRequest request, long timeout, Reply<HealthCheckResponse> reply) {
+  private void watch(HealthCheckRequest request, long timeout, Reply<HealthCheckResponse> reply) {
     watchers.put(reply, request.getService());
     reply.onGone(() -> watchers.remove(reply));
     reply.send(response(request.getService()));

@@ -12,14 +12,15 @@ import io.vertx.grpc.server.GrpcServer;
 import io.vertx.grpc.server.Service;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.function.Consumer;
 
 /**
  * A gRPC service made of handlers that each take one request and a {@link Reply}.
  *
- * <p>Vert.x's bridge for gRPC-Java services does not tell a service that its reader's connection was
- * lost; ours need to know, to free the reader's place in the batch, so they are bound to the server
- * directly.
+ * <p>Vert.x's bridge for gRPC-Java services does not tell a service that its reader's connection
+ * was lost; ours need to know, to free the reader's place in the batch, so they are bound to the
+ * server directly.
  */
 final class Methods implements Service {
   /** One method: called on the event loop, must not block. */
@@ -45,7 +46,7 @@ final class Methods implements Service {
             server.callHandler(
                 serviceMethod,
                 call -> {
-                  Context context = Vertx.currentContext();
+                  Context context = Objects.requireNonNull(Vertx.currentContext());
                   Reply<R> reply = new Reply<>(context, call);
                   call.handler(
                       request -> {

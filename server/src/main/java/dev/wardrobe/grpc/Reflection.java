@@ -1,5 +1,7 @@
 package dev.wardrobe.grpc;
 
+import com.google.protobuf.Descriptors.FileDescriptor;
+import com.google.protobuf.Descriptors.ServiceDescriptor;
 import io.grpc.BindableService;
 import io.grpc.Context;
 import io.grpc.Contexts;
@@ -13,8 +15,6 @@ import io.grpc.ServerInterceptors;
 import io.grpc.ServerServiceDefinition;
 import io.grpc.protobuf.ProtoServiceDescriptorSupplier;
 import io.grpc.protobuf.services.ProtoReflectionServiceV1;
-import com.google.protobuf.Descriptors.FileDescriptor;
-import com.google.protobuf.Descriptors.ServiceDescriptor;
 import io.vertx.grpc.server.Service;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -42,7 +42,7 @@ final class Reflection {
             return Contexts.interceptCall(context, call, headers, next);
           }
         };
-    BindableService answers = (BindableService) ProtoReflectionServiceV1.newInstance();
+    BindableService answers = ProtoReflectionServiceV1.newInstance();
     return () -> ServerInterceptors.intercept(answers, withServer);
   }
 
@@ -51,8 +51,7 @@ final class Reflection {
     private final List<ServerServiceDefinition> definitions;
 
     Listing(List<Service> services) {
-      definitions =
-          services.stream().map(service -> definition(service.descriptor())).toList();
+      definitions = services.stream().map(service -> definition(service.descriptor())).toList();
     }
 
     private static ServerServiceDefinition definition(ServiceDescriptor descriptor) {

@@ -31,11 +31,11 @@ final class Reply<T> {
     this.response = request.response();
     // A reader that is reset, a connection that is lost, an error while writing: each comes in its
     // own way, and each means that nobody reads any more.
-    request.errorHandler(error -> gone());
-    request.exceptionHandler(failure -> gone());
-    response.exceptionHandler(failure -> gone());
+    request.errorHandler(_ -> gone());
+    request.exceptionHandler(_ -> gone());
+    response.exceptionHandler(_ -> gone());
     response.drainHandler(
-        drained -> {
+        _ -> {
           full = false;
           onReady.run();
         });
@@ -62,7 +62,7 @@ final class Reply<T> {
   void send(T message) {
     inFlight.incrementAndGet();
     context.runOnContext(
-        unused -> {
+        _ -> {
           boolean wasBehind = inFlight.getAndDecrement() >= IN_FLIGHT;
           if (over.get()) {
             return;
@@ -77,7 +77,7 @@ final class Reply<T> {
 
   void end(T last) {
     context.runOnContext(
-        unused -> {
+        _ -> {
           if (over.compareAndSet(false, true)) {
             response.end(last);
           }
@@ -86,7 +86,7 @@ final class Reply<T> {
 
   void end() {
     context.runOnContext(
-        unused -> {
+        _ -> {
           if (over.compareAndSet(false, true)) {
             response.end();
           }
@@ -99,7 +99,7 @@ final class Reply<T> {
 
   void fail(GrpcStatus status, String message) {
     context.runOnContext(
-        unused -> {
+        _ -> {
           if (over.compareAndSet(false, true)) {
             response.status(status).statusMessage(message);
             response.end();

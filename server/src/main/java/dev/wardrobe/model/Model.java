@@ -3,6 +3,7 @@ package dev.wardrobe.model;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.quant.QuantOptions;
 import dev.wardrobe.safetensors.TensorInfo;
 import java.nio.file.Path;
 import org.jspecify.annotations.Nullable;
@@ -18,6 +19,7 @@ public final class Model implements AutoCloseable {
   private final Modules modules;
   private final Weights weights;
   private final String fingerprint;
+  private final @Nullable QuantOptions quantization;
   private final MemoryUse memory;
 
   /** What is resident, by module number; the host keeps norms and biases too. */
@@ -61,12 +63,14 @@ public final class Model implements AutoCloseable {
       Modules modules,
       Weights weights,
       String fingerprint,
+      @Nullable QuantOptions quantization,
       MemoryUse memory) {
     this.stored = stored;
     this.defaults = defaults;
     this.modules = modules;
     this.weights = weights;
     this.fingerprint = fingerprint;
+    this.quantization = quantization;
     this.memory = memory;
   }
 
@@ -165,6 +169,11 @@ public final class Model implements AutoCloseable {
    */
   public String fingerprint() {
     return fingerprint;
+  }
+
+  /** How the quantized weights are held (the first one's, if they differ), or null if none are. */
+  public @Nullable QuantOptions quantization() {
+    return quantization;
   }
 
   /** Where its resident bytes are. */

@@ -29,6 +29,7 @@ public final class ModelLoader {
   private final Model.Weights weights;
   private final Fingerprint fingerprint = new Fingerprint();
   private MemoryUse memory = MemoryUse.NONE;
+  private @Nullable QuantOptions quantization;
 
   private ModelLoader(
       StoredModel stored, Backend backend, Modules modules, @Nullable QuantOptions options) {
@@ -83,7 +84,7 @@ public final class ModelLoader {
         weights.close();
       }
     }
-    return new Model(stored, defaults, modules, weights, fingerprint.hex(), memory);
+    return new Model(stored, defaults, modules, weights, fingerprint.hex(), quantization, memory);
   }
 
   private void load(Module module) throws ModelException, IOException {
@@ -137,6 +138,9 @@ public final class ModelLoader {
 
   private Matrix quantized(Module module, QuantizedMatrix matrix) {
     fingerprint.add(module.weight(), matrix);
+    if (quantization == null) {
+      quantization = new QuantOptions(matrix.type(), matrix.blockSize(), matrix.doubleQuant());
+    }
     return backend.matrix(matrix);
   }
 

@@ -64,8 +64,7 @@ public final class ChatTemplate {
   public static @Nullable ChatTemplate load(Path modelDir, Map<String, String> specialTokens)
       throws TextException {
     Map<String, String> sources = new LinkedHashMap<>();
-    JsonNode config =
-        JsonFiles.object(modelDir.resolve("tokenizer_config.json"), MAX_CONFIG_BYTES);
+    JsonNode config = JsonFiles.object(modelDir.resolve("tokenizer_config.json"), MAX_CONFIG_BYTES);
     JsonNode configured = config == null ? null : config.get("chat_template");
     if (configured != null && configured.isTextual()) {
       sources.put("default", configured.textValue());
@@ -89,8 +88,7 @@ public final class ChatTemplate {
     return new ChatTemplate(programs, specialTokens);
   }
 
-  private static void named(JsonNode templates, Map<String, String> sources)
-      throws TextException {
+  private static void named(JsonNode templates, Map<String, String> sources) throws TextException {
     for (JsonNode template : templates) {
       JsonNode name = template.get("name");
       JsonNode source = template.get("template");
@@ -185,9 +183,7 @@ public final class ChatTemplate {
     }
     if (program == null) {
       throw new TextException(
-          "the model has chat templates named "
-              + programs.keySet()
-              + ", but none named 'default'");
+          "the model has chat templates named " + programs.keySet() + ", but none named 'default'");
     }
     return program;
   }

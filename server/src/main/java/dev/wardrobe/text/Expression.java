@@ -42,8 +42,7 @@ sealed interface Expression {
 
   record Item(Expression target, Expression key, int line) implements Expression {}
 
-  record Slice(
-      @Nullable Expression start, @Nullable Expression stop, @Nullable Expression step)
+  record Slice(@Nullable Expression start, @Nullable Expression stop, @Nullable Expression step)
       implements Expression {}
 
   record Call(Expression target, CallArguments arguments, int line) implements Expression {}

@@ -29,16 +29,58 @@ final class Filters {
 
   private static final Set<String> NAMES =
       Set.of(
-          "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e",
-          "escape", "filesizeformat", "first", "float", "forceescape", "format", "groupby",
-          "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min",
-          "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr",
-          "slice", "sort", "string", "sum", "title", "tojson", "trim", "truncate", "unique",
-          "upper", "urlencode", "wordcount");
+          "abs",
+          "attr",
+          "batch",
+          "capitalize",
+          "center",
+          "count",
+          "d",
+          "default",
+          "dictsort",
+          "e",
+          "escape",
+          "filesizeformat",
+          "first",
+          "float",
+          "forceescape",
+          "format",
+          "groupby",
+          "indent",
+          "int",
+          "items",
+          "join",
+          "last",
+          "length",
+          "list",
+          "lower",
+          "map",
+          "max",
+          "min",
+          "reject",
+          "rejectattr",
+          "replace",
+          "reverse",
+          "round",
+          "safe",
+          "select",
+          "selectattr",
+          "slice",
+          "sort",
+          "string",
+          "sum",
+          "title",
+          "tojson",
+          "trim",
+          "truncate",
+          "unique",
+          "upper",
+          "urlencode",
+          "wordcount");
 
   private static final Pattern WORD = Pattern.compile("[\\p{L}\\p{N}_]+");
-  private static final Pattern TITLE_BREAK = Pattern.compile("[-\\s({\\[<]+",
-      Pattern.UNICODE_CHARACTER_CLASS);
+  private static final Pattern TITLE_BREAK =
+      Pattern.compile("[-\\s({\\[<]+", Pattern.UNICODE_CHARACTER_CLASS);
 
   private Filters() {}
 
@@ -49,8 +91,7 @@ final class Filters {
   static Object apply(String name, Object value, Arguments arguments) {
     return switch (name) {
       case "abs" -> abs(value);
-      case "attr" ->
-          Members.attributeOnly(value, arguments.bind(name, "name").text("name"));
+      case "attr" -> Members.attributeOnly(value, arguments.bind(name, "name").text("name"));
       case "batch" -> batch(value, arguments.bind(name, "linecount", "fill_with"));
       case "capitalize" -> kept(value, StringMethods.capitalize(Representation.str(value)));
       case "center" ->
@@ -59,8 +100,8 @@ final class Filters {
               method(
                   Representation.str(value),
                   "center",
-                  Arguments.of(BigInteger.valueOf(
-                      arguments.bind(name, "width").integer("width", 80)))));
+                  Arguments.of(
+                      BigInteger.valueOf(arguments.bind(name, "width").integer("width", 80)))));
       case "count", "length" -> BigInteger.valueOf(Values.length(value));
       case "d", "default" -> orDefault(value, arguments.bind(name, "default_value", "boolean"));
       case "dictsort" -> dictSort(value, arguments.bind(name, "case_sensitive", "by", "reverse"));
@@ -80,7 +121,8 @@ final class Filters {
       case "list" -> Values.list(value);
       case "lower" -> kept(value, Representation.str(value).toLowerCase(Locale.ROOT));
       case "map" -> map(value, arguments);
-      case "max", "min" -> extreme(name, value, arguments.bind(name, "case_sensitive", "attribute"));
+      case "max", "min" ->
+          extreme(name, value, arguments.bind(name, "case_sensitive", "attribute"));
       case "reject" -> select(value, arguments, false, false);
       case "rejectattr" -> select(value, arguments, true, false);
       case "select" -> select(value, arguments, false, true);
@@ -99,7 +141,9 @@ final class Filters {
       case "trim" ->
           kept(
               value,
-              method(Representation.str(value), "strip",
+              method(
+                  Representation.str(value),
+                  "strip",
                   Arguments.of(arguments.bind(name, "chars").or("chars", None.NONE))));
       case "truncate" ->
           truncate(value, arguments.bind(name, "length", "killwords", "end", "leeway"));
@@ -177,9 +221,14 @@ final class Filters {
       }
     }
     radix = radix == 0 ? 10 : radix;
-    boolean wellFormed = digits.length() <= 4300 && !digits.isEmpty()
-        && digits.charAt(0) != '_' && !digits.endsWith("_") && !digits.contains("__")
-        && digits.charAt(0) != '-' && digits.charAt(0) != '+';
+    boolean wellFormed =
+        digits.length() <= 4300
+            && !digits.isEmpty()
+            && digits.charAt(0) != '_'
+            && !digits.endsWith("_")
+            && !digits.contains("__")
+            && digits.charAt(0) != '-'
+            && digits.charAt(0) != '+';
     if (!wellFormed || radix < 2 || radix > 36) {
       return null;
     }
@@ -245,7 +294,8 @@ final class Filters {
     if (value instanceof Double number) {
       return Double.isNaN(number) || Double.isInfinite(number)
           ? number
-          : withSign(number,
+          : withSign(
+              number,
               new BigDecimal(number).setScale(precision, RoundingMode.HALF_EVEN).doubleValue());
     }
     return new BigDecimal(Values.integer(value))
@@ -324,8 +374,7 @@ final class Filters {
     int times = count == null ? -1 : Values.index(count);
     if (value instanceof Markup markup) {
       return new Markup(
-          StringMethods.replace(
-              markup.text(), old, Markup.escape(replacement).text(), times));
+          StringMethods.replace(markup.text(), old, Markup.escape(replacement).text(), times));
     }
     return StringMethods.replace(
         Representation.str(value), old, Representation.str(replacement), times);
@@ -461,9 +510,7 @@ final class Filters {
 
   private static Object first(Object value) {
     Iterator<Object> items = Values.iterate(value);
-    return items.hasNext()
-        ? items.next()
-        : new Undefined("No first item, sequence was empty.");
+    return items.hasNext() ? items.next() : new Undefined("No first item, sequence was empty.");
   }
 
   private static Object last(Object value) {
@@ -611,8 +658,7 @@ final class Filters {
     }
     Predicate<Object> chosen = test;
     return new Generator(
-        new Selection(
-            Values.iterate(value), item -> chosen.test(attribute.apply(item)) == wanted));
+        new Selection(Values.iterate(value), item -> chosen.test(attribute.apply(item)) == wanted));
   }
 
   /** The items of another iterator that pass a test, looked for only when asked. */
@@ -719,8 +765,7 @@ final class Filters {
       Object current = key.apply(item);
       if (last == null || !Values.equal(last, current)) {
         group = new ArrayList<>();
-        groups.add(
-            new Tuple(List.of(plain.apply(item), group), List.of("grouper", "list")));
+        groups.add(new Tuple(List.of(plain.apply(item), group), List.of("grouper", "list")));
         last = current;
       }
       group.add(item);
@@ -786,8 +831,10 @@ final class Filters {
     List<Object> parts = new ArrayList<>();
     if (attribute != null && Values.isText(attribute)) {
       for (String part : Values.text(attribute).split("\\.", -1)) {
-        boolean number = !part.isEmpty() && part.length() < 10
-            && part.chars().allMatch(c -> c >= '0' && c <= '9');
+        boolean number =
+            !part.isEmpty()
+                && part.length() < 10
+                && part.chars().allMatch(c -> c >= '0' && c <= '9');
         parts.add(number ? new BigInteger(part) : part);
       }
     } else if (attribute != null) {

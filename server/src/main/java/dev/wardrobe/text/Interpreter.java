@@ -76,8 +76,7 @@ final class Interpreter {
       case Statement.AssignBlock block -> {
         line = block.line();
         Object text = capture(block.body(), new Scope(scope));
-        Object value =
-            block.filter() == null ? text : filter(block.filter(), text, scope);
+        Object value = block.filter() == null ? text : filter(block.filter(), text, scope);
         assign(block.target(), value, scope);
       }
       case Statement.If condition -> {
@@ -217,8 +216,7 @@ final class Interpreter {
           throw undefined.failure();
         }
         if (!Values.isIterable(value)) {
-          throw new TemplateFailure(
-              "cannot unpack non-iterable " + Values.type(value) + " object");
+          throw new TemplateFailure("cannot unpack non-iterable " + Values.type(value) + " object");
         }
         List<Object> values = Values.list(value);
         if (values.size() != targets.size()) {
@@ -442,8 +440,7 @@ final class Interpreter {
       case Callable callable -> callable.call(arguments);
       case Loop loop -> loop.recurse(arguments);
       case Undefined undefined -> throw undefined.failure();
-      default ->
-          throw new TemplateFailure("'" + Values.type(target) + "' object is not callable");
+      default -> throw new TemplateFailure("'" + Values.type(target) + "' object is not callable");
     };
   }
 }

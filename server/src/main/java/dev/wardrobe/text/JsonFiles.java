@@ -76,8 +76,11 @@ final class JsonFiles {
     String place =
         e.getLocation() == null
             ? ""
-            : " at line " + e.getLocation().getLineNr() + ", column "
+            : " at line "
+                + e.getLocation().getLineNr()
+                + ", column "
                 + e.getLocation().getColumnNr();
-    return new TextException(file + " is not valid JSON" + place + ": " + e.getOriginalMessage(), e);
+    return new TextException(
+        file + " is not valid JSON" + place + ": " + e.getOriginalMessage(), e);
   }
 }

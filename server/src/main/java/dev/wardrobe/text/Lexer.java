@@ -14,8 +14,7 @@ import java.util.List;
  */
 final class Lexer {
 
-  private static final List<String> LONG_OPERATORS =
-      List.of("//", "**", "==", "!=", ">=", "<=");
+  private static final List<String> LONG_OPERATORS = List.of("//", "**", "==", "!=", ">=", "<=");
   private static final String SHORT_OPERATORS = "+-/*%~[](){}><=.:|,;";
 
   private final String source;
@@ -275,8 +274,8 @@ final class Lexer {
       position += Character.charCount(c);
     }
     if (position == start) {
-      throw failure("unexpected character '" + Character.toString(source.codePointAt(start)) + "'",
-          start);
+      throw failure(
+          "unexpected character '" + Character.toString(source.codePointAt(start)) + "'", start);
     }
     add(Kind.NAME, source.substring(start, position), start);
   }

@@ -1,10 +1,10 @@
 package dev.wardrobe.text;
 
 import dev.wardrobe.text.Statement.Signature;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.LinkedHashMap;
 import org.jspecify.annotations.Nullable;
 
 /** A function that a template defines: a macro, or the block that a {@code call} passes on. */

@@ -95,8 +95,7 @@ final class Members {
         };
   }
 
-  private static @Nullable Object list(
-      @Nullable List<Object> items, Object owner, String name) {
+  private static @Nullable Object list(@Nullable List<Object> items, Object owner, String name) {
     if (LIST_CHANGES.contains(name)) {
       return Undefined.unsafe(owner, name);
     }
@@ -195,7 +194,8 @@ final class Members {
   private static @Nullable Object itemOrNull(Object owner, Object key) {
     return switch (owner) {
       case Undefined undefined -> throw undefined.failure();
-      case Map<?, ?> map -> key instanceof List || key instanceof Map ? null : Values.lookUp(map, key);
+      case Map<?, ?> map ->
+          key instanceof List || key instanceof Map ? null : Values.lookUp(map, key);
       case String text -> character(text, key);
       case Markup markup ->
           character(markup.text(), key) instanceof String c ? new Markup(c) : null;
@@ -288,7 +288,10 @@ final class Members {
     int count =
         (int)
             Math.max(
-                0, forward ? (to - from + stride - 1) / stride : (from - to - stride - 1L) / -(long) stride);
+                0,
+                forward
+                    ? (to - from + stride - 1) / stride
+                    : (from - to - stride - 1L) / -(long) stride);
     int[] indices = new int[count];
     for (int i = 0; i < count; i++) {
       indices[i] = (int) (from + (long) i * stride);

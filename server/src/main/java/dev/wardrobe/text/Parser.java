@@ -236,8 +236,7 @@ final class Parser {
     List<Expression> defaults = new ArrayList<>();
     parameters(parameters, defaults);
     List<Statement> body = function("endmacro");
-    return new Statement.MacroDefinition(
-        signature(name, parameters, defaults), body, tag.line());
+    return new Statement.MacroDefinition(signature(name, parameters, defaults), body, tag.line());
   }
 
   private Statement callBlock(Token tag) {
@@ -652,8 +651,7 @@ final class Parser {
       return switch (attribute.kind()) {
         case NAME -> new Expression.Attribute(target, attribute.value(), token.line());
         case INTEGER ->
-            new Expression.Item(
-                target, new Expression.Constant(integer(attribute)), token.line());
+            new Expression.Item(target, new Expression.Constant(integer(attribute)), token.line());
         default ->
             throw failure(
                 "a name or number expected after '.', got " + attribute.described(), attribute);
@@ -685,8 +683,7 @@ final class Parser {
   }
 
   private @Nullable Expression sliceBound() {
-    boolean absent =
-        current().operator(":") || current().operator("]") || current().operator(",");
+    boolean absent = current().operator(":") || current().operator("]") || current().operator(",");
     return absent ? null : expression();
   }
 

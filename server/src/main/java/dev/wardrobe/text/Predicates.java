@@ -10,10 +10,45 @@ final class Predicates {
 
   private static final Set<String> NAMES =
       Set.of(
-          "odd", "even", "divisibleby", "defined", "undefined", "filter", "test", "none", "boolean",
-          "false", "true", "integer", "float", "lower", "upper", "string", "mapping", "number",
-          "sequence", "iterable", "callable", "sameas", "escaped", "in", "==", "eq", "equalto",
-          "!=", "ne", ">", "gt", "greaterthan", "ge", ">=", "<", "lt", "lessthan", "<=", "le");
+          "odd",
+          "even",
+          "divisibleby",
+          "defined",
+          "undefined",
+          "filter",
+          "test",
+          "none",
+          "boolean",
+          "false",
+          "true",
+          "integer",
+          "float",
+          "lower",
+          "upper",
+          "string",
+          "mapping",
+          "number",
+          "sequence",
+          "iterable",
+          "callable",
+          "sameas",
+          "escaped",
+          "in",
+          "==",
+          "eq",
+          "equalto",
+          "!=",
+          "ne",
+          ">",
+          "gt",
+          "greaterthan",
+          "ge",
+          ">=",
+          "<",
+          "lt",
+          "lessthan",
+          "<=",
+          "le");
 
   private Predicates() {}
 
@@ -33,8 +68,10 @@ final class Predicates {
       case "sequence" -> plain(name, arguments, isSequence(value));
       case "iterable" -> plain(name, arguments, Values.isIterable(value));
       case "callable" ->
-          plain(name, arguments, value instanceof Callable || value instanceof Undefined
-              || value instanceof Loop);
+          plain(
+              name,
+              arguments,
+              value instanceof Callable || value instanceof Undefined || value instanceof Loop);
       case "escaped" -> plain(name, arguments, value instanceof Markup);
       case "lower" -> plain(name, arguments, isCase(value, "islower"));
       case "upper" -> plain(name, arguments, isCase(value, "isupper"));
@@ -65,8 +102,9 @@ final class Predicates {
     if (values.size() == 1 && arguments.named().isEmpty()) {
       return values.getFirst();
     }
-    return arguments.bind(name, name.equals("divisibleby") ? "num" : "other").required(
-        name.equals("divisibleby") ? "num" : "other");
+    return arguments
+        .bind(name, name.equals("divisibleby") ? "num" : "other")
+        .required(name.equals("divisibleby") ? "num" : "other");
   }
 
   private static boolean isSequence(Object value) {

@@ -70,7 +70,10 @@ final class Representation {
         out.append('>');
       }
       case Loop loop ->
-          out.append("<LoopContext ").append(loop.turn()).append('/').append(loop.length())
+          out.append("<LoopContext ")
+              .append(loop.turn())
+              .append('/')
+              .append(loop.length())
               .append('>');
       default ->
           // Python would print an address, which is different every time.

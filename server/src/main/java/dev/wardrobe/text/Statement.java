@@ -12,8 +12,9 @@ sealed interface Statement {
 
   record Assign(Target target, Expression value, int line) implements Statement {}
 
-  record AssignBlock(Target target, Expression.@Nullable Filter filter, List<Statement> body,
-      int line) implements Statement {}
+  record AssignBlock(
+      Target target, Expression.@Nullable Filter filter, List<Statement> body, int line)
+      implements Statement {}
 
   record For(
       Target target,
@@ -25,8 +26,9 @@ sealed interface Statement {
       int line)
       implements Statement {}
 
-  record If(List<Expression> tests, List<List<Statement>> bodies, List<Statement> otherwise,
-      int line) implements Statement {}
+  record If(
+      List<Expression> tests, List<List<Statement>> bodies, List<Statement> otherwise, int line)
+      implements Statement {}
 
   record With(List<Target> targets, List<Expression> values, List<Statement> body, int line)
       implements Statement {}

@@ -16,8 +16,8 @@ final class StringFormat {
   private static final int MAX_WIDTH = 1 << 20;
 
   private static final Pattern CONVERSION =
-      Pattern.compile("%(?:\\(([^)]*)\\))?([-+ #0]*)(\\*|\\d*)(?:\\.(\\*|\\d*))?[hlL]?(.?)",
-          Pattern.DOTALL);
+      Pattern.compile(
+          "%(?:\\(([^)]*)\\))?([-+ #0]*)(\\*|\\d*)(?:\\.(\\*|\\d*))?[hlL]?(.?)", Pattern.DOTALL);
 
   private static final Pattern SPECIFICATION =
       Pattern.compile(
@@ -116,11 +116,19 @@ final class StringFormat {
           case 'x' -> integral(value, 16, precision, flags, "0x");
           case 'X' -> integral(value, 16, precision, flags, "0X").toUpperCase(Locale.ROOT);
           case 'e', 'E', 'f', 'F', 'g', 'G' ->
-              signed(flags, real(Values.number(value), type, precision < 0 ? 6 : precision,
-                  flags.contains("#")));
+              signed(
+                  flags,
+                  real(
+                      Values.number(value),
+                      type,
+                      precision < 0 ? 6 : precision,
+                      flags.contains("#")));
           default ->
               throw new TemplateFailure(
-                  "unsupported format character '" + type + "' (0x" + Integer.toHexString(type)
+                  "unsupported format character '"
+                      + type
+                      + "' (0x"
+                      + Integer.toHexString(type)
                       + ")");
         };
     int padding = Math.max(0, Math.min(width, MAX_WIDTH) - PythonText.length(text));
@@ -136,8 +144,10 @@ final class StringFormat {
 
   private static int prefixLength(String text, char type) {
     int at = !text.isEmpty() && "+- ".indexOf(text.charAt(0)) >= 0 ? 1 : 0;
-    boolean radix = "oxX".indexOf(type) >= 0 && text.length() > at + 1
-        && "oxX".indexOf(text.charAt(at + 1)) >= 0;
+    boolean radix =
+        "oxX".indexOf(type) >= 0
+            && text.length() > at + 1
+            && "oxX".indexOf(text.charAt(at + 1)) >= 0;
     return radix ? at + 2 : at;
   }
 
@@ -161,8 +171,8 @@ final class StringFormat {
     BigInteger integer;
     if (value instanceof Double number && radix == 10) {
       if (Double.isNaN(number) || Double.isInfinite(number)) {
-        throw new TemplateFailure("cannot convert float " + Representation.real(number)
-            + " to integer");
+        throw new TemplateFailure(
+            "cannot convert float " + Representation.real(number) + " to integer");
       }
       integer = new BigDecimal(number).toBigInteger();
     } else if (Values.isInteger(value)) {
@@ -218,8 +228,8 @@ final class StringFormat {
       return "0" + (precision > 0 ? "." + "0".repeat(precision) : "") + "e+00";
     }
     BigDecimal exact = new BigDecimal(number);
-    BigDecimal rounded = exact.round(
-        new java.math.MathContext(precision + 1, RoundingMode.HALF_EVEN));
+    BigDecimal rounded =
+        exact.round(new java.math.MathContext(precision + 1, RoundingMode.HALF_EVEN));
     String digits = rounded.unscaledValue().abs().toString();
     int exponent = digits.length() - 1 - rounded.scale();
     if (digits.length() > precision + 1) {
@@ -420,8 +430,7 @@ final class StringFormat {
       case "^" -> StringMethods.padded(text, fill, padding / 2, padding - padding / 2);
       default -> {
         int at = !text.isEmpty() && "+- ".indexOf(text.charAt(0)) >= 0 ? 1 : 0;
-        yield text.substring(0, at)
-            + StringMethods.padded(text.substring(at), fill, padding, 0);
+        yield text.substring(0, at) + StringMethods.padded(text.substring(at), fill, padding, 0);
       }
     };
   }
@@ -431,8 +440,7 @@ final class StringFormat {
     return text == null ? "" : text;
   }
 
-  private static String string(
-      Object value, @Nullable String type, int precision, String refused) {
+  private static String string(Object value, @Nullable String type, int precision, String refused) {
     if ((type != null && !type.equals("s")) || !refused.isEmpty()) {
       throw new TemplateFailure("Invalid format specifier for object of type 'str'");
     }
@@ -448,7 +456,10 @@ final class StringFormat {
           case 'd', 'n', 'x', 'X', 'o', 'b', 'c' -> {
             if (value instanceof Double || precision >= 0) {
               throw new TemplateFailure(
-                  "Unknown format code '" + kind + "' for object of type '" + Values.type(value)
+                  "Unknown format code '"
+                      + kind
+                      + "' for object of type '"
+                      + Values.type(value)
                       + "'");
             }
             yield switch (kind) {
@@ -463,10 +474,16 @@ final class StringFormat {
           case 'e', 'E', 'f', 'F', 'g', 'G' ->
               signed(
                   flags,
-                  real(Values.number(value), kind, precision < 0 ? 6 : precision,
+                  real(
+                      Values.number(value),
+                      kind,
+                      precision < 0 ? 6 : precision,
                       flags.contains("#")));
-          case '%' -> signed(flags, real(Values.number(value) * 100, 'f',
-              precision < 0 ? 6 : precision, false) + "%");
+          case '%' ->
+              signed(
+                  flags,
+                  real(Values.number(value) * 100, 'f', precision < 0 ? 6 : precision, false)
+                      + "%");
           case 0 ->
               signed(
                   flags,
@@ -475,7 +492,10 @@ final class StringFormat {
                       : shortest(Values.number(value), precision));
           default ->
               throw new TemplateFailure(
-                  "Unknown format code '" + kind + "' for object of type '" + Values.type(value)
+                  "Unknown format code '"
+                      + kind
+                      + "' for object of type '"
+                      + Values.type(value)
                       + "'");
         };
     return grouping == null ? text : grouped(text, grouping);

@@ -29,8 +29,7 @@ final class StringMethods {
       case "splitlines" ->
           arguments ->
               new ArrayList<Object>(
-                  PythonText.lines(
-                      text, arguments.bind(name, "keepends").flag("keepends", false)));
+                  PythonText.lines(text, arguments.bind(name, "keepends").flag("keepends", false)));
       case "startswith", "endswith" -> arguments -> affix(text, name, arguments);
       case "removeprefix" ->
           arguments -> {
@@ -45,8 +44,7 @@ final class StringMethods {
                 : text;
           };
       case "replace" -> arguments -> replace(text, arguments.bind(name, "old", "new", "count"));
-      case "find", "rfind" ->
-          arguments -> BigInteger.valueOf(search(text, name, arguments));
+      case "find", "rfind" -> arguments -> BigInteger.valueOf(search(text, name, arguments));
       case "index", "rindex" ->
           arguments -> {
             int at = search(text, name, arguments);
@@ -83,7 +81,8 @@ final class StringMethods {
       case "isupper" -> nullary(name, () -> isCase(text, Character::isUpperCase));
       case "istitle" ->
           nullary(
-              name, () -> text.codePoints().anyMatch(StringMethods::cased) && text.equals(title(text)));
+              name,
+              () -> text.codePoints().anyMatch(StringMethods::cased) && text.equals(title(text)));
       case "encode", "maketrans", "translate" ->
           arguments -> {
             throw new TemplateFailure("str." + name + "() is not supported in chat templates");
@@ -150,8 +149,7 @@ final class StringMethods {
       return text;
     }
     int first = text.codePointAt(0);
-    return titleCase(first)
-        + text.substring(Character.charCount(first)).toLowerCase(Locale.ROOT);
+    return titleCase(first) + text.substring(Character.charCount(first)).toLowerCase(Locale.ROOT);
   }
 
   private static String titleCase(int c) {
@@ -308,9 +306,7 @@ final class StringMethods {
     for (Object choice : choices) {
       if (!Values.isText(choice)) {
         throw new TemplateFailure(
-            name
-                + " first arg must be str or a tuple of str, not "
-                + Values.type(choice));
+            name + " first arg must be str or a tuple of str, not " + Values.type(choice));
       }
       String affix = Values.text(choice);
       if (name.equals("startswith") ? part.startsWith(affix) : part.endsWith(affix)) {
@@ -325,8 +321,7 @@ final class StringMethods {
     if (!bound.has("start")) {
       return text;
     }
-    return Values.text(
-        Members.slice(text, bound.orNull("start"), bound.orNull("end"), null));
+    return Values.text(Members.slice(text, bound.orNull("start"), bound.orNull("end"), null));
   }
 
   private static Object replace(String text, Arguments.Bound bound) {
@@ -427,8 +422,7 @@ final class StringMethods {
     if (at < 0) {
       return last ? Tuple.of("", "", text) : Tuple.of(text, "", "");
     }
-    return Tuple.of(
-        text.substring(0, at), separator, text.substring(at + separator.length()));
+    return Tuple.of(text.substring(0, at), separator, text.substring(at + separator.length()));
   }
 
   private static Object justify(String text, String name, Arguments arguments) {

@@ -182,8 +182,7 @@ final class Values {
       case Range range -> range.items().size();
       case Undefined undefined -> 0;
       case Loop loop -> loop.length();
-      default ->
-          throw new TemplateFailure("object of type '" + type(value) + "' has no len()");
+      default -> throw new TemplateFailure("object of type '" + type(value) + "' has no len()");
     };
   }
 
@@ -443,8 +442,7 @@ final class Values {
       return lookUp(map, item) != null;
     }
     if (!isIterable(container)) {
-      throw new TemplateFailure(
-          "argument of type '" + type(container) + "' is not iterable");
+      throw new TemplateFailure("argument of type '" + type(container) + "' is not iterable");
     }
     Iterator<Object> items = iterate(container);
     while (items.hasNext()) {
@@ -524,8 +522,11 @@ final class Values {
   }
 
   private static Object repeat(Object value, BigInteger times) {
-    long count = times.signum() <= 0 ? 0 : Math.min(times.bitLength() > 31 ? Integer.MAX_VALUE
-        : times.longValue(), Integer.MAX_VALUE);
+    long count =
+        times.signum() <= 0
+            ? 0
+            : Math.min(
+                times.bitLength() > 31 ? Integer.MAX_VALUE : times.longValue(), Integer.MAX_VALUE);
     if (isText(value)) {
       String text = text(value);
       Budget.text(text.length() * count);
@@ -613,7 +614,9 @@ final class Values {
         double remainder = modulo(a, b);
         double quotient = (a - remainder) / b;
         double floor = Math.floor(quotient);
-        yield quotient == 0 ? Math.copySign(0.0, a / b) : quotient - floor > 0.5 ? floor + 1 : floor;
+        yield quotient == 0
+            ? Math.copySign(0.0, a / b)
+            : quotient - floor > 0.5 ? floor + 1 : floor;
       }
       case "%" -> {
         checkDivisor(b == 0, "float modulo");

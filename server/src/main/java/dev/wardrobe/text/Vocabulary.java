@@ -123,7 +123,12 @@ final class Vocabulary {
     }
     if (parser.getNumberType() != JsonParser.NumberType.INT) {
       throw new TextException(
-          file + ": token '" + token + "' has id " + parser.getText() + "; ids end at "
+          file
+              + ": token '"
+              + token
+              + "' has id "
+              + parser.getText()
+              + "; ids end at "
               + (MAX_TOKENS - 1));
     }
     return checkedId(parser.getIntValue(), token);

@@ -61,12 +61,13 @@ public final class CpuBackend implements Backend {
   }
 
   private static Kernels vectorKernels() {
-    if (ModuleLayer.boot().findModule(VECTOR_MODULE).isEmpty()) {
+    try {
+      return new VectorKernels();
+    } catch (NoClassDefFoundError e) {
       throw new IllegalStateException(
-          "the CPU backend needs Java's Vector API: start java with --add-modules "
-              + VECTOR_MODULE);
+          "the CPU backend needs Java's Vector API: start java with --add-modules " + VECTOR_MODULE,
+          e);
     }
-    return new VectorKernels();
   }
 
   @Override
@@ -76,6 +77,7 @@ public final class CpuBackend implements Backend {
   }
 
   /** Bytes of buffers, matrices, adapters and caches that are not closed. */
+  @Override
   public long liveBytes() {
     return memory.live();
   }
