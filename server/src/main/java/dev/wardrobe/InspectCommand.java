@@ -81,6 +81,13 @@ final class InspectCommand implements Callable<Integer> {
       out.println("quantized when loaded (nf4, double quantization):");
       table(quantized, out);
     }
+    long elements = kvElements(c);
+    out.printf(
+        Locale.ROOT,
+        "  %-24s%,16d bytes, or %,d as bf16%n",
+        "KV cache per token",
+        4 * elements,
+        2 * elements);
     if (model.fingerprint() != null) {
       out.println(
           "fingerprint "
@@ -88,6 +95,11 @@ final class InspectCommand implements Callable<Integer> {
                   ? "none: nothing is quantized"
                   : model.fingerprint()));
     }
+  }
+
+  /** Elements of keys and values that one token takes, over all layers. */
+  private static long kvElements(ModelConfig c) {
+    return 2L * c.layers() * c.kvHeads() * c.headDim();
   }
 
   private static String blocks(Inspection model) {
@@ -147,6 +159,8 @@ final class InspectCommand implements Callable<Integer> {
     model.blockSizes().forEach(root.putArray("block_sizes")::add);
     use(root, "stored", model.stored());
     use(root, "quantized", model.quantized());
+    root.put("kv_bytes_per_token_f32", 4 * kvElements(c));
+    root.put("kv_bytes_per_token_bf16", 2 * kvElements(c));
     root.put("fingerprint", model.fingerprint());
     return root;
   }

@@ -43,6 +43,7 @@ final class ModelCommandsTest {
     assertThat(after.at("/stored/absmax_bytes").longValue()).isEqualTo(4423680 / 64);
     assertThat(after.at("/stored/nested_absmax_bytes").longValue()).isEqualTo(4423680 / 16384 * 4);
     assertThat(after.at("/stored/bits_per_weight").doubleValue()).isBetween(4.1265, 4.1275);
+    assertThat(after.get("kv_bytes_per_token_f32").longValue()).isEqualTo(2 * 6 * 4 * 32 * 4);
     assertThat(after.get("file_bytes").longValue())
         .isEqualTo(Files.size(quantized.resolve("model.safetensors")));
 

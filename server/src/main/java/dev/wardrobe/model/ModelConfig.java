@@ -314,6 +314,7 @@ public record ModelConfig(
           Map.entry("n_routed_experts", Set.of("0")),
           Map.entry("n_shared_experts", Set.of("0")),
           Map.entry("moe_intermediate_size", Set.of("0")),
+          Map.entry("use_mrope", Set.of("false")),
           Map.entry("use_qk_norm", Set.of("false")),
           Map.entry("qk_layernorm", Set.of("false")),
           Map.entry("qk_norm", Set.of("false")),

@@ -2,13 +2,17 @@ package dev.wardrobe.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.within;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.quant.QuantOptions;
 import dev.wardrobe.quant.QuantType;
 import dev.wardrobe.safetensors.ReferenceFolder;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -72,6 +76,75 @@ final class DecoderTest {
             .isLessThanOrEqualTo(TOLERANCE + TOLERANCE * Math.abs(expected[i]));
       }
     }
+  }
+
+  /** The embedded model: its golden quantizes statistics by bitsandbytes' table, hence 2e-2. */
+  @Test
+  void forward_demoModelMeetsItsGolden() throws Exception {
+    Path demo = Path.of(System.getProperty("wardrobe.root"), "deploy/models/demo/base");
+    JsonNode cases = new ObjectMapper().readTree(demo.resolve("golden.json").toFile()).get("cases");
+    int checked = 0;
+    try (Forward forward = new Forward(demo, LoadOptions.DEFAULT)) {
+      for (JsonNode each : cases) {
+        if (each.get("adapter").isNull()) {
+          int[] prompt = ints(each.get("prompt_ids"));
+          meetsTop(forward, prompt, each.get("first_top5"), 2e-2);
+          assertThat(forward.greedy(prompt, 64))
+              .as(each.get("prompt").textValue())
+              .containsExactlyElementsOf(
+                  Arrays.stream(ints(each.get("output_ids"))).boxed().toList());
+          checked++;
+        }
+      }
+    }
+    assertThat(checked).isPositive();
+  }
+
+  /** A real model; decoding is another test's, a few tokens of each prompt are enough here. */
+  @Test
+  void forward_smollm2MeetsItsGolden() throws Exception {
+    Path directory = ReferenceFolder.require("models/smollm2-135m-instruct-nf4");
+    JsonNode golden =
+        new ObjectMapper()
+            .readTree(ReferenceFolder.require("golden/logits/smollm2-135m.json").toFile());
+    int checked = 0;
+    try (Forward forward = new Forward(directory, LoadOptions.DEFAULT)) {
+      for (var each : golden.get("base").properties()) {
+        int[] prompt = ints(golden.at("/prompts/" + each.getKey() + "/ids"));
+        meetsTop(forward, prompt, each.getValue().get("top20"), 2e-3);
+        int[] expected = ints(each.getValue().get("tokens"));
+        int safe = 0;
+        while (safe < Math.min(8, expected.length)
+            && each.getValue().get("gaps").get(safe).doubleValue() >= 1e-2) {
+          safe++;
+        }
+        assertThat(forward.greedy(prompt, safe))
+            .as(each.getKey())
+            .containsExactlyElementsOf(Arrays.stream(expected).limit(safe).boxed().toList());
+        checked++;
+      }
+    }
+    assertThat(checked).isPositive();
+  }
+
+  /** The logits of the most probable next tokens, {@code [[token, logit], …]}. */
+  private static void meetsTop(Forward forward, int[] prompt, JsonNode top, double tolerance) {
+    float[] last = forward.logits(prompt, prompt.length)[prompt.length - 1];
+    assertThat(top).isNotEmpty();
+    for (JsonNode pair : top) {
+      int token = pair.get(0).intValue();
+      assertThat((double) last[token])
+          .as("token %d", token)
+          .isCloseTo(pair.get(1).doubleValue(), within(tolerance));
+    }
+  }
+
+  private static int[] ints(JsonNode ids) {
+    int[] values = new int[ids.size()];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = ids.get(i).intValue();
+    }
+    return values;
   }
 
   @Test

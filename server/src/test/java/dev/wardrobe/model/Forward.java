@@ -64,28 +64,58 @@ final class Forward implements AutoCloseable {
   float[][] logits(int[] tokens, int... pieces) {
     hidden.clear();
     List<float[]> logits = new ArrayList<>();
-    // Blocks in an order of their own, so that the table matters.
-    int[] blocks = new int[16];
-    Arrays.setAll(blocks, i -> (i * 7 + 3) % 16);
     int position = 0;
     for (int length : pieces) {
-      int[] piece = Arrays.copyOfRange(tokens, position, position + length);
-      int[] outputs = new int[length];
-      Arrays.setAll(outputs, i -> i);
-      Batch batch =
-          new Batch(
-              piece,
-              List.of(new Batch.Run(0, length, position, blocks)),
-              List.of(new Batch.Segment(0, length, null)),
-              outputs);
-      try (Step step = backend.step(batch)) {
-        decoder.forward(step);
-        Buffer rows = decoder.logits(step, 0, length);
-        split(backend.read(rows, 0, length), length, logits);
-      }
+      logits.addAll(run(Arrays.copyOfRange(tokens, position, position + length), position));
       position += length;
     }
     return logits.toArray(new float[0][]);
+  }
+
+  private List<float[]> run(int[] piece, int position) {
+    // Blocks in an order of their own, so that the table matters.
+    int[] blocks = new int[16];
+    Arrays.setAll(blocks, i -> (i * 7 + 3) % 16);
+    int[] outputs = new int[piece.length];
+    Arrays.setAll(outputs, i -> i);
+    Batch batch =
+        new Batch(
+            piece,
+            List.of(new Batch.Run(0, piece.length, position, blocks)),
+            List.of(new Batch.Segment(0, piece.length, null)),
+            outputs);
+    List<float[]> logits = new ArrayList<>();
+    try (Step step = backend.step(batch)) {
+      decoder.forward(step);
+      Buffer rows = decoder.logits(step, 0, piece.length);
+      split(backend.read(rows, 0, piece.length), piece.length, logits);
+    }
+    return logits;
+  }
+
+  /** The most probable continuation, up to {@code count} tokens or the first that ends it. */
+  List<Integer> greedy(int[] prompt, int count) {
+    List<Integer> tokens = new ArrayList<>(Arrays.stream(prompt).boxed().toList());
+    float[] last = logits(prompt, prompt.length)[prompt.length - 1];
+    List<Integer> generated = new ArrayList<>();
+    while (generated.size() < count) {
+      int best = best(last);
+      generated.add(best);
+      if (model.defaults().eos().contains(best)) {
+        break;
+      }
+      last = run(new int[] {best}, tokens.size()).getFirst();
+      tokens.add(best);
+    }
+    return generated;
+  }
+
+  private static int best(float[] logits) {
+    int best = 0;
+    for (int i = 1; i < logits.length; i++) {
+      best = logits[i] > logits[best] ? i : best;
+    }
+    return best;
   }
 
   /** The last call's hidden state after the embedding (0) and each layer, the last one normed. */
