@@ -1,0 +1,406 @@
+package dev.wardrobe.serve;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.awaitility.Awaitility.await;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.engine.Engine;
+import dev.wardrobe.engine.EngineOptions;
+import dev.wardrobe.model.LoadOptions;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelLoader;
+import dev.wardrobe.serve.RequestException.Code;
+import dev.wardrobe.v1.DetokenizeRequest;
+import dev.wardrobe.v1.FinishReason;
+import dev.wardrobe.v1.GenerateRequest;
+import dev.wardrobe.v1.GenerateResponse;
+import dev.wardrobe.v1.Message;
+import dev.wardrobe.v1.TokenLogprob;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(120)
+final class ConversationTest {
+  private static final Path DEMO =
+      Path.of(System.getProperty("wardrobe.root", ".."), "deploy/models/demo");
+
+  private static CpuBackend backend;
+  private static Model model;
+  private static Prompts prompts;
+
+  /** The embedded model's first golden conversation, and its answer. */
+  private static GenerateRequest golden;
+
+  private static String goldenText;
+  private static List<Integer> goldenTokens = new ArrayList<>();
+
+  private AdapterRegistry adapters;
+  private Engine engine;
+  private Conversation conversation;
+
+  /** Work that the test lets happen; what is executed elsewhere runs at once. */
+  private final ConcurrentLinkedQueue<Runnable> held = new ConcurrentLinkedQueue<>();
+
+  private volatile boolean holdLoaders;
+  private volatile boolean holdWorkers;
+
+  @BeforeAll
+  static void load() throws Exception {
+    backend = new CpuBackend(2);
+    model = ModelLoader.load(DEMO.resolve("base"), LoadOptions.DEFAULT, backend);
+    prompts = Prompts.read(DEMO.resolve("base"), model.config().vocabulary());
+    JsonNode one =
+        new ObjectMapper().readTree(DEMO.resolve("base/golden.json").toFile()).path("cases").get(0);
+    GenerateRequest.Builder request =
+        GenerateRequest.newBuilder().setId("golden").setTemperature(0).setMaxTokens(64);
+    for (JsonNode message : one.path("messages")) {
+      request.addMessages(
+          Message.newBuilder()
+              .setRole(message.path("role").asText())
+              .setContent(message.path("content").asText()));
+    }
+    golden = request.build();
+    goldenText = one.path("output").asText();
+    one.path("output_ids").forEach(id -> goldenTokens.add(id.asInt()));
+  }
+
+  @AfterAll
+  static void close() {
+    prompts.close();
+    model.close();
+    backend.close();
+    assertThat(backend.liveBytes()).isZero();
+  }
+
+  @BeforeEach
+  void start() throws Exception {
+    start(EngineOptions.DEFAULT.withMaxSequences(8));
+  }
+
+  private void start(EngineOptions options) throws Exception {
+    Executor direct = Runnable::run;
+    adapters =
+        new AdapterRegistry(
+            model,
+            backend,
+            List.of(DEMO.resolve("adapters")),
+            AdapterOptions.DEFAULT,
+            task -> (holdLoaders ? (Executor) held::add : direct).execute(task));
+    engine = new Engine(model, backend, options);
+    conversation =
+        new Conversation(
+            model,
+            prompts,
+            adapters,
+            engine,
+            task -> (holdWorkers ? (Executor) held::add : direct).execute(task),
+            Conversation.DEFAULT_MAX_LOGPROBS);
+  }
+
+  @AfterEach
+  void stop() {
+    engine.close();
+    assertThat(adapters.list()).allMatch(entry -> entry.inUse() == 0);
+    adapters.close();
+  }
+
+  private void release() {
+    for (Runnable task = held.poll(); task != null; task = held.poll()) {
+      task.run();
+    }
+  }
+
+  private Listening ask(GenerateRequest request) {
+    Listening listening = new Listening();
+    conversation.start(request, listening);
+    return listening;
+  }
+
+  @Test
+  void answer_golden() throws Exception {
+    Listening listening = ask(golden);
+
+    GenerateResponse answer = listening.answer();
+
+    assertThat(answer.getText()).isEqualTo(goldenText);
+    assertThat(answer.getTokenIdsList()).isEqualTo(goldenTokens);
+    assertThat(answer.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_EOS);
+    assertThat(answer.getId()).isEqualTo("golden");
+    assertThat(answer.getAdapterDigest()).isEmpty();
+    assertThat(answer.getLogprobsList()).isEmpty();
+    assertThat(answer.getUsage().getGeneratedTokens()).isEqualTo(goldenTokens.size());
+    assertThat(answer.getUsage().getMaxStepSequences()).isEqualTo(1);
+    assertThat(answer.getUsage().getFirstTokenMs())
+        .isPositive()
+        .isLessThanOrEqualTo(answer.getUsage().getTotalMs());
+    assertThat(listening.events).first().isEqualTo("started");
+    assertThat(listening.events).last().isEqualTo("finished");
+    assertThat(listening.events.subList(1, listening.events.size() - 1)).containsOnly("delta");
+    assertThat(listening.deltas).hasSizeGreaterThan(5);
+  }
+
+  @Test
+  void answer_withAdapter_saysWhich() throws Exception {
+    GenerateResponse first = ask(golden.toBuilder().setAdapter("sql").build()).answer();
+    assertThat(first.getAdapter()).isEqualTo("sql");
+    assertThat(first.getAdapterDigest()).isEqualTo(adapters.get("sql").digest());
+    assertThat(first.getText()).isNotEqualTo(goldenText);
+    assertThat(first.getUsage().getSwapInMs()).isPositive();
+
+    GenerateResponse again =
+        ask(golden.toBuilder().setAdapter(first.getAdapterDigest()).build()).answer();
+    assertThat(again.getText()).isEqualTo(first.getText());
+    assertThat(again.getUsage().getSwapInMs()).isZero();
+  }
+
+  @Test
+  void adapter_unknown() throws Exception {
+    RequestException failure = ask(golden.toBuilder().setAdapter("nobody").build()).failure();
+    assertThat(failure.code()).isEqualTo(Code.NOT_FOUND);
+    assertThat(failure).hasMessageContaining("nobody");
+  }
+
+  @Test
+  void stop_anywhereInTheAnswer() throws Exception {
+    for (int from = 0; from + 6 < goldenText.length(); from += 5) {
+      String stop = goldenText.substring(from, from + 6);
+      Listening listening = ask(golden.toBuilder().addStop("absent").addStop(stop).build());
+
+      GenerateResponse answer = listening.answer();
+
+      int at = goldenText.indexOf(stop);
+      assertThat(answer.getText()).as(stop).isEqualTo(goldenText.substring(0, at));
+      assertThat(answer.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_STOP);
+      // All tokens up to the one that completed the stop text.
+      int count = answer.getTokenIdsCount();
+      assertThat(answer.getTokenIdsList()).isEqualTo(goldenTokens.subList(0, count));
+      assertThat(decode(goldenTokens.subList(0, count))).contains(stop);
+      assertThat(decode(goldenTokens.subList(0, count - 1))).doesNotContain(stop);
+    }
+  }
+
+  private static String decode(List<Integer> tokens) throws RequestException {
+    return prompts
+        .detokenize(
+            DetokenizeRequest.newBuilder()
+                .addAllTokenIds(tokens)
+                .setSkipSpecialTokens(true)
+                .build())
+        .getText();
+  }
+
+  @Test
+  void stop_beganAtTheEnd_isDelivered() throws Exception {
+    String end = goldenText.substring(goldenText.length() - 4);
+    GenerateResponse answer = ask(golden.toBuilder().addStop(end + "!").build()).answer();
+    assertThat(answer.getText()).isEqualTo(goldenText);
+    assertThat(answer.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_EOS);
+  }
+
+  @Test
+  void stopToken_andIgnoreEos() throws Exception {
+    GenerateResponse stopped =
+        ask(golden.toBuilder().addStopTokenIds(goldenTokens.get(3)).build()).answer();
+    assertThat(stopped.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_STOP);
+    int first = goldenTokens.indexOf(goldenTokens.get(3));
+    assertThat(stopped.getTokenIdsList()).isEqualTo(goldenTokens.subList(0, first + 1));
+    assertThat(stopped.getText()).isEqualTo(decode(goldenTokens.subList(0, first)));
+
+    GenerateResponse beyond = ask(golden.toBuilder().setIgnoreEos(true).build()).answer();
+    assertThat(beyond.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_LENGTH);
+    assertThat(beyond.getTokenIdsCount()).isEqualTo(64);
+    assertThat(beyond.getTokenIdsList().subList(0, goldenTokens.size())).isEqualTo(goldenTokens);
+  }
+
+  @Test
+  void logprobs_andEcho() throws Exception {
+    GenerateResponse answer = ask(golden.toBuilder().setLogprobs(2).setEcho(true).build()).answer();
+
+    assertThat(answer.getLogprobsCount()).isEqualTo(goldenTokens.size());
+    for (int i = 0; i < goldenTokens.size(); i++) {
+      TokenLogprob logprob = answer.getLogprobs(i);
+      assertThat(logprob.getTokenId()).isEqualTo(goldenTokens.get(i));
+      assertThat(logprob.getTopCount()).isEqualTo(2);
+      assertThat(logprob.getTop(0).getTokenId()).isEqualTo(goldenTokens.get(i));
+      assertThat(logprob.getTop(0).getLogprob()).isEqualTo(logprob.getLogprob());
+    }
+    assertThat(answer.getPromptLogprobsCount()).isEqualTo(answer.getUsage().getPromptTokens());
+    assertThat(answer.getPromptLogprobs(0).hasLogprob()).isFalse();
+    assertThat(answer.getPromptLogprobs(1).hasLogprob()).isTrue();
+  }
+
+  @Test
+  void maxTokens_unset_isToTheContextsEnd() throws Exception {
+    GenerateRequest endless =
+        GenerateRequest.newBuilder().addTokenIds(5).setTemperature(0).setIgnoreEos(true).build();
+    GenerateResponse answer = ask(endless).answer();
+    assertThat(answer.getTokenIdsCount()).isEqualTo(model.config().contextLength() - 1);
+    assertThat(answer.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_LENGTH);
+  }
+
+  @Test
+  void context_tooLong_bothNumbers() throws Exception {
+    GenerateRequest.Builder request = GenerateRequest.newBuilder();
+    for (int i = 0; i < 500; i++) {
+      request.addTokenIds(5);
+    }
+    RequestException failure = ask(request.setMaxTokens(13).build()).failure();
+    assertThat(failure.code()).isEqualTo(Code.INVALID_ARGUMENT);
+    assertThat(failure).hasMessageContainingAll("500", "13", "513", "512", "at most 12");
+    for (int i = 0; i < 12; i++) {
+      request.addTokenIds(5);
+    }
+    assertThat(ask(request.clearMaxTokens().build()).failure().code())
+        .isEqualTo(Code.INVALID_ARGUMENT);
+    assertThat(ask(request.setMaxTokens(0).setEcho(true).build()).answer().getPromptLogprobsCount())
+        .isEqualTo(512);
+  }
+
+  @Test
+  void context_limitedByTheCache_saysSo() throws Exception {
+    stop();
+    start(EngineOptions.DEFAULT.withMaxSequences(8).withKvTokens(100));
+    RequestException failure =
+        ask(GenerateRequest.newBuilder().addTokenIds(5).setMaxTokens(200).build()).failure();
+    assertThat(failure.code()).isEqualTo(Code.INVALID_ARGUMENT);
+    assertThat(failure).hasMessageContainingAll("200", "112", "512", "--kv-tokens");
+  }
+
+  @Test
+  void limits_ofTheRequest() throws Exception {
+    GenerateRequest.Builder request = GenerateRequest.newBuilder().addTokenIds(5).setMaxTokens(4);
+    List<GenerateRequest> bad =
+        List.of(
+            request.clone().setMaxTokens(-1).build(),
+            request.clone().setMaxTokens(0).build(),
+            request.clone().setTemperature(-1).build(),
+            request.clone().setTopP(Float.NaN).build(),
+            request.clone().setLogprobs(21).build(),
+            request.clone().setLogprobs(-1).build(),
+            request.clone().setLogprobs(-2).build(),
+            request.clone().addStop("").build(),
+            request.clone().addStop("x".repeat(2000)).build(),
+            request.clone().addStopTokenIds(5000).build());
+    for (GenerateRequest one : bad) {
+      assertThat(ask(one).failure().code()).as("%s", one).isEqualTo(Code.INVALID_ARGUMENT);
+    }
+    for (int i = 0; i < 65; i++) {
+      request.addStop("stop " + i);
+    }
+    assertThat(ask(request.build()).failure()).hasMessageContaining("65");
+  }
+
+  @Test
+  void reader_notReady_pauses() throws Exception {
+    Listening slow = new Listening();
+    slow.patience = 3;
+    Turn turn = conversation.start(golden, slow);
+    await().until(() -> !slow.ready && engine.stats().paused() == 1);
+    assertThat(ask(golden).answer().getText()).isEqualTo(goldenText);
+    assertThat(slow.deltas).hasSize(3);
+
+    slow.ready = true;
+    turn.resume();
+    assertThat(slow.answer().getText()).isEqualTo(goldenText);
+  }
+
+  @Test
+  void cancel_whereverItIs() throws Exception {
+    Listening running = new Listening();
+    running.patience = 2;
+    Turn turn = conversation.start(golden.toBuilder().setAdapter("sql").build(), running);
+    await().until(() -> !running.ready);
+    turn.cancel();
+    GenerateResponse cut = running.answer();
+    assertThat(cut.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_CANCELLED);
+    assertThat(cut.getTokenIdsCount()).isEqualTo(2);
+    turn.cancel();
+
+    holdWorkers = true;
+    Listening preparing = new Listening();
+    Turn unprepared = conversation.start(golden, preparing);
+    unprepared.cancel();
+    holdWorkers = false;
+    assertThat(preparing.failure().code()).isEqualTo(Code.CANCELLED);
+    release();
+
+    holdLoaders = true;
+    Listening loading = new Listening();
+    Turn waiting = conversation.start(golden.toBuilder().setAdapter("pirate").build(), loading);
+    waiting.resume();
+    waiting.cancel();
+    assertThat(loading.failure().code()).isEqualTo(Code.CANCELLED);
+    holdLoaders = false;
+    release();
+    assertThat(adapters.get("pirate").inUse()).isZero();
+    assertThat(loading.events).containsExactly("failed");
+    await().until(() -> engine.stats().finished() == engine.stats().submitted());
+  }
+
+  @Test
+  void adapter_stillLoading_holdsNobodyUp() throws Exception {
+    holdLoaders = true;
+    Listening waits = ask(golden.toBuilder().setAdapter("pirate").build());
+    assertThat(ask(golden).answer().getText()).isEqualTo(goldenText);
+    assertThat(waits.events).isEmpty();
+    assertThat(engine.stats().waiting()).isZero();
+
+    holdLoaders = false;
+    release();
+    assertThat(waits.answer().getAdapter()).isEqualTo("pirate");
+  }
+
+  @Test
+  void deadline_beforeAndInTheEngine() throws Exception {
+    holdLoaders = true;
+    Listening loading = new Listening();
+    conversation.start(
+        golden.toBuilder().setAdapter("pirate").build(),
+        System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(50),
+        loading);
+    RequestException failure = loading.failure();
+    assertThat(failure.code()).isEqualTo(Code.DEADLINE_EXCEEDED);
+    assertThat(failure).hasMessageContaining("pirate");
+    holdLoaders = false;
+    release();
+    assertThat(adapters.get("pirate").inUse()).isZero();
+
+    Listening running = new Listening();
+    running.patience = 2;
+    conversation.start(golden, System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(300), running);
+    GenerateResponse cut = running.answer();
+    assertThat(cut.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_DEADLINE);
+    assertThat(cut.getText()).isEqualTo(decode(cut.getTokenIdsList()));
+  }
+
+  @Test
+  void engine_fullOrClosed() throws Exception {
+    stop();
+    start(EngineOptions.DEFAULT.withMaxSequences(8).withMaxWaiting(1));
+    Listening stuck = new Listening();
+    stuck.ready = false;
+    Turn turn = conversation.start(golden.toBuilder().setAdapter("sql").build(), stuck);
+    assertThat(ask(golden.toBuilder().setAdapter("sql").build()).failure().code())
+        .isEqualTo(Code.RESOURCE_EXHAUSTED);
+    turn.cancel();
+    stuck.answer();
+    engine.drain(Duration.ofSeconds(5));
+    assertThat(ask(golden.toBuilder().setAdapter("sql").build()).failure().code())
+        .isEqualTo(Code.UNAVAILABLE);
+  }
+}
