@@ -18,7 +18,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.IdentityHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
@@ -66,7 +65,7 @@ public final class Engine implements AutoCloseable {
   private volatile EngineStats stats;
 
   // The engine thread's own.
-  private final Map<Lora, AdapterUse> adapters = new IdentityHashMap<>();
+  private final IdentityHashMap<Lora, AdapterUse> adapters = new IdentityHashMap<>();
   private final List<Draw> draws = new ArrayList<>();
 
   /** Whose the draws are. */

@@ -93,7 +93,7 @@ public record EngineOptions(
         model.layers(),
         model.kvHeads(),
         model.headDim(),
-        (int) Math.clamp(blocks, 1, Integer.MAX_VALUE / block),
+        Math.clamp(blocks, 1, Integer.MAX_VALUE / block),
         kvType);
   }
 }

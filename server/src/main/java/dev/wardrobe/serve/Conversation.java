@@ -207,7 +207,7 @@ public final class Conversation {
       return left;
     }
     int asked = request.getMaxTokens();
-    if (asked < 0 || asked == 0 && !request.getEcho()) {
+    if (asked < 0 || (asked == 0 && !request.getEcho())) {
       throw RequestException.invalid(
           "max_tokens: expected 1 or more, or 0 with echo to score the prompt alone, got " + asked);
     }

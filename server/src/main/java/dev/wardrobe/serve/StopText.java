@@ -36,7 +36,7 @@ final class StopText {
     int start = 0;
     for (String stop : stops) {
       int at = text.indexOf(stop);
-      if (at >= 0 && (at + stop.length() < end || at + stop.length() == end && at < start)) {
+      if (at >= 0 && (at + stop.length() < end || (at + stop.length() == end && at < start))) {
         start = at;
         end = at + stop.length();
       }
