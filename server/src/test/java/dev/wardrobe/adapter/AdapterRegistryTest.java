@@ -15,7 +15,7 @@ import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -24,6 +24,7 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -50,9 +51,8 @@ final class AdapterRegistryTest {
     final AtomicInteger openCandidates = new AtomicInteger();
     final AtomicInteger uploads = new AtomicInteger();
     final AtomicLong live = new AtomicLong();
-    final Map<String, CountDownLatch> reading = new ConcurrentHashMap<>();
     final Map<String, Semaphore> gates = new ConcurrentHashMap<>();
-    volatile RuntimeException uploadFails;
+    volatile @Nullable RuntimeException uploadFails;
 
     @Override
     public Candidate read(Origin origin) throws AdapterException {
@@ -63,7 +63,6 @@ final class AdapterRegistryTest {
           };
       reads.incrementAndGet();
       String found = content.get(path);
-      reading.getOrDefault(path, new CountDownLatch(0)).countDown();
       Semaphore gate = gates.get(path);
       if (gate != null) {
         gate.acquireUninterruptibly();
@@ -81,8 +80,9 @@ final class AdapterRegistryTest {
         @Override
         public Lora upload() {
           uploads.incrementAndGet();
-          if (uploadFails != null) {
-            throw uploadFails;
+          RuntimeException failure = uploadFails;
+          if (failure != null) {
+            throw failure;
           }
           live.addAndGet(SIZE);
           return new Counted(live);
@@ -358,13 +358,8 @@ final class AdapterRegistryTest {
   @Test
   void load_queuedOrdersAreJoined() throws Exception {
     place("a", "1");
-    place("busy", "9");
     Semaphore gate = new Semaphore(0);
-    shelf.gates.put("busy", gate);
-    List<CompletableFuture<Lease>> busy = new ArrayList<>();
     for (int i = 0; i < 4; i++) {
-      Files.createDirectories(root.resolve("busy"));
-      busy.add(null);
       loaders.execute(gate::acquireUninterruptibly);
     }
     List<CompletableFuture<AdapterEntry>> loads = new ArrayList<>();
@@ -620,7 +615,7 @@ final class AdapterRegistryTest {
       }
     } catch (AdapterException e) {
       assertThat(e.reason()).isIn(Reason.NOT_FOUND, Reason.MISMATCH);
-    } catch (CompletionException | java.util.concurrent.ExecutionException e) {
+    } catch (CompletionException | ExecutionException e) {
       assertThat(e.getCause()).isInstanceOf(AdapterException.class);
       assertThat(((AdapterException) e.getCause()).reason())
           .isIn(Reason.NOT_FOUND, Reason.MISMATCH);
