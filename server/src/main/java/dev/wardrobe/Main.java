@@ -1,5 +1,6 @@
 package dev.wardrobe;
 
+import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.model.ModelException;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -44,6 +45,7 @@ public final class Main implements Runnable {
     switch (e) {
       case FileSystemException f -> err.println("wardrobe: " + f);
       case ModelException m -> err.println("wardrobe: " + m.getMessage());
+      case AdapterException a -> err.println("wardrobe: " + a.getMessage());
       case IOException i -> err.println("wardrobe: " + i.getMessage());
       default -> e.printStackTrace(err);
     }
