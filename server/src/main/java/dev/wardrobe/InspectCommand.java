@@ -2,12 +2,16 @@ package dev.wardrobe;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.wardrobe.adapter.AdapterException;
+import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.adapter.AdapterSummary;
 import dev.wardrobe.model.Inspection;
 import dev.wardrobe.model.MemoryUse;
 import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.model.ModelException;
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -19,15 +23,15 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
-/** {@code wardrobe inspect}: says where each byte of a model is. */
+/** {@code wardrobe inspect}: says what a model or an adapter holds, and where each byte is. */
 @Command(
     name = "inspect",
-    description = "Say what a model's directory holds, and where each byte is.",
+    description = "Say what a model's or an adapter's directory holds, and where each byte is.",
     mixinStandardHelpOptions = true)
 final class InspectCommand implements Callable<Integer> {
   @Spec private CommandSpec spec = CommandSpec.create();
 
-  @Parameters(paramLabel = "DIR", description = "A model's directory.")
+  @Parameters(paramLabel = "DIR", description = "A model's directory, or a PEFT adapter's.")
   private Path directory = Path.of("");
 
   @Option(names = "--json", description = "Print one JSON document.")
@@ -39,16 +43,84 @@ final class InspectCommand implements Callable<Integer> {
   private boolean fingerprint;
 
   @Override
-  public Integer call() throws ModelException, IOException {
-    Inspection model = Inspection.of(directory, fingerprint);
+  public Integer call() throws ModelException, AdapterException, IOException {
     PrintWriter out = spec.commandLine().getOut();
+    if (Files.exists(directory.resolve("adapter_config.json"))
+        && !Files.exists(directory.resolve("config.json"))) {
+      AdapterSummary adapter = AdapterSummary.read(directory, AdapterOptions.DEFAULT);
+      if (json) {
+        out.println(pretty(tree(adapter)));
+      } else {
+        print(adapter, out);
+      }
+      return 0;
+    }
+    Inspection model = Inspection.of(directory, fingerprint);
     if (json) {
-      out.println(
-          new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(tree(model)));
+      out.println(pretty(tree(model)));
     } else {
       print(model, out);
     }
     return 0;
+  }
+
+  private static String pretty(ObjectNode tree) throws IOException {
+    return new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(tree);
+  }
+
+  private void print(AdapterSummary adapter, PrintWriter out) {
+    out.printf(
+        Locale.ROOT,
+        "%s: %s adapter, r %d, alpha %s, targets %s%n",
+        name(directory),
+        adapter.kind(),
+        adapter.rank(),
+        adapter.alpha(),
+        adapter.targets());
+    out.printf(
+        Locale.ROOT,
+        "%d modules of rank %s, %d tensors as %s%n",
+        adapter.modules(),
+        adapter.ranks(),
+        adapter.tensors(),
+        String.join(", ", adapter.types()));
+    row(out, "adapter_config.json", adapter.configBytes());
+    row(out, "adapter weights", adapter.weightBytes());
+    out.printf(Locale.ROOT, "  %-24s%,16d%n", "parameters", adapter.parameters());
+    if (!adapter.saved().isEmpty()) {
+      out.println("replaces " + String.join(", ", adapter.saved()));
+    }
+    if (adapter.base() != null) {
+      out.println("base " + adapter.base());
+    }
+    if (adapter.fingerprint() != null) {
+      out.println("base fingerprint " + adapter.fingerprint());
+    }
+    adapter.warnings().forEach(warning -> out.println("warning: " + warning));
+    out.println("digest " + adapter.digest());
+  }
+
+  private ObjectNode tree(AdapterSummary adapter) {
+    ObjectNode root = new ObjectMapper().createObjectNode();
+    root.put("kind", "adapter");
+    root.put("name", name(directory));
+    root.put("digest", adapter.digest());
+    root.put("type", adapter.kind().toString());
+    root.put("r", adapter.rank());
+    root.put("lora_alpha", adapter.alpha());
+    root.put("target_modules", adapter.targets());
+    adapter.saved().forEach(root.putArray("modules_to_save")::add);
+    root.put("base_model_name_or_path", adapter.base());
+    root.put("base_fingerprint", adapter.fingerprint());
+    root.put("modules", adapter.modules());
+    adapter.ranks().forEach(root.putArray("ranks")::add);
+    root.put("tensors", adapter.tensors());
+    root.put("parameters", adapter.parameters());
+    adapter.types().forEach(root.putArray("types")::add);
+    root.put("config_bytes", adapter.configBytes());
+    root.put("weight_bytes", adapter.weightBytes());
+    adapter.warnings().forEach(root.putArray("warnings")::add);
+    return root;
   }
 
   private static void print(Inspection model, PrintWriter out) {
@@ -56,7 +128,7 @@ final class InspectCommand implements Callable<Integer> {
     out.printf(
         "%s: %s, %d layers, hidden %d, %d heads of %d (%d for keys and values), feed-forward %d,"
             + " vocabulary %d%s, context %d, RoPE %s%n",
-        name(model),
+        name(model.directory()),
         c.family(),
         c.layers(),
         c.hidden(),
@@ -132,16 +204,16 @@ final class InspectCommand implements Callable<Integer> {
     out.printf(Locale.ROOT, "  %-24s%,16d bytes%n", what, bytes);
   }
 
-  private static String name(Inspection model) {
-    Path name = model.directory().toAbsolutePath().normalize().getFileName();
-    return name == null ? model.directory().toString() : name.toString();
+  private static String name(Path directory) {
+    Path name = directory.toAbsolutePath().normalize().getFileName();
+    return name == null ? directory.toString() : name.toString();
   }
 
   private static ObjectNode tree(Inspection model) {
     ModelConfig c = model.config();
     ObjectNode root = new ObjectMapper().createObjectNode();
     root.put("kind", "model");
-    root.put("name", name(model));
+    root.put("name", name(model.directory()));
     root.put("family", c.family());
     root.put("layers", c.layers());
     root.put("hidden_size", c.hidden());

@@ -1,5 +1,6 @@
 package dev.wardrobe;
 
+import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.model.ModelException;
 import dev.wardrobe.spi.ServerExtension;
 import java.io.IOException;
@@ -56,6 +57,7 @@ public final class Main implements Runnable {
       case StartException s -> err.println("wardrobe: " + s.line());
       case FileSystemException f -> err.println("wardrobe: " + f);
       case ModelException m -> err.println("wardrobe: " + m.getMessage());
+      case AdapterException a -> err.println("wardrobe: " + a.getMessage());
       case IOException i -> err.println("wardrobe: " + i.getMessage());
       default -> e.printStackTrace(err);
     }

@@ -96,6 +96,41 @@ final class ModelCommandsTest {
     assertThat(out.toString()).isEmpty();
   }
 
+  @Test
+  void inspect_adapter() throws Exception {
+    Path adapter = DEMO.resolveSibling("adapters").resolve("sql");
+    JsonNode tree = inspect(adapter);
+    assertThat(tree.get("kind").textValue()).isEqualTo("adapter");
+    assertThat(tree.get("type").textValue()).isEqualTo("rslora");
+    assertThat(tree.get("r").intValue()).isEqualTo(16);
+    assertThat(tree.get("ranks")).hasSize(1);
+    assertThat(tree.get("tensors").intValue()).isEqualTo(2 * tree.get("modules").intValue());
+    assertThat(tree.get("weight_bytes").longValue())
+        .isEqualTo(Files.size(adapter.resolve("adapter_model.safetensors")));
+    assertThat(run("inspect", adapter.toString())).isZero();
+    assertThat(out.toString())
+        .contains("sql: rslora adapter, r 16")
+        .endsWith("digest " + tree.get("digest").textValue() + System.lineSeparator());
+  }
+
+  @Test
+  void inspect_brokenAdapterIsOneLine() throws Exception {
+    Files.writeString(dir.resolve("adapter_config.json"), "[]");
+    assertThat(run("inspect", dir.toString())).isEqualTo(1);
+    assertThat(err.toString().lines())
+        .singleElement()
+        .asString()
+        .contains("adapter_config.json: expected a JSON object");
+    Files.writeString(dir.resolve("adapter_config.json"), "{\"peft_type\": \"LORA\"}");
+    Files.write(dir.resolve("adapter_model.safetensors"), new byte[] {1, 2, 3});
+    assertThat(run("inspect", "--json", dir.toString())).isEqualTo(1);
+    assertThat(err.toString().lines())
+        .singleElement()
+        .asString()
+        .contains("adapter_model.safetensors");
+    assertThat(out.toString()).isEmpty();
+  }
+
   private JsonNode inspect(Path model) throws Exception {
     assertThat(run("inspect", "--json", model.toString())).isZero();
     return new ObjectMapper().readTree(out.toString());

@@ -178,7 +178,7 @@ final class Gate {
     String theirs = name.replaceAll("/+$", "");
     theirs = theirs.substring(theirs.lastIndexOf('/') + 1).toLowerCase(Locale.ROOT);
     String ours = base.name().toLowerCase(Locale.ROOT);
-    if (!ours.startsWith(theirs) && !theirs.startsWith(ours)) {
+    if (!ours.contains(theirs) && !theirs.contains(ours)) {
       warnings.add(
           "made for the base %s by its base_model_name_or_path, served over %s"
               .formatted(quote(name), quote(base.name())));

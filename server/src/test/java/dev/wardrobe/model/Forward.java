@@ -66,18 +66,24 @@ final class Forward implements AutoCloseable {
     List<float[]> logits = new ArrayList<>();
     int position = 0;
     for (int length : pieces) {
-      logits.addAll(run(Arrays.copyOfRange(tokens, position, position + length), position));
+      logits.addAll(run(Arrays.copyOfRange(tokens, position, position + length), position, 0));
       position += length;
     }
     return logits.toArray(new float[0][]);
   }
 
-  private List<float[]> run(int[] piece, int position) {
+  /** Logits after the last token of {@code tokens}. */
+  float[] last(int[] tokens) {
+    return run(tokens, 0, tokens.length - 1).getFirst();
+  }
+
+  /** Logits of a piece's rows {@code from} on. */
+  private List<float[]> run(int[] piece, int position, int from) {
     // Blocks in an order of their own, so that the table matters.
     int[] blocks = new int[16];
     Arrays.setAll(blocks, i -> (i * 7 + 3) % 16);
-    int[] outputs = new int[piece.length];
-    Arrays.setAll(outputs, i -> i);
+    int[] outputs = new int[piece.length - from];
+    Arrays.setAll(outputs, i -> from + i);
     Batch batch =
         new Batch(
             piece,
@@ -87,25 +93,23 @@ final class Forward implements AutoCloseable {
     List<float[]> logits = new ArrayList<>();
     try (Step step = backend.step(batch)) {
       decoder.forward(step);
-      Buffer rows = decoder.logits(step, 0, piece.length);
-      split(backend.read(rows, 0, piece.length), piece.length, logits);
+      Buffer rows = decoder.logits(step, 0, outputs.length);
+      split(backend.read(rows, 0, outputs.length), outputs.length, logits);
     }
     return logits;
   }
 
   /** The most probable continuation, up to {@code count} tokens or the first that ends it. */
   List<Integer> greedy(int[] prompt, int count) {
-    List<Integer> tokens = new ArrayList<>(Arrays.stream(prompt).boxed().toList());
-    float[] last = logits(prompt, prompt.length)[prompt.length - 1];
     List<Integer> generated = new ArrayList<>();
+    float[] last = last(prompt);
     while (generated.size() < count) {
       int best = best(last);
       generated.add(best);
       if (model.defaults().eos().contains(best)) {
         break;
       }
-      last = run(new int[] {best}, tokens.size()).getFirst();
-      tokens.add(best);
+      last = run(new int[] {best}, prompt.length + generated.size() - 1, 0).getFirst();
     }
     return generated;
   }

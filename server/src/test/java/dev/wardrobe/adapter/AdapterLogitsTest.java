@@ -1,0 +1,283 @@
+package dev.wardrobe.adapter;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.within;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.wardrobe.compute.Batch;
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.KvCache;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.Step;
+import dev.wardrobe.model.Decoder;
+import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.safetensors.ReferenceFolder;
+import dev.wardrobe.safetensors.SafetensorsFile;
+import dev.wardrobe.safetensors.TensorInfo;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** What a base answers with an adapter, against transformers and PEFT. */
+final class AdapterLogitsTest {
+  private static final double TOLERANCE = 1e-4;
+  private static final int MAX_TOKENS = 256;
+
+  /** A base that generates, one sequence a row of block tables. */
+  private static final class Run implements AutoCloseable {
+    private static final int BLOCKS = 16;
+
+    final Base base;
+    private final KvCache cache;
+    private final Decoder decoder;
+
+    Run(Path directory, int sequences) throws Exception {
+      base = new Base(directory);
+      ModelConfig config = base.model.config();
+      cache =
+          base.backend.kvCache(
+              new KvShape(
+                  config.layers(),
+                  config.kvHeads(),
+                  config.headDim(),
+                  BLOCKS * sequences,
+                  KvShape.Type.F32));
+      decoder = new Decoder(base.model, base.backend, cache, MAX_TOKENS, MAX_TOKENS);
+    }
+
+    Lora load(Path directory) throws AdapterException {
+      try (Adapter adapter = Adapter.read(directory, base.model, AdapterOptions.DEFAULT)) {
+        return base.backend.lora(adapter.deltas(), base.model::matrix);
+      }
+    }
+
+    /** Logits of each token of each sequence, all in one step. */
+    List<float[][]> logits(List<int[]> tokens, int position, List<@Nullable Lora> loras) {
+      int total = tokens.stream().mapToInt(t -> t.length).sum();
+      List<Batch.Run> runs = new ArrayList<>();
+      List<Batch.Segment> segments = new ArrayList<>();
+      int from = 0;
+      for (int i = 0; i < tokens.size(); i++) {
+        int to = from + tokens.get(i).length;
+        int first = i * BLOCKS;
+        int[] blocks = IntStream.range(first, first + BLOCKS).map(b -> b ^ 1).toArray();
+        runs.add(new Batch.Run(from, to, position, blocks));
+        segments.add(new Batch.Segment(from, to, loras.get(i)));
+        from = to;
+      }
+      int[] all = tokens.stream().flatMapToInt(Arrays::stream).toArray();
+      Batch batch = new Batch(all, runs, segments, IntStream.range(0, total).toArray());
+      float[] values;
+      try (Step step = base.backend.step(batch)) {
+        decoder.forward(step);
+        Buffer rows = decoder.logits(step, 0, total);
+        values = base.backend.read(rows, 0, total);
+      }
+      int width = values.length / total;
+      List<float[][]> logits = new ArrayList<>();
+      int row = 0;
+      for (int[] each : tokens) {
+        float[][] own = new float[each.length][];
+        for (int i = 0; i < own.length; i++, row++) {
+          own[i] = Arrays.copyOfRange(values, row * width, (row + 1) * width);
+        }
+        logits.add(own);
+      }
+      return logits;
+    }
+
+    float[][] logits(int[] tokens, int position, @Nullable Lora lora) {
+      List<@Nullable Lora> one = new ArrayList<>();
+      one.add(lora);
+      return logits(List.of(tokens), position, one).getFirst();
+    }
+
+    @Override
+    public void close() {
+      decoder.close();
+      cache.close();
+      base.close();
+    }
+  }
+
+  private static void assertClose(String what, float[][] actual, float[] lastRows) {
+    int width = actual[0].length;
+    int rows = lastRows.length / width;
+    assertThat(actual.length).as(what).isGreaterThanOrEqualTo(rows);
+    for (int row = 0; row < rows; row++) {
+      float[] got = actual[actual.length - rows + row];
+      for (int i = 0; i < width; i++) {
+        float expected = lastRows[row * width + i];
+        assertThat(Math.abs((double) got[i] - expected))
+            .as("%s row %d, %d: expected %s, got %s", what, row, i, expected, got[i])
+            .isLessThanOrEqualTo(TOLERANCE + TOLERANCE * Math.abs(expected));
+      }
+    }
+  }
+
+  private static float[] values(SafetensorsFile file, String name) throws IOException {
+    TensorInfo tensor = file.tensors().get(name);
+    if (tensor == null) {
+      throw new AssertionError("no tensor " + name);
+    }
+    return file.floats(tensor);
+  }
+
+  // The reference folder: every model, every adapter.
+
+  static List<String> models() throws IOException {
+    JsonNode index =
+        Adapters.JSON.readTree(ReferenceFolder.require("golden/logits/logits.json").toFile());
+    List<String> models = new ArrayList<>();
+    index.get("checks").fieldNames().forEachRemaining(models::add);
+    return models;
+  }
+
+  @ParameterizedTest
+  @MethodSource("models")
+  void adapters_meetReference(String model) throws Exception {
+    Path golden = ReferenceFolder.require("golden");
+    meets(golden.resolve("models"), golden.resolve("adapters"), golden.resolve("logits"), model);
+  }
+
+  @Test
+  void adapters_ofTheSmallestModelMeetReference() throws Exception {
+    Path golden = Adapters.resource("golden");
+    meets(
+        golden.resolve("models"),
+        golden.resolve("adapters"),
+        golden.resolve("logits"),
+        "llama_mha");
+  }
+
+  private static void meets(Path models, Path adapters, Path logits, String model)
+      throws Exception {
+    JsonNode prompts =
+        Adapters.JSON.readTree(logits.resolve("logits.json").toFile()).at("/prompts/" + model);
+    JsonNode expected = Adapters.JSON.readTree(logits.resolve(model + ".json").toFile());
+    try (SafetensorsFile file = SafetensorsFile.open(logits.resolve(model + ".safetensors"));
+        Run run = new Run(models.resolve(model + "-nf4-dq"), 1)) {
+      Map<String, List<String>> cases = new TreeMap<>();
+      for (String key : file.tensors().keySet()) {
+        String[] parts = key.split("/");
+        if (parts[0].equals("nf4-dq") && !parts[1].matches("base|mix_.*")) {
+          cases.computeIfAbsent(parts[1], a -> new ArrayList<>()).add(parts[2]);
+        }
+      }
+      assertThat(cases).as(model).hasSizeGreaterThanOrEqualTo(3);
+      long before = run.base.backend.liveBytes();
+      for (Map.Entry<String, List<String>> each : cases.entrySet()) {
+        String adapter = each.getKey();
+        try (Lora lora = run.load(adapters.resolve(model).resolve(adapter))) {
+          for (String prompt : each.getValue()) {
+            String key = "nf4-dq/" + adapter + "/" + prompt + "/logits";
+            int[] tokens = ints(prompts.get(prompt));
+            assertClose(model + " " + key, run.logits(tokens, 0, lora), values(file, key));
+          }
+          String variant = "nf4-dq/" + adapter;
+          JsonNode greedy = expected.path(variant).path("p24").path("greedy");
+          if (!greedy.isMissingNode()) {
+            generates(run, lora, ints(prompts.get("p24")), greedy, model + " " + variant);
+          }
+        }
+        assertThat(run.base.backend.liveBytes()).as("%s %s", model, adapter).isEqualTo(before);
+      }
+    }
+  }
+
+  /** Greedy tokens are equal up to the first step whose two best are nearly the same. */
+  private static void generates(Run run, Lora lora, int[] prompt, JsonNode greedy, String what) {
+    float[][] logits = run.logits(prompt, 0, lora);
+    int[] expected = ints(greedy.get("tokens"));
+    for (int i = 0; i < expected.length; i++) {
+      if (greedy.get("gaps").get(i).doubleValue() < 1e-3) {
+        return;
+      }
+      float[] last = logits[logits.length - 1];
+      int best = 0;
+      for (int token = 1; token < last.length; token++) {
+        best = last[token] > last[best] ? token : best;
+      }
+      assertThat(best).as("%s, token %d", what, i).isEqualTo(expected[i]);
+      assertThat(logProbability(last, best))
+          .as("%s, log-probability of token %d", what, i)
+          .isCloseTo(greedy.get("logprobs").get(i).doubleValue(), within(1e-4));
+      logits = run.logits(new int[] {best}, prompt.length + i, lora);
+    }
+  }
+
+  private static double logProbability(float[] logits, int token) {
+    double sum = 0;
+    for (float logit : logits) {
+      sum += Math.exp((double) logit - logits[token]);
+    }
+    return -Math.log(sum);
+  }
+
+  private static int[] ints(JsonNode list) {
+    return IntStream.range(0, list.size()).map(i -> list.get(i).intValue()).toArray();
+  }
+
+  // Kinds that are rare, over an unquantized base.
+
+  static List<Path> rare() throws IOException {
+    return Adapters.directories(Adapters.resource("adapter/peft"));
+  }
+
+  @ParameterizedTest
+  @MethodSource("rare")
+  void rareKinds_meetPeft(Path directory) throws Exception {
+    Path expected = Adapters.resource("adapter/peft/logits.safetensors");
+    Path model = Adapters.resource("golden/models/llama_mha");
+    try (SafetensorsFile file = SafetensorsFile.open(expected);
+        Run run = new Run(model, 1);
+        Lora lora = run.load(directory)) {
+      int[] tokens = {51, 447, 408, 500, 385, 443, 458, 115, 113, 123, 507, 72};
+      String name = directory.getFileName().toString();
+      assertClose(name, run.logits(tokens, 0, lora), values(file, name));
+    }
+  }
+
+  /** Sequences of all adapters in one step get the bits that each gets alone. */
+  @Test
+  void adapters_inOneBatchAreAsAlone() throws Exception {
+    List<Path> directories = Adapters.directories(Adapters.resource("golden/adapters/llama_mha"));
+    try (Run run =
+        new Run(Adapters.resource("golden/models/llama_mha-nf4-dq"), directories.size() + 1)) {
+      List<@Nullable Lora> loras = new ArrayList<>();
+      try {
+        loras.add(null);
+        for (Path directory : directories) {
+          loras.add(run.load(directory));
+        }
+        List<int[]> prompts =
+            IntStream.range(0, loras.size())
+                .mapToObj(i -> IntStream.range(0, 5 + 3 * i).map(t -> (t * 37 + i) % 500).toArray())
+                .toList();
+        List<float[][]> together = run.logits(prompts, 0, loras);
+        for (int i = 0; i < loras.size(); i++) {
+          assertThat(run.logits(prompts.get(i), 0, loras.get(i)))
+              .as("sequence %d", i)
+              .isDeepEqualTo(together.get(i));
+        }
+        assertThat(together.get(0)[4]).isNotEqualTo(together.get(1)[4]);
+      } finally {
+        for (Lora lora : loras) {
+          if (lora != null) {
+            lora.close();
+          }
+        }
+      }
+    }
+  }
+}

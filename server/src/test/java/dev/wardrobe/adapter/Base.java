@@ -1,0 +1,60 @@
+package dev.wardrobe.adapter;
+
+import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.model.LoadOptions;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelLoader;
+import java.nio.file.Path;
+import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
+import org.jspecify.annotations.Nullable;
+
+/** A tiny base on a backend of its own. */
+final class Base implements AutoCloseable {
+  final CpuBackend backend = new CpuBackend(2);
+  final Model model;
+
+  Base(Path directory) throws Exception {
+    Model loaded = null;
+    try {
+      loaded = ModelLoader.load(directory, LoadOptions.AS_STORED, backend);
+    } finally {
+      if (loaded == null) {
+        backend.close();
+      }
+    }
+    model = loaded;
+  }
+
+  /** Opens a model of the tests' resources. */
+  static Base of(String name) throws Exception {
+    return new Base(Adapters.resource("golden/models/" + name));
+  }
+
+  /** Reads an adapter, and makes it resident for a moment. */
+  Summary read(Path directory, AdapterOptions options) throws AdapterException {
+    try (Adapter adapter = Adapter.read(directory, model, options);
+        var lora = backend.lora(adapter.deltas(), model::matrix)) {
+      return new Summary(adapter, lora.bytes());
+    }
+  }
+
+  /** What was read, after it is closed. */
+  record Summary(Adapter adapter, long bytes) {}
+
+  @Override
+  public void close() {
+    model.close();
+    backend.close();
+  }
+
+  static @Nullable AdapterException refusal(ThrowingCallable call) {
+    try {
+      call.call();
+      return null;
+    } catch (AdapterException e) {
+      return e;
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+}
