@@ -83,7 +83,8 @@ public final class Turn {
 
   void start() {
     if (deadline != GenerationTask.NO_DEADLINE) {
-      alarm.thenRunAsync(this::expire, conversation.workers());
+      CompletableFuture<@Nullable Void> unused =
+          alarm.thenRunAsync(this::expire, conversation.workers());
       alarm.completeOnTimeout(
           null, Math.max(0, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
     }
@@ -119,16 +120,17 @@ public final class Turn {
         submit(plan, null);
         return;
       }
-      conversation
-          .lease(plan.adapter())
-          .whenComplete(
-              (lease, failure) -> {
-                if (lease != null) {
-                  submit(plan, lease);
-                } else if (failure != null) {
-                  fail(failure);
-                }
-              });
+      CompletableFuture<?> _ =
+          conversation
+              .lease(plan.adapter())
+              .whenComplete(
+                  (lease, failure) -> {
+                    if (lease != null) {
+                      submit(plan, lease);
+                    } else if (failure != null) {
+                      fail(failure);
+                    }
+                  });
     } catch (Throwable e) {
       fail(e);
     }

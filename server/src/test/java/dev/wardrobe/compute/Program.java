@@ -43,18 +43,17 @@ public final class Program {
       {65, 7, 64},
       {200, 64, 64}
     };
-    for (int[] shape : shapes) {
-      for (QuantType type : QuantType.values()) {
-        boolean nested = shape[0] % 3 != 0;
-        project(
-            "%s%s (%d, %d)/%d".formatted(type, nested ? "-dq" : "", shape[0], shape[1], shape[2]),
-            lab.matrix(lab.quantized(shape[0], shape[1], type, shape[2], nested)));
-      }
-      for (DType dtype : new DType[] {DType.F32, DType.F16, DType.BF16}) {
-        project(
-            "%s (%d, %d)".formatted(dtype, shape[0], shape[1]),
-            lab.matrix(lab.dense(dtype, shape[0], shape[1])));
-      }
+    DType[] dtypes = {DType.BF16, DType.F32, DType.F16};
+    for (int i = 0; i < shapes.length; i++) {
+      int out = shapes[i][0];
+      int in = shapes[i][1];
+      QuantType type = i % 3 == 1 ? QuantType.FP4 : QuantType.NF4;
+      boolean nested = i % 4 != 2;
+      project(
+          "%s%s (%d, %d)/%d".formatted(type, nested ? "-dq" : "", out, in, shapes[i][2]),
+          lab.matrix(lab.quantized(out, in, type, shapes[i][2], nested)));
+      DType dtype = dtypes[i % 3];
+      project("%s (%d, %d)".formatted(dtype, out, in), lab.matrix(lab.dense(dtype, out, in)));
     }
   }
 
@@ -81,7 +80,7 @@ public final class Program {
               Map.of(0, w)));
     }
     Linear linear = new Linear(0, w, lab.buffer(lab.floats(out), out));
-    int[] sizes = {1, 2, 5, 70};
+    int[] sizes = out == 17 ? new int[] {1, 70} : new int[] {1, 2, 6};
     for (int tokens : sizes) {
       List<Batch.Segment> segments = new ArrayList<>();
       int from = 0;
@@ -130,9 +129,9 @@ public final class Program {
   }
 
   private void attention() {
-    for (int size : new int[] {2, 16, 18, 24, 32, 64, 80, 100, 128}) {
+    for (int size : new int[] {2, 18, 32, 64, 80, 100}) {
       for (KvShape.Type type : KvShape.Type.values()) {
-        for (int window : new int[] {0, 5, 21}) {
+        for (int window : new int[] {0, 21}) {
           attention(size, type, window);
         }
       }

@@ -269,7 +269,7 @@ final class EngineTest {
       ticket.resume();
       assertThat(slow.finish().preemptions()).isPositive();
       assertThat(slow.bits()).isEqualTo(expected);
-      assertThat(slow.admissions).isEqualTo(1);
+      assertThat(slow.admissions).hasValue(1);
       assertAllFree(engine);
     }
   }
@@ -361,7 +361,7 @@ final class EngineTest {
       assertThat(late.tokens).isEmpty();
       assertThat(paused.finish().reason()).isEqualTo(Finish.Reason.DEADLINE);
       assertAllFree(engine);
-      assertThat(cancelled.ends).isEqualTo(1);
+      assertThat(cancelled.ends).hasValue(1);
     }
   }
 
@@ -413,7 +413,8 @@ final class EngineTest {
         Finish finish = recorder.finish();
         assertThat(finish.reason()).isEqualTo(Finish.Reason.FAILED);
         assertThat(finish.failure()).hasMessageContaining("broken pipe");
-        assertThat(finish.failure().reason()).isEqualTo(EngineException.Reason.LISTENER);
+        assertThat(finish.failure())
+            .returns(EngineException.Reason.LISTENER, EngineException::reason);
       }
       assertThat(good.finish().reason()).isEqualTo(Finish.Reason.LENGTH);
       assertAllFree(engine);
@@ -451,7 +452,7 @@ final class EngineTest {
       Finish finish = failed.finish();
       assertThat(finish.reason()).isEqualTo(Finish.Reason.FAILED);
       assertThat(finish.failure()).hasMessageContaining("device fell off");
-      assertThat(finish.failure().reason()).isEqualTo(EngineException.Reason.STEP);
+      assertThat(finish.failure()).returns(EngineException.Reason.STEP, EngineException::reason);
       assertAllFree(engine);
 
       Recorder again = new Recorder();
@@ -601,7 +602,7 @@ final class EngineTest {
             .isIn(Finish.Reason.LENGTH, Finish.Reason.CANCELLED, Finish.Reason.DEADLINE);
       }
       assertAllFree(engine);
-      assertThat(recorders).allMatch(r -> r.ends == 1);
+      assertThat(recorders).allMatch(r -> r.ends.get() == 1);
       assertThat(engine.stats().submitted()).isEqualTo(recorders.size());
     }
   }

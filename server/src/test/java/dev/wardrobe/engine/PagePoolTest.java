@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
 
@@ -21,7 +22,7 @@ final class PagePoolTest {
 
     pool.give(new int[] {2, 0, 9}, 2);
     assertThat(pool.available()).isEqualTo(2);
-    assertThat(Set.of(pool.take(), pool.take())).containsExactlyInAnyOrder(0, 2);
+    assertThat(List.of(pool.take(), pool.take())).containsExactlyInAnyOrder(0, 2);
   }
 
   @Test

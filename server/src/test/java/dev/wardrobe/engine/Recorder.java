@@ -6,6 +6,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /** A listener that remembers, and that a test can hold back. */
 class Recorder implements TokenListener {
@@ -14,8 +15,8 @@ class Recorder implements TokenListener {
   final List<Boolean> last = Collections.synchronizedList(new ArrayList<>());
   final CompletableFuture<Finish> end = new CompletableFuture<>();
   volatile boolean ready = true;
-  volatile int admissions;
-  volatile int ends;
+  final AtomicInteger admissions = new AtomicInteger();
+  final AtomicInteger ends = new AtomicInteger();
 
   @Override
   public boolean ready() {
@@ -24,7 +25,7 @@ class Recorder implements TokenListener {
 
   @Override
   public void admitted() {
-    admissions++;
+    admissions.incrementAndGet();
   }
 
   @Override
@@ -33,15 +34,15 @@ class Recorder implements TokenListener {
   }
 
   @Override
-  public boolean token(Draw.Outcome outcome, boolean ends) {
+  public boolean token(Draw.Outcome outcome, boolean endsIt) {
     tokens.add(outcome);
-    last.add(ends);
+    last.add(endsIt);
     return true;
   }
 
   @Override
   public void finished(Finish finish) {
-    ends++;
+    ends.incrementAndGet();
     end.complete(finish);
   }
 

@@ -59,7 +59,10 @@ final class Listening implements AnswerListener {
     try {
       throw new AssertionError("expected a failure, got " + answer());
     } catch (ExecutionException e) {
-      return (RequestException) e.getCause();
+      if (e.getCause() instanceof RequestException failure) {
+        return failure;
+      }
+      throw e;
     }
   }
 }

@@ -8,6 +8,7 @@ import dev.wardrobe.v1.GenerateRequest;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 
 final class PlainValuesTest {
@@ -21,7 +22,7 @@ final class PlainValuesTest {
                 + "\"list\":[1,null,{\"s\":\"x\"}]}",
             struct);
 
-    Map<String, Object> plain = PlainValues.struct(struct.build());
+    Map<String, @Nullable Object> plain = PlainValues.struct(struct.build());
 
     assertThat(plain.keySet()).containsExactly("z", "a", "big", "neg", "none", "yes", "list");
     assertThat(plain)

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -99,7 +100,7 @@ final class StopTextTest {
     return text.toString();
   }
 
-  private static String expected(String text, List<String> stops) {
+  private static @Nullable String expected(String text, List<String> stops) {
     for (int end = 1; end <= text.length(); end++) {
       String prefix = text.substring(0, end);
       int longest =

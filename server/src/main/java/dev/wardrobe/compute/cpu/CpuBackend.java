@@ -16,6 +16,7 @@ import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.quant.QuantizedMatrix;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -45,7 +46,8 @@ public final class CpuBackend implements Backend {
   private float[] gathered = new float[0];
 
   /**
-   * A backend on the vectors that this machine prefers, or of {@code -Dwardrobe.vector.bits}.
+   * A backend on the vectors that this machine prefers, as soon as they are compiled; with {@code
+   * -Dwardrobe.vector.bits} on vectors of that width from the first operation on.
    *
    * @param threads threads that compute, the caller's included
    * @throws IllegalStateException if Java was started without its Vector API
@@ -62,12 +64,22 @@ public final class CpuBackend implements Backend {
 
   private static Kernels vectorKernels() {
     try {
-      return new VectorKernels();
+      return VectorKernels.forced() ? new VectorKernels() : TieredKernels.shared();
     } catch (NoClassDefFoundError e) {
       throw new IllegalStateException(
           "the CPU backend needs Java's Vector API: start java with --add-modules " + VECTOR_MODULE,
           e);
     }
+  }
+
+  /**
+   * Waits until the vector kernels are compiled and in use; before, plain ones give the same bits,
+   * slower.
+   *
+   * @return false if they are not in use after that time
+   */
+  public boolean awaitWarm(Duration atMost) throws InterruptedException {
+    return !(kernels instanceof TieredKernels tiered) || tiered.awaitDrilled(atMost);
   }
 
   @Override

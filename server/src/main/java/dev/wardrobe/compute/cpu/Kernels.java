@@ -1,7 +1,5 @@
 package dev.wardrobe.compute.cpu;
 
-import dev.wardrobe.safetensors.DType;
-import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -17,9 +15,6 @@ interface Kernels {
 
   /** For people: kind and width. */
   String describe();
-
-  /** Widens {@code count} elements of {@code data} from element {@code from} on, exactly. */
-  void widen(DType dtype, MemorySegment data, long from, float[] out, int at, int count);
 
   /**
    * {@code y[t, o] = w[o]·x[t]} for tokens {@code from} to {@code to} and the outputs of panels

@@ -157,17 +157,18 @@ final class NibblePanels implements Panels {
   }
 
   /** Decodes the scales of a panel to {@code out[block · 16 + row]}; {@link #aligned} only. */
-  void scales(int panel, float[] out) {
+  void scales(int panel, Scratch scratch, float[] out) {
     int blocks = blocksPerRow();
-    long from = (long) panel * blocks * ROWS;
+    int count = blocks * ROWS;
+    long from = (long) panel * count;
     Nested nested = this.nested;
     if (nested == null) {
-      MemorySegment.copy(absmax, FLOAT, 4 * from, out, 0, blocks * ROWS);
+      MemorySegment.copy(absmax, FLOAT, 4 * from, out, 0, count);
       return;
     }
+    byte[] codes = scratch.bytes(count);
+    MemorySegment.copy(absmax, BYTE, from, codes, 0, count);
     int live = Math.min(ROWS, rows - panel * ROWS);
-    float[] map = nested.map;
-    float offset = nested.offset;
     for (int row = 0; row < live; row++) {
       long index = (long) (panel * ROWS + row) * blocks;
       int block = 0;
@@ -175,18 +176,23 @@ final class NibblePanels implements Panels {
         long outer = (index + block) / nested.blockSize;
         float scale = nested.absmax.get(FLOAT, 4 * outer);
         int end = (int) Math.min(blocks, (outer + 1) * nested.blockSize - index);
-        for (; block < end; block++) {
-          int code = absmax.get(BYTE, from + (long) block * ROWS + row) & 0xff;
-          // Two roundings, never fused.
-          float centred = map[code] * scale;
-          out[block * ROWS + row] = centred + offset;
-        }
+        decode(codes, nested.map, scale, nested.offset, block * ROWS + row, end * ROWS, out);
+        block = end;
       }
     }
     for (int row = live; row < ROWS; row++) {
-      for (int block = 0; block < blocks; block++) {
-        out[block * ROWS + row] = 0;
+      for (int at = row; at < count; at += ROWS) {
+        out[at] = 0;
       }
+    }
+  }
+
+  private static void decode(
+      byte[] codes, float[] map, float scale, float offset, int from, int to, float[] out) {
+    for (int at = from; at < to; at += ROWS) {
+      // Two roundings, never fused.
+      float centred = map[codes[at] & 0xff] * scale;
+      out[at] = centred + offset;
     }
   }
 
@@ -226,6 +232,20 @@ final class NibblePanels implements Panels {
       for (; k < end; k++) {
         int word = packed.get(INT, 4 * (word(panel, k / GROUP) + lane));
         out[at + (k - from) * stride] = codebook[(word >>> (4 * (k % GROUP))) & 15] * scale;
+      }
+    }
+  }
+
+  /** Writes inputs {@code k} to {@code k + count} of a panel, as {@code (count, 16 rows)}. */
+  void weights(int panel, int k, int count, float[] tile) {
+    int live = Math.min(ROWS, rows - panel * ROWS);
+    for (int row = 0; row < ROWS; row++) {
+      if (row < live) {
+        row(panel * ROWS + row, k, k + count, tile, row, ROWS);
+      } else {
+        for (int i = 0; i < count; i++) {
+          tile[i * ROWS + row] = 0;
+        }
       }
     }
   }

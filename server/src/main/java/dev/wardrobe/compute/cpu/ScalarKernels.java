@@ -12,15 +12,14 @@ final class ScalarKernels implements Kernels {
   private static final int ROWS = Panels.ROWS;
   private static final ValueLayout.OfInt INT =
       ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfFloat FLOAT =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfShort SHORT =
+      ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   @Override
   public String describe() {
     return "scalar";
-  }
-
-  @Override
-  public void widen(DType dtype, MemorySegment data, long from, float[] out, int at, int count) {
-    dtype.widen(data, from, out, at, count);
   }
 
   @Override
@@ -46,23 +45,22 @@ final class ScalarKernels implements Kernels {
     int cols = w.cols();
     float[] sums = scratch.sums;
     Arrays.fill(sums, 0, (to - from) * ROWS, 0);
-    float[] scales = scales(w, panel, scratch);
-    float[] a = new float[4];
+    float[] scales = scratch.scales(ROWS);
+    Arrays.fill(scales, 0, ROWS, 1);
+    int blockSize = 0;
+    if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
+      scales = scratch.scales(nibbles.scaleCount());
+      nibbles.scales(panel, scratch, scales);
+      blockSize = nibbles.blockSize();
+    }
     for (int unit = 0; unit < w.units(); unit++) {
       int k = unit * w.unit();
       int count = Math.min(w.unit(), cols - k);
-      codes(w, panel, k, count, scratch.tile);
+      codes(w, panel, k, count, scratch);
+      int scale = blockSize == 0 ? 0 : k / blockSize * ROWS;
       for (int token = from; token < to; token++) {
-        for (int row = 0; row < ROWS; row++) {
-          Arrays.fill(a, 0);
-          for (int i = 0; i < count; i++) {
-            a[i % 4] = Math.fma(scratch.tile[i * ROWS + row], x[token * cols + k + i], a[i % 4]);
-          }
-          float partial = (a[0] + a[1]) + (a[2] + a[3]);
-          float scale = scales.length == 0 ? 1 : scales[scaleAt(w, k) + row];
-          int at = (token - from) * ROWS + row;
-          sums[at] = Math.fma(scale, partial, sums[at]);
-        }
+        chain(scratch.tile, count, x, token * cols + k, scratch.chains);
+        accumulate(scratch.chains, scales, scale, sums, (token - from) * ROWS);
       }
     }
     int live = Math.min(ROWS, w.rows() - panel * ROWS);
@@ -71,53 +69,75 @@ final class ScalarKernels implements Kernels {
     }
   }
 
-  private static final float[] NO_SCALES = new float[0];
-
-  private static float[] scales(Panels w, int panel, Scratch scratch) {
-    if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
-      float[] scales = scratch.scales(nibbles.scaleCount());
-      nibbles.scales(panel, scales);
-      return scales;
+  /** Four chains of fma for each of 16 rows. */
+  private static void chain(float[] tile, int count, float[] x, int at, float[] chains) {
+    Arrays.fill(chains, 0);
+    for (int i = 0; i < count; i++) {
+      int chain = i % 4 * ROWS;
+      float input = x[at + i];
+      for (int row = 0; row < ROWS; row++) {
+        chains[chain + row] = Math.fma(tile[i * ROWS + row], input, chains[chain + row]);
+      }
     }
-    return NO_SCALES;
   }
 
-  private static int scaleAt(Panels w, int k) {
-    return w instanceof NibblePanels nibbles ? k / nibbles.blockSize() * ROWS : 0;
+  private static void accumulate(
+      float[] chains, float[] scales, int scaleAt, float[] sums, int at) {
+    for (int row = 0; row < ROWS; row++) {
+      float even = chains[row] + chains[ROWS + row];
+      float odd = chains[2 * ROWS + row] + chains[3 * ROWS + row];
+      sums[at + row] = Math.fma(scales[scaleAt + row], even + odd, sums[at + row]);
+    }
   }
 
-  /**
-   * The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one.
-   */
-  private static void codes(Panels w, int panel, int k, int count, float[] tile) {
+  /** Tiles {@code (count inputs, 16 rows)}: weights, but without their scale if they have one. */
+  private static void codes(Panels w, int panel, int k, int count, Scratch scratch) {
     switch (w) {
       case DensePanels dense ->
-          dense.dtype().widen(dense.data(), dense.element(panel * ROWS, k), tile, 0, count * ROWS);
+          widen(
+              dense.dtype(),
+              dense.data(),
+              dense.element(panel * ROWS, k),
+              scratch.tile,
+              0,
+              count * ROWS,
+              scratch);
       case NibblePanels nibbles when nibbles.aligned() -> {
-        float[] codebook = nibbles.codebook();
-        for (int i = 0; i < count; i++) {
-          long word = nibbles.word(panel, (k + i) / NibblePanels.GROUP);
-          int shift = 4 * ((k + i) % NibblePanels.GROUP);
-          for (int row = 0; row < ROWS; row++) {
-            int eight = nibbles.packed().get(INT, 4 * (word + row));
-            tile[i * ROWS + row] = codebook[(eight >>> shift) & 15];
-          }
-        }
+        long first = nibbles.word(panel, k / NibblePanels.GROUP);
+        int words = count / NibblePanels.GROUP * ROWS;
+        MemorySegment.copy(nibbles.packed(), INT, 4 * first, scratch.words, 0, words);
+        values(scratch.words, count, nibbles.codebook(), scratch.tile);
       }
-      case NibblePanels nibbles -> weights(nibbles, panel, k, count, tile);
+      case NibblePanels nibbles -> nibbles.weights(panel, k, count, scratch.tile);
     }
   }
 
-  /** The weights {@code (count inputs, 16 rows)} of a panel, each {@code float32(code·absmax)}. */
-  static void weights(NibblePanels w, int panel, int k, int count, float[] tile) {
-    int live = Math.min(ROWS, w.rows() - panel * ROWS);
-    for (int row = 0; row < ROWS; row++) {
-      if (row < live) {
-        w.row(panel * ROWS + row, k, k + count, tile, row, ROWS);
-      } else {
-        for (int i = 0; i < count; i++) {
-          tile[i * ROWS + row] = 0;
-        }
+  private static void values(int[] words, int count, float[] codebook, float[] tile) {
+    for (int i = 0; i < count; i++) {
+      int word = i / NibblePanels.GROUP * ROWS;
+      int shift = 4 * (i % NibblePanels.GROUP);
+      for (int row = 0; row < ROWS; row++) {
+        tile[i * ROWS + row] = codebook[(words[word + row] >>> shift) & 15];
+      }
+    }
+  }
+
+  /** Widens {@code count} elements from element {@code from} on, exactly. */
+  private static void widen(
+      DType dtype, MemorySegment data, long from, float[] out, int at, int count, Scratch scratch) {
+    if (dtype == DType.F32) {
+      MemorySegment.copy(data, FLOAT, 4 * from, out, at, count);
+      return;
+    }
+    short[] halves = scratch.shorts(count);
+    MemorySegment.copy(data, SHORT, 2 * from, halves, 0, count);
+    if (dtype == DType.BF16) {
+      for (int i = 0; i < count; i++) {
+        out[at + i] = DType.bfloat16ToFloat(halves[i]);
+      }
+    } else {
+      for (int i = 0; i < count; i++) {
+        out[at + i] = Float.float16ToFloat(halves[i]);
       }
     }
   }
@@ -135,9 +155,9 @@ final class ScalarKernels implements Kernels {
       Arrays.fill(sums, 0, tokens * count, 0);
       for (int panel = 0; panel < w.panels(); panel++) {
         if (w instanceof NibblePanels nibbles) {
-          weights(nibbles, panel, k, count, tile);
+          nibbles.weights(panel, k, count, tile);
         } else {
-          codes(w, panel, k, count, tile);
+          codes(w, panel, k, count, scratch);
         }
         int live = Math.min(ROWS, rows - panel * ROWS);
         for (int token = 0; token < tokens; token++) {
@@ -163,7 +183,7 @@ final class ScalarKernels implements Kernels {
       Factor a, int j, float[] x, int from, int to, float[] t, int at, Scratch scratch) {
     int cols = a.cols();
     float[] row = scratch.row(cols);
-    a.read(j, 0, row, 0, cols);
+    widen(a.dtype(), a.data(), (long) j * cols, row, 0, cols, scratch);
     for (int token = from; token < to; token++) {
       t[at + (token - from) * a.rows() + j] = dot(row, 0, x, token * cols, cols, scratch.lanes);
     }
@@ -192,17 +212,23 @@ final class ScalarKernels implements Kernels {
       int to,
       Scratch scratch) {
     int rank = b.rows();
+    int cols = b.cols();
+    int count = outTo - outFrom;
+    float[] row = scratch.row(2 * count);
     for (int token = from; token < to; token++) {
-      for (int out = outFrom; out < outTo; out++) {
-        float sum = 0;
-        for (int j = 0; j < rank; j++) {
-          sum = Math.fma(t[at + (token - from) * rank + j], b.get(j, out), sum);
+      // Behind the widened row, the sums.
+      Arrays.fill(row, count, 2 * count, 0);
+      for (int j = 0; j < rank; j++) {
+        widen(b.dtype(), b.data(), (long) j * cols + outFrom, row, 0, count, scratch);
+        float factor = t[at + (token - from) * rank + j];
+        for (int i = 0; i < count; i++) {
+          row[count + i] = Math.fma(factor, row[i], row[count + i]);
         }
-        if (bias != null) {
-          sum += bias[out];
-        }
-        int to1 = token * b.cols() + out;
-        y[to1] = Math.fma(scale, sum, y[to1]);
+      }
+      for (int i = 0; i < count; i++) {
+        float sum = bias == null ? row[count + i] : row[count + i] + bias[outFrom + i];
+        int target = token * cols + outFrom + i;
+        y[target] = Math.fma(scale, sum, y[target]);
       }
     }
   }
@@ -255,14 +281,14 @@ final class ScalarKernels implements Kernels {
     int size = pages.shape().headDim();
     DType dtype = pages.dtype();
     float[] scores = scratch.scores(last + 1 - first);
-    float[] row = scratch.row(Math.max(size, size * KvPages.TOKENS));
+    float[] row = scratch.row(size * KvPages.TOKENS);
     float[] c = new float[4];
     float max = Float.NEGATIVE_INFINITY;
     for (int p = first; p <= last; p++) {
       int slot = p % KvPages.TOKENS;
       if (p == first || slot == 0) {
         long keys = pages.keys(layer, blocks[p / KvPages.TOKENS], head);
-        widen(dtype, pages.data(), keys, row, 0, size * KvPages.TOKENS);
+        widen(dtype, pages.data(), keys, row, 0, size * KvPages.TOKENS, scratch);
       }
       Arrays.fill(c, 0);
       for (int d = 0; d < size; d++) {
@@ -283,7 +309,7 @@ final class ScalarKernels implements Kernels {
     Arrays.fill(out, outAt, outAt + size, 0);
     for (int p = first; p <= last; p++) {
       long values = pages.values(layer, blocks[p / KvPages.TOKENS], head);
-      widen(dtype, pages.data(), values + (long) p % KvPages.TOKENS * size, row, 0, size);
+      widen(dtype, pages.data(), values + (long) p % KvPages.TOKENS * size, row, 0, size, scratch);
       for (int d = 0; d < size; d++) {
         out[outAt + d] = Math.fma(scores[p - first], row[d], out[outAt + d]);
       }

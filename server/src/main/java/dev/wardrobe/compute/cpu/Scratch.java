@@ -14,6 +14,12 @@ final class Scratch {
   /** Sums of a panel: {@code (tokens, 16 rows)}. */
   final float[] sums = new float[TOKENS * Panels.ROWS];
 
+  /** Codes of a tile. */
+  final int[] words = new int[Panels.UNIT / NibblePanels.GROUP * Panels.ROWS];
+
+  /** Four chains of a panel's rows. */
+  final float[] chains = new float[4 * Panels.ROWS];
+
   /** Lanes of up to four sums. */
   final float[] lanes = new float[4 * Panels.ROWS];
 
@@ -21,6 +27,8 @@ final class Scratch {
   private float[] scores = new float[0];
   private float[] row = new float[0];
   private int[] marks = new int[0];
+  private byte[] bytes = new byte[0];
+  private short[] shorts = new short[0];
 
   /** Scales of a panel. */
   float[] scales(int count) {
@@ -52,5 +60,21 @@ final class Scratch {
       marks = new int[count];
     }
     return marks;
+  }
+
+  /** Codes of scales. */
+  byte[] bytes(int count) {
+    if (bytes.length < count) {
+      bytes = new byte[count];
+    }
+    return bytes;
+  }
+
+  /** 16-bit floats. */
+  short[] shorts(int count) {
+    if (shorts.length < count) {
+      shorts = new short[count];
+    }
+    return shorts;
   }
 }

@@ -5,6 +5,7 @@ import static jdk.incubator.vector.VectorOperators.EQ;
 import static jdk.incubator.vector.VectorOperators.GE;
 import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
+import static jdk.incubator.vector.VectorOperators.NE;
 import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_S2I;
 
 import dev.wardrobe.safetensors.DType;
@@ -30,7 +31,9 @@ final class VectorKernels implements Kernels {
    * vector cannot take at the end of a row is done by the same scalar operations as in the twin.
    *
    * For the compiler: the species are constants of the class, vectors live in local variables only,
-   * and each loop is a small static method, so that no vector is ever an object.
+   * and each loop is a small static method, so that no vector is ever an object. In the larger loops
+   * even a one-line helper would not be inlined any more (DesiredMethodLimit, which spares the Vector
+   * API's own methods alone), so they are written out.
    */
   static final String BITS_PROPERTY = "wardrobe.vector.bits";
 
@@ -45,6 +48,11 @@ final class VectorKernels implements Kernels {
   private static final ValueLayout.OfFloat FLOAT =
       ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ORDER);
   private static final float[] NO_SCALES = new float[0];
+
+  /** Whether the width was chosen by property. */
+  static boolean forced() {
+    return Integer.getInteger(BITS_PROPERTY, 0) != 0;
+  }
 
   private static VectorSpecies<Float> floats(int bits) {
     int chosen = bits != 0 ? bits : Math.min(512, FloatVector.SPECIES_PREFERRED.vectorBitSize());
@@ -65,8 +73,9 @@ final class VectorKernels implements Kernels {
 
   // Widening.
 
-  @Override
-  public void widen(DType dtype, MemorySegment data, long from, float[] out, int at, int count) {
+  /** Widens {@code count} elements from element {@code from} on, exactly. */
+  private static void widen(
+      DType dtype, MemorySegment data, long from, float[] out, int at, int count) {
     switch (dtype) {
       case BF16 -> widenBfloat16(data, from, out, at, count);
       case F16 -> widenFloat16(data, from, out, at, count);
@@ -125,7 +134,10 @@ final class VectorKernels implements Kernels {
     for (int first = from; first < to; first += Scratch.TOKENS) {
       int last = Math.min(to, first + Scratch.TOKENS);
       for (int panel = panelFrom; panel < panelTo; panel++) {
-        if (last - first == 1 && w instanceof NibblePanels nibbles && nibbles.aligned()) {
+        if (last - first == 1
+            && LANES == ROWS
+            && w instanceof NibblePanels nibbles
+            && nibbles.aligned()) {
           nibblesOfOne(nibbles, panel, x, first * w.cols(), scratch);
         } else if (last - first == 1
             && w instanceof DensePanels dense
@@ -143,44 +155,35 @@ final class VectorKernels implements Kernels {
     }
   }
 
-  /** One token: weights go from memory into the sum without a stop. */
+  /** One token: weights go from memory into the sum without a stop. Vectors of 16 lanes only. */
   private static void nibblesOfOne(NibblePanels w, int panel, float[] x, int at, Scratch scratch) {
     float[] scales = scratch.scales(w.scaleCount());
-    w.scales(panel, scales);
-    long bytes = 4 * w.word(panel, 0);
-    int unitsPerBlock = w.blockSize() / w.unit();
-    for (int strip = 0; strip < ROWS; strip += LANES) {
-      nibbleStrip(
-          w.packed(),
-          bytes + 4L * strip,
-          w.codebook(),
-          scales,
-          strip,
-          w.units(),
-          w.unit() / GROUP,
-          unitsPerBlock,
-          x,
-          at,
-          scratch.sums);
-    }
+    w.scales(panel, scratch, scales);
+    nibbles(
+        w.packed(),
+        4 * w.word(panel, 0),
+        w.codebook(),
+        scales,
+        w.blockSize() / w.unit(),
+        w.units(),
+        w.unit() / GROUP,
+        x,
+        at,
+        scratch.sums);
   }
 
-  private static void nibbleStrip(
+  private static void nibbles(
       MemorySegment packed,
       long bytes,
       float[] codebook,
       float[] scales,
-      int strip,
+      int unitsPerBlock,
       int units,
       int groups,
-      int unitsPerBlock,
       float[] x,
       int at,
       float[] sums) {
-    IntVector t0 = table(codebook, 0);
-    IntVector t1 = table(codebook, 1);
-    IntVector t2 = table(codebook, 2);
-    IntVector t3 = table(codebook, 3);
+    IntVector table = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
     FloatVector sum = FloatVector.zero(FLOATS);
     long next = bytes;
     int k = at;
@@ -190,64 +193,62 @@ final class VectorKernels implements Kernels {
       FloatVector a2 = FloatVector.zero(FLOATS);
       FloatVector a3 = FloatVector.zero(FLOATS);
       for (int group = 0; group < groups; group++) {
+        // Of an index selectFrom takes the lowest four bits alone.
         IntVector eight = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-        a0 = value(eight, t0, t1, t2, t3).fma(FloatVector.broadcast(FLOATS, x[k]), a0);
+        a0 =
+            eight
+                .selectFrom(table)
+                .reinterpretAsFloats()
+                .fma(FloatVector.broadcast(FLOATS, x[k]), a0);
         a1 =
-            value(eight.lanewise(LSHR, 4), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 4)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 1]), a1);
         a2 =
-            value(eight.lanewise(LSHR, 8), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 8)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 2]), a2);
         a3 =
-            value(eight.lanewise(LSHR, 12), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 12)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 3]), a3);
         a0 =
-            value(eight.lanewise(LSHR, 16), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 16)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 4]), a0);
         a1 =
-            value(eight.lanewise(LSHR, 20), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 20)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 5]), a1);
         a2 =
-            value(eight.lanewise(LSHR, 24), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 24)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 6]), a2);
         a3 =
-            value(eight.lanewise(LSHR, 28), t0, t1, t2, t3)
+            eight
+                .lanewise(LSHR, 28)
+                .selectFrom(table)
+                .reinterpretAsFloats()
                 .fma(FloatVector.broadcast(FLOATS, x[k + 7]), a3);
         next += 4 * ROWS;
         k += GROUP;
       }
-      FloatVector scale =
-          FloatVector.fromArray(FLOATS, scales, unit / unitsPerBlock * ROWS + strip);
+      FloatVector scale = FloatVector.fromArray(FLOATS, scales, unit / unitsPerBlock * ROWS);
       sum = scale.fma(a0.add(a1).add(a2.add(a3)), sum);
     }
-    sum.intoArray(sums, strip);
-  }
-
-  /** A vector's share of the 16 values, as bits; narrower vectors need more than one. */
-  private static IntVector table(float[] codebook, int part) {
-    return FloatVector.fromArray(FLOATS, codebook, part * LANES % ROWS).reinterpretAsInts();
-  }
-
-  /** The values of the codes in the lowest four bits. */
-  private static FloatVector value(
-      IntVector codes, IntVector t0, IntVector t1, IntVector t2, IntVector t3) {
-    IntVector code = codes.and(15);
-    if (LANES == 16) {
-      return code.selectFrom(t0).reinterpretAsFloats();
-    }
-    if (LANES == 8) {
-      IntVector low = code.and(7);
-      return low.selectFrom(t0)
-          .blend(low.selectFrom(t1), code.compare(GE, 8))
-          .reinterpretAsFloats();
-    }
-    IntVector low = code.and(3);
-    IntVector quarter = code.lanewise(LSHR, 2);
-    return low.selectFrom(t0)
-        .blend(low.selectFrom(t1), quarter.compare(EQ, 1))
-        .blend(low.selectFrom(t2), quarter.compare(EQ, 2))
-        .blend(low.selectFrom(t3), quarter.compare(EQ, 3))
-        .reinterpretAsFloats();
+    sum.intoArray(sums, 0);
   }
 
   /** One token and bfloat16 weights: the usual head. */
@@ -291,7 +292,7 @@ final class VectorKernels implements Kernels {
   }
 
   /** Several tokens: each unit's weights are decoded once, into a tile that stays in the cache. */
-  private void panel(Panels w, int panel, float[] x, int from, int to, Scratch scratch) {
+  private static void panel(Panels w, int panel, float[] x, int from, int to, Scratch scratch) {
     int cols = w.cols();
     int tokens = to - from;
     Arrays.fill(scratch.sums, 0, tokens * ROWS, 0);
@@ -299,7 +300,7 @@ final class VectorKernels implements Kernels {
     int unitsPerBlock = 1;
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       scales = scratch.scales(nibbles.scaleCount());
-      nibbles.scales(panel, scales);
+      nibbles.scales(panel, scratch, scales);
       unitsPerBlock = nibbles.blockSize() / nibbles.unit();
     } else {
       scales = scratch.scales(ROWS);
@@ -313,7 +314,7 @@ final class VectorKernels implements Kernels {
       int scale = scaled ? unit / unitsPerBlock * ROWS : 0;
       for (int strip = 0; strip < ROWS; strip += LANES) {
         int token = 0;
-        for (; token + 3 < tokens; token += 4) {
+        for (; token + 3 < tokens && count % 4 == 0; token += 4) {
           fourTokens(
               scratch.tile,
               strip,
@@ -359,44 +360,45 @@ final class VectorKernels implements Kernels {
     int i = 0;
     int row = strip;
     for (; i + 3 < count; i += 4) {
-      a0 = tile(tile, row).fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
-      a1 = tile(tile, row + ROWS).fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
-      a2 = tile(tile, row + 2 * ROWS).fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
-      a3 = tile(tile, row + 3 * ROWS).fma(FloatVector.broadcast(FLOATS, x[at + i + 3]), a3);
+      a0 =
+          FloatVector.fromArray(FLOATS, tile, row)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
+      a1 =
+          FloatVector.fromArray(FLOATS, tile, row + ROWS)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
+      a2 =
+          FloatVector.fromArray(FLOATS, tile, row + 2 * ROWS)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
+      a3 =
+          FloatVector.fromArray(FLOATS, tile, row + 3 * ROWS)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i + 3]), a3);
       row += 4 * ROWS;
     }
     if (i < count) {
-      a0 = tile(tile, row).fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
+      a0 =
+          FloatVector.fromArray(FLOATS, tile, row)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
     }
     if (i + 1 < count) {
-      a1 = tile(tile, row + ROWS).fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
+      a1 =
+          FloatVector.fromArray(FLOATS, tile, row + ROWS)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
     }
     if (i + 2 < count) {
-      a2 = tile(tile, row + 2 * ROWS).fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
+      a2 =
+          FloatVector.fromArray(FLOATS, tile, row + 2 * ROWS)
+              .fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
     }
-    accumulate(a0, a1, a2, a3, scales, scaleAt, sums, sumAt);
+    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    scale
+        .fma(a0.add(a1).add(a2.add(a3)), FloatVector.fromArray(FLOATS, sums, sumAt))
+        .intoArray(sums, sumAt);
   }
 
-  private static FloatVector tile(float[] tile, int at) {
-    return FloatVector.fromArray(FLOATS, tile, at);
-  }
-
-  private static void accumulate(
-      FloatVector a0,
-      FloatVector a1,
-      FloatVector a2,
-      FloatVector a3,
-      float[] scales,
-      int scaleAt,
-      float[] sums,
-      int at) {
-    FloatVector partial = a0.add(a1).add(a2.add(a3));
-    FloatVector.fromArray(FLOATS, scales, scaleAt)
-        .fma(partial, FloatVector.fromArray(FLOATS, sums, at))
-        .intoArray(sums, at);
-  }
-
-  /** Four tokens share each load of the tile: 16 sums in as many registers. */
+  /**
+   * Four tokens share each load of the tile: 16 sums in as many registers. The count is a multiple
+   * of 4.
+   */
   private static void fourTokens(
       float[] tile,
       int strip,
@@ -427,62 +429,49 @@ final class VectorKernels implements Kernels {
     FloatVector d1 = a0;
     FloatVector d2 = a0;
     FloatVector d3 = a0;
-    int i = 0;
     int row = strip;
-    for (; i + 3 < count; i += 4) {
-      FloatVector w = tile(tile, row);
+    for (int i = 0; i < count; i += 4) {
+      FloatVector w = FloatVector.fromArray(FLOATS, tile, row);
       a0 = w.fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
       b0 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i]), b0);
       c0 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i]), c0);
       d0 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i]), d0);
-      w = tile(tile, row + ROWS);
+      w = FloatVector.fromArray(FLOATS, tile, row + ROWS);
       a1 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
       b1 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 1]), b1);
       c1 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 1]), c1);
       d1 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 1]), d1);
-      w = tile(tile, row + 2 * ROWS);
+      w = FloatVector.fromArray(FLOATS, tile, row + 2 * ROWS);
       a2 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
       b2 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 2]), b2);
       c2 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 2]), c2);
       d2 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 2]), d2);
-      w = tile(tile, row + 3 * ROWS);
+      w = FloatVector.fromArray(FLOATS, tile, row + 3 * ROWS);
       a3 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 3]), a3);
       b3 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 3]), b3);
       c3 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 3]), c3);
       d3 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 3]), d3);
       row += 4 * ROWS;
     }
-    if (i < count) {
-      FloatVector w = tile(tile, row);
-      a0 = w.fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
-      b0 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i]), b0);
-      c0 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i]), c0);
-      d0 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i]), d0);
-    }
-    if (i + 1 < count) {
-      FloatVector w = tile(tile, row + ROWS);
-      a1 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
-      b1 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 1]), b1);
-      c1 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 1]), c1);
-      d1 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 1]), d1);
-    }
-    if (i + 2 < count) {
-      FloatVector w = tile(tile, row + 2 * ROWS);
-      a2 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
-      b2 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 2]), b2);
-      c2 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 2]), c2);
-      d2 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 2]), d2);
-    }
-    accumulate(a0, a1, a2, a3, scales, scaleAt, sums, sumAt);
-    accumulate(b0, b1, b2, b3, scales, scaleAt, sums, sumAt + ROWS);
-    accumulate(c0, c1, c2, c3, scales, scaleAt, sums, sumAt + 2 * ROWS);
-    accumulate(d0, d1, d2, d3, scales, scaleAt, sums, sumAt + 3 * ROWS);
+    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    scale
+        .fma(a0.add(a1).add(a2.add(a3)), FloatVector.fromArray(FLOATS, sums, sumAt))
+        .intoArray(sums, sumAt);
+    scale
+        .fma(b0.add(b1).add(b2.add(b3)), FloatVector.fromArray(FLOATS, sums, sumAt + ROWS))
+        .intoArray(sums, sumAt + ROWS);
+    scale
+        .fma(c0.add(c1).add(c2.add(c3)), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * ROWS))
+        .intoArray(sums, sumAt + 2 * ROWS);
+    scale
+        .fma(d0.add(d1).add(d2.add(d3)), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * ROWS))
+        .intoArray(sums, sumAt + 3 * ROWS);
   }
 
   /**
    * The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one.
    */
-  private void codes(Panels w, int panel, int k, int count, float[] tile) {
+  private static void codes(Panels w, int panel, int k, int count, float[] tile) {
     switch (w) {
       case DensePanels dense ->
           widen(dense.dtype(), dense.data(), dense.element(panel * ROWS, k), tile, 0, count * ROWS);
@@ -492,30 +481,39 @@ final class VectorKernels implements Kernels {
           tileOfCodes(nibbles.packed(), bytes + 4L * strip, nibbles.codebook(), count, tile, strip);
         }
       }
-      case NibblePanels nibbles -> ScalarKernels.weights(nibbles, panel, k, count, tile);
+      case NibblePanels nibbles -> nibbles.weights(panel, k, count, tile);
     }
   }
 
+  /** Narrower vectors hold the table in two or four parts. */
   private static void tileOfCodes(
       MemorySegment packed, long bytes, float[] codebook, int count, float[] tile, int strip) {
-    IntVector t0 = table(codebook, 0);
-    IntVector t1 = table(codebook, 1);
-    IntVector t2 = table(codebook, 2);
-    IntVector t3 = table(codebook, 3);
+    IntVector t0 = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
+    IntVector t1 = FloatVector.fromArray(FLOATS, codebook, LANES % ROWS).reinterpretAsInts();
+    IntVector t2 = FloatVector.fromArray(FLOATS, codebook, 2 * LANES % ROWS).reinterpretAsInts();
+    IntVector t3 = FloatVector.fromArray(FLOATS, codebook, 3 * LANES % ROWS).reinterpretAsInts();
     long next = bytes;
     int row = strip;
     for (int i = 0; i < count; i += GROUP) {
       IntVector eight = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-      value(eight, t0, t1, t2, t3).intoArray(tile, row);
-      value(eight.lanewise(LSHR, 4), t0, t1, t2, t3).intoArray(tile, row + ROWS);
-      value(eight.lanewise(LSHR, 8), t0, t1, t2, t3).intoArray(tile, row + 2 * ROWS);
-      value(eight.lanewise(LSHR, 12), t0, t1, t2, t3).intoArray(tile, row + 3 * ROWS);
-      value(eight.lanewise(LSHR, 16), t0, t1, t2, t3).intoArray(tile, row + 4 * ROWS);
-      value(eight.lanewise(LSHR, 20), t0, t1, t2, t3).intoArray(tile, row + 5 * ROWS);
-      value(eight.lanewise(LSHR, 24), t0, t1, t2, t3).intoArray(tile, row + 6 * ROWS);
-      value(eight.lanewise(LSHR, 28), t0, t1, t2, t3).intoArray(tile, row + 7 * ROWS);
+      for (int j = 0; j < GROUP; j++) {
+        // Of an index selectFrom takes as many of the lowest bits as there are lanes for.
+        IntVector value = eight.selectFrom(t0);
+        if (LANES == 8) {
+          value = value.blend(eight.selectFrom(t1), eight.and(8).compare(NE, 0));
+        } else if (LANES == 4) {
+          IntVector part = eight.and(12);
+          value =
+              value
+                  .blend(eight.selectFrom(t1), part.compare(EQ, 4))
+                  .blend(eight.selectFrom(t2), part.compare(EQ, 8))
+                  .blend(eight.selectFrom(t3), part.compare(EQ, 12));
+        }
+        value.reinterpretAsFloats().intoArray(tile, row);
+        eight = eight.lanewise(LSHR, 4);
+        row += ROWS;
+      }
       next += 4 * ROWS;
-      row += GROUP * ROWS;
     }
   }
 
@@ -555,11 +553,11 @@ final class VectorKernels implements Kernels {
   }
 
   /** The weights of a panel with their scale, {@code (count inputs, 16 rows)}. */
-  private void weights(Panels w, int panel, int k, int count, Scratch scratch) {
+  private static void weights(Panels w, int panel, int k, int count, Scratch scratch) {
     codes(w, panel, k, count, scratch.tile);
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       float[] scales = scratch.scales(nibbles.scaleCount());
-      nibbles.scales(panel, scales);
+      nibbles.scales(panel, scratch, scales);
       int at = k / nibbles.blockSize() * ROWS;
       for (int i = 0; i < count * ROWS; i += ROWS) {
         for (int row = 0; row < ROWS; row++) {
@@ -619,6 +617,10 @@ final class VectorKernels implements Kernels {
     for (; token < to; token++) {
       t[at + (token - from) * a.rows() + j] = dot(row, 0, x, token * cols, cols, scratch.lanes);
     }
+  }
+
+  private static FloatVector tile(float[] tile, int at) {
+    return FloatVector.fromArray(FLOATS, tile, at);
   }
 
   /** Inner product in 16 lanes. */

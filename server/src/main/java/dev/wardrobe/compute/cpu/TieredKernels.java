@@ -1,0 +1,337 @@
+package dev.wardrobe.compute.cpu;
+
+import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.quant.FloatSource;
+import dev.wardrobe.quant.QuantException;
+import dev.wardrobe.quant.QuantOptions;
+import dev.wardrobe.quant.QuantType;
+import dev.wardrobe.quant.QuantizedMatrix;
+import dev.wardrobe.safetensors.DType;
+import java.lang.foreign.MemorySegment;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The plain kernels at first, and for each kind of operation the vector kernels from when they are
+ * faster. Both give the same bits, so the change never shows in a result.
+ *
+ * <p>Before the compiler has seen enough of it, code on the Vector API is a thousand times slower
+ * than after, and a hundred times slower than plain code: a first token would take a minute. So a
+ * thread in the background drills the vector kernels on small inputs, beside the plain ones, until
+ * they win. Where they never do (no compiler support for them), plain code goes on.
+ */
+final class TieredKernels implements Kernels {
+  private static final Duration GIVE_UP = Duration.ofMinutes(2);
+
+  /** After this another kind has its turn. */
+  private static final Duration TURN = Duration.ofSeconds(10);
+
+  /** Times in a row that the vector kernels must win. */
+  private static final int WINS = 5;
+
+  private final Kernels plain = new ScalarKernels();
+  private final Kernels vector = new VectorKernels();
+  private final Tier projections = new Tier();
+  private final Tier gradients = new Tier();
+  private final Tier adapters = new Tier();
+  private final Tier rows = new Tier();
+  private final Tier attention = new Tier();
+  private final Tier sampling = new Tier();
+  private final CountDownLatch drilled = new CountDownLatch(1);
+
+  /** One for the whole process, as its compiled code is. */
+  static TieredKernels shared() {
+    return Shared.KERNELS;
+  }
+
+  private static final class Shared {
+    static final TieredKernels KERNELS = new TieredKernels();
+
+    static {
+      Thread thread = new Thread(KERNELS::drill, "wardrobe-warm-up");
+      thread.setDaemon(true);
+      thread.start();
+    }
+  }
+
+  private TieredKernels() {}
+
+  /** Waits until the vector kernels are in use; false if they are not after that time. */
+  boolean awaitDrilled(Duration atMost) throws InterruptedException {
+    return drilled.await(atMost.toNanos(), TimeUnit.NANOSECONDS);
+  }
+
+  /** The kernels in use for one kind of operation. */
+  private final class Tier {
+    private volatile Kernels kernels = plain;
+    private int wins;
+
+    /** Runs both for a while; true once the vector kernels are in use. */
+    private boolean drill(Exercise exercise) {
+      long end = System.nanoTime() + TURN.toNanos();
+      while (wins < WINS && System.nanoTime() < end) {
+        long start = System.nanoTime();
+        exercise.run(plain);
+        long between = System.nanoTime();
+        exercise.run(vector);
+        boolean won = System.nanoTime() - between < between - start;
+        wins = won ? wins + 1 : 0;
+        if (wins == WINS) {
+          kernels = vector;
+        }
+      }
+      return wins == WINS;
+    }
+  }
+
+  private interface Exercise {
+    void run(Kernels kernels);
+  }
+
+  /** Drills one kind after the other, those that a token needs most first. */
+  private void drill() {
+    long end = System.nanoTime() + GIVE_UP.toNanos();
+    try (Drill drill = new Drill(new NativeMemory().region())) {
+      boolean done = false;
+      while (!done && System.nanoTime() < end) {
+        done = projections.drill(drill::project);
+        done &= attention.drill(drill::attend);
+        done &= rows.drill(drill::rows);
+        done &= adapters.drill(drill::adapt);
+        done &= sampling.drill(drill::sample);
+        done &= gradients.drill(drill::differentiate);
+      }
+    } finally {
+      drilled.countDown();
+    }
+  }
+
+  /**
+   * Small inputs that go through every branch of the vector kernels, so that the compiled code
+   * holds them all.
+   */
+  private static final class Drill implements AutoCloseable {
+    private static final int TOKENS = 7;
+
+    private final NativeMemory.Region region;
+    private final Scratch scratch = new Scratch();
+    private final List<Panels> panels;
+    private final List<Factor> factors;
+    private final List<KvPages> pages;
+    private final float[] x = numbers(8192);
+    private final float[] y = new float[8192];
+
+    Drill(NativeMemory.Region region) {
+      this.region = region;
+      panels =
+          List.of(
+              quantized(QuantType.NF4, 150, 64, 64, true),
+              quantized(QuantType.NF4, 40, 192, 64, true),
+              quantized(QuantType.FP4, 33, 256, 128, false),
+              quantized(QuantType.NF4, 20, 80, 64, true),
+              new DensePanels(dense(DType.BF16, 150, 64), region),
+              new DensePanels(dense(DType.BF16, 20, 131), region),
+              new DensePanels(dense(DType.F16, 40, 66), region),
+              new DensePanels(dense(DType.F32, 40, 64), region));
+      factors =
+          List.of(
+              Factor.of(dense(DType.BF16, 8, 150), region),
+              Factor.of(dense(DType.F16, 3, 64), region),
+              Factor.of(dense(DType.F32, 8, 40), region));
+      pages =
+          List.of(
+              new KvPages(new KvShape(1, 1, 64, 4, KvShape.Type.BF16), region),
+              new KvPages(new KvShape(1, 1, 64, 4, KvShape.Type.F32), region),
+              new KvPages(new KvShape(1, 1, 90, 4, KvShape.Type.BF16), region),
+              new KvPages(new KvShape(1, 1, 90, 4, KvShape.Type.F32), region));
+    }
+
+    private static float[] numbers(int count) {
+      float[] numbers = new float[count];
+      for (int i = 0; i < count; i++) {
+        numbers[i] = i * 37 % 101 / 50f - 1;
+      }
+      return numbers;
+    }
+
+    private Panels quantized(QuantType type, int rows, int cols, int block, boolean nested) {
+      try {
+        return new NibblePanels(
+            QuantizedMatrix.quantize(
+                FloatSource.of("drill", numbers(rows * cols)),
+                rows,
+                cols,
+                new QuantOptions(type, block, nested),
+                "float32"),
+            region);
+      } catch (QuantException e) {
+        throw new IllegalStateException(e);
+      }
+    }
+
+    private static DenseMatrix dense(DType dtype, int rows, int cols) {
+      MemorySegment data = MemorySegment.ofArray(new byte[rows * cols * dtype.bytes()]);
+      dtype.narrow(numbers(rows * cols), 0, rows * cols, data, 0);
+      return new DenseMatrix(dtype, rows, cols, data);
+    }
+
+    void project(Kernels kernels) {
+      for (Panels w : panels) {
+        kernels.linear(w, 0, w.panels(), x, 0, 1, y, scratch);
+        kernels.linear(w, 0, w.panels(), x, 0, TOKENS, y, scratch);
+      }
+    }
+
+    void differentiate(Kernels kernels) {
+      for (Panels w : panels) {
+        kernels.linearInput(w, 0, w.units(), x, TOKENS, y, scratch);
+      }
+    }
+
+    void adapt(Kernels kernels) {
+      for (Factor factor : factors) {
+        for (int j = 0; j < factor.rows(); j++) {
+          kernels.shrink(factor, j, x, 0, TOKENS, y, 0, scratch);
+        }
+        int cols = factor.cols();
+        kernels.expand(factor, 2, null, x, 0, 0, cols, y, 0, 3, scratch);
+        kernels.expand(factor, 2, x, x, 0, 0, cols, y, 0, 3, scratch);
+      }
+    }
+
+    void rows(Kernels kernels) {
+      for (int width = 61; width < 200; width += 17) {
+        kernels.multiply(x, 0, y, 0, width);
+        kernels.add(x, 0, y, 0, width);
+        kernels.norm(x, 0, width, x, 1e-5f, y, 0, scratch);
+        kernels.activate(x, x, y, 0, width);
+      }
+    }
+
+    void attend(Kernels kernels) {
+      int[] blocks = {0, 1, 2, 3};
+      for (KvPages pool : pages) {
+        for (int last = 3; last < 60; last += 11) {
+          int first = Math.max(0, last - 45);
+          kernels.attend(pool, 0, 0, blocks, first, last, 0.1f, x, 0, y, 0, scratch);
+        }
+      }
+    }
+
+    void sample(Kernels kernels) {
+      kernels.sumOfExponentials(x, 0, 2500, 1, scratch);
+      kernels.exponentials(x, 0, 2500, 1, 0.7f, y);
+    }
+
+    @Override
+    public void close() {
+      region.close();
+    }
+  }
+
+  @Override
+  public String describe() {
+    return vector.describe();
+  }
+
+  @Override
+  public void linear(
+      Panels w,
+      int panelFrom,
+      int panelTo,
+      float[] x,
+      int from,
+      int to,
+      float[] y,
+      Scratch scratch) {
+    projections.kernels.linear(w, panelFrom, panelTo, x, from, to, y, scratch);
+  }
+
+  @Override
+  public void linearInput(
+      Panels w, int unitFrom, int unitTo, float[] dy, int tokens, float[] dx, Scratch scratch) {
+    gradients.kernels.linearInput(w, unitFrom, unitTo, dy, tokens, dx, scratch);
+  }
+
+  @Override
+  public void shrink(
+      Factor a, int j, float[] x, int from, int to, float[] t, int at, Scratch scratch) {
+    adapters.kernels.shrink(a, j, x, from, to, t, at, scratch);
+  }
+
+  @Override
+  public void expand(
+      Factor b,
+      float scale,
+      float @Nullable [] bias,
+      float[] t,
+      int at,
+      int outFrom,
+      int outTo,
+      float[] y,
+      int from,
+      int to,
+      Scratch scratch) {
+    adapters.kernels.expand(b, scale, bias, t, at, outFrom, outTo, y, from, to, scratch);
+  }
+
+  @Override
+  public void multiply(float[] factors, int from, float[] y, int at, int count) {
+    rows.kernels.multiply(factors, from, y, at, count);
+  }
+
+  @Override
+  public void add(float[] terms, int from, float[] y, int at, int count) {
+    rows.kernels.add(terms, from, y, at, count);
+  }
+
+  @Override
+  public void norm(
+      float[] x,
+      int at,
+      int width,
+      float[] weight,
+      float epsilon,
+      float[] out,
+      int outAt,
+      Scratch scratch) {
+    rows.kernels.norm(x, at, width, weight, epsilon, out, outAt, scratch);
+  }
+
+  @Override
+  public void attend(
+      KvPages pages,
+      int layer,
+      int head,
+      int[] blocks,
+      int first,
+      int last,
+      float scale,
+      float[] q,
+      int qAt,
+      float[] out,
+      int outAt,
+      Scratch scratch) {
+    attention.kernels.attend(
+        pages, layer, head, blocks, first, last, scale, q, qAt, out, outAt, scratch);
+  }
+
+  @Override
+  public void activate(float[] gate, float[] up, float[] out, int from, int to) {
+    rows.kernels.activate(gate, up, out, from, to);
+  }
+
+  @Override
+  public void exponentials(float[] a, int at, int count, float max, float divisor, float[] out) {
+    sampling.kernels.exponentials(a, at, count, max, divisor, out);
+  }
+
+  @Override
+  public double sumOfExponentials(float[] a, int at, int count, float max, Scratch scratch) {
+    return sampling.kernels.sumOfExponentials(a, at, count, max, scratch);
+  }
+}
