@@ -83,8 +83,7 @@ public final class Turn {
 
   void start() {
     if (deadline != GenerationTask.NO_DEADLINE) {
-      CompletableFuture<@Nullable Void> unused =
-          alarm.thenRunAsync(this::expire, conversation.workers());
+      CompletableFuture<?> _ = alarm.thenRunAsync(this::expire, conversation.workers());
       alarm.completeOnTimeout(
           null, Math.max(0, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
     }
