@@ -40,8 +40,8 @@ import org.jspecify.annotations.Nullable;
 record AdapterConfig(
     int rank,
     double alpha,
-    Map<PythonRegex, Integer> ranks,
-    Map<PythonRegex, Double> alphas,
+    Map<PatternKey, Integer> ranks,
+    Map<PatternKey, Double> alphas,
     boolean rsLora,
     boolean dora,
     boolean loraBias,
@@ -63,6 +63,7 @@ record AdapterConfig(
   }
 
   private static final int DEEPEST = 32;
+  private static final int MOST_SAVED = 10_000;
 
   private static final JsonMapper MAPPER =
       JsonMapper.builder(
@@ -140,9 +141,9 @@ record AdapterConfig(
   }
 
   private static <T> T first(
-      Map<PythonRegex, T> patterns, String path, T otherwise, PythonRegex.Steps steps) {
-    for (Map.Entry<PythonRegex, T> entry : patterns.entrySet()) {
-      if (entry.getKey().matchesStart(path, steps)) {
+      Map<PatternKey, T> patterns, String path, T otherwise, PythonRegex.Steps steps) {
+    for (Map.Entry<PatternKey, T> entry : patterns.entrySet()) {
+      if (entry.getKey().matches(path, steps)) {
         return entry.getValue();
       }
     }
@@ -280,8 +281,8 @@ record AdapterConfig(
       warnings.add("task_type is " + task + "; it is served as a causal language model");
     }
 
-    private Map<PythonRegex, Integer> ranks(AdapterOptions options) throws AdapterException {
-      Map<PythonRegex, Integer> ranks = new LinkedHashMap<>();
+    private Map<PatternKey, Integer> ranks(AdapterOptions options) throws AdapterException {
+      Map<PatternKey, Integer> ranks = new LinkedHashMap<>();
       for (Map.Entry<String, JsonNode> entry : entries("rank_pattern")) {
         String where = "rank_pattern: " + quote(entry.getKey());
         ranks.put(
@@ -290,8 +291,8 @@ record AdapterConfig(
       return ranks;
     }
 
-    private Map<PythonRegex, Double> alphas() throws AdapterException {
-      Map<PythonRegex, Double> alphas = new LinkedHashMap<>();
+    private Map<PatternKey, Double> alphas() throws AdapterException {
+      Map<PatternKey, Double> alphas = new LinkedHashMap<>();
       for (Map.Entry<String, JsonNode> entry : entries("alpha_pattern")) {
         String where = "alpha_pattern: " + quote(entry.getKey());
         alphas.put(
@@ -300,9 +301,12 @@ record AdapterConfig(
       return alphas;
     }
 
-    /** PEFT's get_pattern_key. */
-    private static PythonRegex pattern(String key, String pattern) throws AdapterException {
-      return regex(key, "(.*\\.)?(", pattern, ")$");
+    private static PatternKey pattern(String key, String pattern) throws AdapterException {
+      try {
+        return new PatternKey(pattern);
+      } catch (PatternSyntaxException e) {
+        throw notRegex(key, pattern, e);
+      }
     }
 
     private Set<Map.Entry<String, JsonNode>> entries(String key) throws AdapterException {
@@ -365,7 +369,7 @@ record AdapterConfig(
       } else {
         selection = selection("target_modules", target);
       }
-      List<Integer> layers = layers();
+      Set<Integer> layers = layers();
       JsonNode layersPattern = json.get("layers_pattern");
       boolean hasPattern = layersPattern != null && !layersPattern.isNull();
       if (!(selection instanceof Targets.Names) && (layers != null || hasPattern)) {
@@ -415,6 +419,9 @@ record AdapterConfig(
       JsonNode node = json.get("modules_to_save");
       Map<String, PythonRegex> saved = new LinkedHashMap<>();
       if (node != null && !node.isNull()) {
+        if (node.size() > MOST_SAVED) {
+          throw wrong("modules_to_save", "at most " + MOST_SAVED + " names", node);
+        }
         for (String name : texts("modules_to_save", node)) {
           if (name.isEmpty()) {
             throw wrong("modules_to_save", "names of modules", node);
@@ -426,12 +433,12 @@ record AdapterConfig(
     }
 
     /** Layer numbers, or null for all: an empty list chooses nothing away. */
-    private @Nullable List<Integer> layers() throws AdapterException {
+    private @Nullable Set<Integer> layers() throws AdapterException {
       JsonNode node = json.get("layers_to_transform");
       if (node == null || node.isNull()) {
         return null;
       }
-      List<Integer> layers = new ArrayList<>();
+      Set<Integer> layers = new LinkedHashSet<>();
       for (JsonNode each : node.isArray() ? node : List.of(node)) {
         if (!each.isIntegralNumber() || !each.canConvertToInt()) {
           throw wrong("layers_to_transform", "a layer's number or a list of them", node);
@@ -446,10 +453,14 @@ record AdapterConfig(
       try {
         return PythonRegex.compile(before + pattern + after);
       } catch (PatternSyntaxException e) {
-        throw invalid(
-            "%s: expected a regular expression that Python's re accepts, got %s: %s"
-                .formatted(key, quote(pattern), plain(e.getDescription())));
+        throw notRegex(key, pattern, e);
       }
+    }
+
+    private static AdapterException notRegex(String key, String pattern, PatternSyntaxException e) {
+      return invalid(
+          "%s: expected a regular expression that Python's re accepts, got %s: %s"
+              .formatted(key, quote(pattern), plain(e.getDescription())));
     }
 
     private boolean flag(String key) throws AdapterException {

@@ -140,8 +140,8 @@ final class Gate {
       alpha = config.alpha(module.path(), steps);
     } catch (PatternSyntaxException e) {
       throw invalid(
-          "rank_pattern or alpha_pattern %s: %s; name the modules plainly"
-              .formatted(quote(e.getPattern()), plain(e.getDescription())));
+          "rank_pattern or alpha_pattern: %s; name the modules plainly"
+              .formatted(plain(e.getDescription())));
     }
     Plan plan = new Plan(rank, config.rsLora() ? alpha / Math.sqrt(rank) : alpha / rank);
     if (!Float.isFinite(plan.scale())) {
@@ -175,8 +175,12 @@ final class Gate {
     if (name == null || name.isEmpty()) {
       return;
     }
-    String theirs = name.replaceAll("/+$", "");
-    theirs = theirs.substring(theirs.lastIndexOf('/') + 1).toLowerCase(Locale.ROOT);
+    int end = name.length();
+    while (end > 0 && name.charAt(end - 1) == '/') {
+      end--;
+    }
+    String theirs =
+        name.substring(name.lastIndexOf('/', end - 1) + 1, end).toLowerCase(Locale.ROOT);
     String ours = base.name().toLowerCase(Locale.ROOT);
     if (!ours.contains(theirs) && !theirs.contains(ours)) {
       warnings.add(

@@ -54,7 +54,7 @@ final class PythonRegex {
     private static final long MOST = 10_000_000;
     private long taken;
 
-    private void take(int count, String pattern) {
+    void take(int count, String pattern) {
       taken += count;
       if (taken > MOST) {
         throw new PatternSyntaxException(

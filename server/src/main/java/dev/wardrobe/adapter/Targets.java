@@ -29,7 +29,7 @@ record Targets(
     Selection targets,
     @Nullable Selection excluded,
     Map<String, PythonRegex> saved,
-    @Nullable List<Integer> layers,
+    @Nullable Set<Integer> layers,
     List<PythonRegex> layersPatterns) {
 
   /** A way to name modules. */

@@ -8,10 +8,12 @@ import dev.wardrobe.adapter.AdapterException.Reason;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -47,10 +49,7 @@ final class AdapterConfigTest {
             .map(
                 f ->
                     "| `%s` | %s | %s |"
-                        .formatted(
-                            f.name(),
-                            f.use().toString().toLowerCase(java.util.Locale.ROOT),
-                            f.note()))
+                        .formatted(f.name(), f.use().toString().toLowerCase(Locale.ROOT), f.note()))
             .collect(Collectors.joining("\n"));
     assertThat(Files.readString(page)).contains(table);
   }
@@ -216,5 +215,56 @@ final class AdapterConfigTest {
         .message()
         .hasSizeLessThan(800)
         .doesNotContain("\n", "\u202e");
+  }
+
+  @Test
+  void rank_ofALargeModelWithAKeyForEachModule() throws Exception {
+    StringBuilder keys = new StringBuilder();
+    for (int layer = 0; layer < 200; layer++) {
+      for (String name : new String[] {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+        keys.append(",\"model.layers.%d.self_attn.%s\": %d".formatted(layer, name, layer + 1));
+      }
+    }
+    AdapterConfig config = parse(", \"rank_pattern\": {" + keys.substring(1) + "}");
+    PythonRegex.Steps steps = new PythonRegex.Steps();
+    for (int layer = 0; layer < 200; layer++) {
+      String path = "model.layers." + layer + ".self_attn.o_proj";
+      assertThat(config.rank(path, steps)).isEqualTo(layer + 1);
+    }
+    assertThat(config.rank("model.layers.3.mlp.up_proj", steps)).isEqualTo(8);
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      nullValues = "-",
+      value = {
+        "q_proj, model.layers.0.self_attn.q_proj, true",
+        "q_proj, q_proj, true",
+        "_proj, model.layers.0.self_attn.q_proj, false",
+        "self.attn.q_proj, model.layers.0.self_attn.q_proj, true",
+        "self\\.attn.q_proj, model.layers.0.self_attn.q_proj, false",
+        "self_attn\\.q_proj, model.layers.0.self_attn.q_proj, true",
+        "model.layers.0.self_attn.q_proj, model.layers.0.self_attn.q_proj, true",
+        "model.layers.0.self_attn.q_proj.x, model.layers.0.self_attn.q_proj, false",
+        ".q_proj, model.layers.0.self_attn.q_proj, false",
+        "..........q_proj, model.layers.0.self_attn.q_proj, true",
+      })
+  void patternKey_plainIsAsTheExpression(String key, String path, boolean expected) {
+    PythonRegex.Steps steps = new PythonRegex.Steps();
+    assertThat(PythonRegex.compile("(.*\\.)?(" + key + ")$").matchesStart(path, steps))
+        .isEqualTo(expected);
+    assertThat(new PatternKey(key).matches(path, steps)).isEqualTo(expected);
+  }
+
+  @Test
+  @Timeout(20)
+  void parse_hostileSizesEndSoon() throws Exception {
+    String slashes = "/".repeat(1_000_000);
+    assertThat(parse(", \"base_model_name_or_path\": \"" + slashes + "x\"").base())
+        .hasSize(1_000_001);
+    String many = "\"a\",".repeat(500_000) + "\"b\"";
+    assertThatThrownBy(() -> parse(", \"modules_to_save\": [" + many + "]"))
+        .hasMessageContaining("modules_to_save");
+    assertThat(parse(", \"exclude_modules\": [" + many + "]").rank()).isEqualTo(8);
   }
 }

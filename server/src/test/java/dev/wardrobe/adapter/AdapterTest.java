@@ -21,6 +21,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -29,6 +30,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.SortedSet;
 import java.util.TreeMap;
 import java.util.TreeSet;
@@ -491,6 +493,44 @@ final class AdapterTest {
     Process made = new ProcessBuilder("mkfifo", file.toString()).start();
     assumeTrue(made.waitFor() == 0, "no mkfifo here");
     assertThat(refusal(directory)).hasMessageContaining("regular file");
+  }
+
+  /** Whatever bytes are flipped: it is an adapter, or it is refused; nothing else. */
+  @Test
+  void read_damagedAnywhere() throws Exception {
+    long seed = System.nanoTime();
+    Random random = new Random(seed);
+    int rounds = Integer.getInteger("wardrobe.fuzz", 200);
+    for (String name : List.of("lora_r8_qv", "dora_r8")) {
+      Path directory = changed(name, c -> c);
+      for (String file : List.of(AdapterConfig.FILE, Adapter.WEIGHTS)) {
+        byte[] good = Files.readAllBytes(directory.resolve(file));
+        // Of the weights, mostly the header.
+        int reach = file.equals(Adapter.WEIGHTS) ? 4000 : good.length;
+        for (int round = 0; round < rounds; round++) {
+          byte[] bad = good.clone();
+          for (int flips = 1 + random.nextInt(3); flips > 0; flips--) {
+            byte[] likely =
+                "0123456789[]{}\",:.-ntfe\\\0\377".getBytes(StandardCharsets.ISO_8859_1);
+            bad[random.nextInt(reach)] =
+                random.nextBoolean()
+                    ? (byte) random.nextInt()
+                    : likely[random.nextInt(likely.length)];
+          }
+          Files.write(directory.resolve(file), bad);
+          long before = small.backend.liveBytes();
+          try {
+            small.read(directory, AdapterOptions.DEFAULT);
+          } catch (AdapterException e) {
+            assertThat(e.getMessage()).as("seed %d", seed).doesNotContain("\n");
+          } catch (RuntimeException e) {
+            throw new AssertionError("seed %d, %s, round %d".formatted(seed, file, round), e);
+          }
+          assertThat(small.backend.liveBytes()).as("seed %d", seed).isEqualTo(before);
+        }
+        Files.write(directory.resolve(file), good);
+      }
+    }
   }
 
   // Identity.
