@@ -1,0 +1,62 @@
+package dev.wardrobe.sampling;
+
+/**
+ * How a sequence's tokens are chosen: every value settled and in its range. {@link
+ * dev.wardrobe.compute.Draw} says what each one does.
+ *
+ * @param temperature 0 to 100; 0 is greedy
+ * @param topK 0 is off
+ * @param topP over 0, to 1; 1 is off
+ * @param minP 0 to 1; 0 is off
+ * @param repetition 0.01 to 100; 1 is off
+ * @param presence -2 to 2; 0 is off
+ * @param frequency -2 to 2; 0 is off
+ * @param seed any 64 bits
+ */
+public record SamplingParams(
+    float temperature,
+    int topK,
+    float topP,
+    float minP,
+    float repetition,
+    float presence,
+    float frequency,
+    long seed) {
+
+  /** Greedy, without penalties. */
+  public static final SamplingParams GREEDY = new SamplingParams(0, 0, 1, 0, 1, 0, 0, 0);
+
+  /**
+   * Checks every value.
+   *
+   * @throws SamplingException if one is out of its range
+   */
+  public SamplingParams {
+    check("temperature", temperature, 0, 100, "0 is greedy");
+    if (topK < 0) {
+      throw new SamplingException("top_k", "top_k: expected 0 or more (0 is off), got " + topK);
+    }
+    if (!(topP > 0 && topP <= 1)) {
+      throw new SamplingException(
+          "top_p", "top_p: expected a number over 0, to 1 (1 is off), got " + topP);
+    }
+    check("min_p", minP, 0, 1, "0 is off");
+    check("repetition_penalty", repetition, 0.01f, 100, "1 is off");
+    check("presence_penalty", presence, -2, 2, "0 is off");
+    check("frequency_penalty", frequency, -2, 2, "0 is off");
+  }
+
+  // Written so that NaN fails.
+  private static void check(String name, float value, float low, float high, String meaning) {
+    if (!(value >= low && value <= high)) {
+      throw new SamplingException(
+          name,
+          "%s: expected a number from %s to %s (%s), got %s"
+              .formatted(name, plain(low), plain(high), meaning, value));
+    }
+  }
+
+  private static String plain(float value) {
+    return value == (int) value ? Integer.toString((int) value) : Float.toString(value);
+  }
+}
