@@ -1,0 +1,41 @@
+package dev.wardrobe.engine;
+
+import dev.wardrobe.adapter.Lease;
+import dev.wardrobe.sampling.SamplingParams;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What one sequence is to be: its prompt, its adapter, and when it ends.
+ *
+ * @param id for log lines
+ * @param prompt at least one token id, each inside the vocabulary
+ * @param lease the adapter, or null for the base; the engine closes it when the sequence ends
+ * @param maxTokens most tokens to generate; 0 only computes (and with {@code echo} scores) the
+ *     prompt
+ * @param eos tokens that end the sequence as {@link Finish.Reason#EOS}; empty to go on past them
+ * @param stopTokens tokens that end it as {@link Finish.Reason#STOP}
+ * @param top most probable tokens to report beside each token, {@link
+ *     dev.wardrobe.compute.Draw#ALL} for the whole vocabulary
+ * @param echo whether the prompt's tokens are scored too
+ * @param deadline as {@link System#nanoTime}, or {@link #NO_DEADLINE}
+ */
+public record GenerationTask(
+    String id,
+    int[] prompt,
+    @Nullable Lease lease,
+    SamplingParams sampling,
+    int maxTokens,
+    Set<Integer> eos,
+    Set<Integer> stopTokens,
+    int top,
+    boolean echo,
+    long deadline) {
+
+  public static final long NO_DEADLINE = Long.MAX_VALUE;
+
+  public GenerationTask {
+    eos = Set.copyOf(eos);
+    stopTokens = Set.copyOf(stopTokens);
+  }
+}

@@ -1,0 +1,171 @@
+package dev.wardrobe.engine;
+
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Who takes part in the coming step, with how many tokens. Belongs to the engine's thread.
+ *
+ * <p>A sequence waits until there is a place in the batch and its tokens' pages are likely to be
+ * had; then it is admitted and takes pages as it grows. Older sequences go first everywhere. When
+ * pages run out, a sequence whose reader is not ready gives its pages back, else the youngest does;
+ * it waits again at its old place in the queue, and its tokens are computed again. So the oldest
+ * always gets on, and since no sequence may need more pages than there are, each ends.
+ */
+final class Scheduler {
+  private static final Comparator<Sequence> BY_ADAPTER =
+      Comparator.<Sequence>comparingInt(s -> s.adapter).thenComparingLong(s -> s.arrival);
+
+  private final int maxSequences;
+  private final int prefillTokens;
+  private final PagePool pool;
+
+  /** Sequences without pages, oldest first. */
+  private final List<Sequence> waiting = new ArrayList<>();
+
+  /** Sequences that may hold pages, oldest first. */
+  private final List<Sequence> admitted = new ArrayList<>();
+
+  private final List<Sequence> planned = new ArrayList<>();
+  private long preemptions;
+
+  Scheduler(int maxSequences, int prefillTokens, PagePool pool) {
+    this.maxSequences = maxSequences;
+    this.prefillTokens = prefillTokens;
+    this.pool = pool;
+  }
+
+  List<Sequence> waiting() {
+    return waiting;
+  }
+
+  List<Sequence> admitted() {
+    return admitted;
+  }
+
+  long preemptions() {
+    return preemptions;
+  }
+
+  void add(Sequence sequence) {
+    insert(waiting, sequence);
+  }
+
+  /** Forgets a sequence and takes its pages back. */
+  void remove(Sequence sequence) {
+    waiting.remove(sequence);
+    admitted.remove(sequence);
+    sequence.release(pool);
+  }
+
+  /**
+   * The sequences of the coming step, with their {@link Sequence#share}, same adapters side by
+   * side. Reads {@link Sequence#ready}. Empty only if no sequence is ready.
+   */
+  List<Sequence> plan() {
+    planned.clear();
+    int budget = shareOut(prefillTokens);
+    admit(budget);
+    reserve();
+    planned.removeIf(s -> s.share == 0);
+    planned.sort(BY_ADAPTER);
+    return planned;
+  }
+
+  /** Gives the admitted their shares; returns what is left of the prefill budget. */
+  private int shareOut(int budget) {
+    int left = budget;
+    for (Sequence sequence : admitted) {
+      sequence.share = 0;
+      if (sequence.ready && planned.size() < maxSequences) {
+        left -= share(sequence, left);
+      }
+    }
+    return left;
+  }
+
+  /** Plans the sequence; returns what it takes of the prefill budget. */
+  private int share(Sequence sequence, int budget) {
+    planned.add(sequence);
+    int pending = sequence.pending();
+    sequence.share = pending == 1 ? 1 : Math.min(pending, budget);
+    return pending == 1 ? 0 : sequence.share;
+  }
+
+  private void admit(int budget) {
+    int left = budget;
+    for (int i = 0; i < waiting.size() && planned.size() < maxSequences && left > 0; ) {
+      Sequence next = waiting.get(i);
+      if (!next.ready) {
+        i++;
+        continue;
+      }
+      if (!room(next)) {
+        return;
+      }
+      // By identity: making room may have put others before it.
+      waiting.remove(next);
+      insert(admitted, next);
+      left -= share(next, left);
+    }
+  }
+
+  /** Whether pages for all its tokens can be had, beside those that the admitted will need. */
+  private boolean room(Sequence next) {
+    int promised = Sequence.blocks(next.length);
+    for (Sequence sequence : admitted) {
+      if (sequence.ready) {
+        promised += Math.max(0, Sequence.blocks(sequence.length) - sequence.blockCount);
+      }
+    }
+    while (pool.available() < promised) {
+      Sequence idle = youngestIdle();
+      if (idle == null) {
+        return false;
+      }
+      preempt(idle);
+    }
+    return true;
+  }
+
+  /** Takes the planned sequences' pages, oldest first. */
+  private void reserve() {
+    planned.sort(Comparator.comparingLong(s -> s.arrival));
+    for (Sequence sequence : planned) {
+      while (sequence.share > 0 && !sequence.reserve(pool, sequence.computed + sequence.share)) {
+        Sequence victim = youngestIdle();
+        preempt(victim != null ? victim : admitted.getLast());
+      }
+    }
+  }
+
+  private @Nullable Sequence youngestIdle() {
+    for (int i = admitted.size() - 1; i >= 0; i--) {
+      Sequence sequence = admitted.get(i);
+      if (!sequence.ready && sequence.blockCount > 0) {
+        return sequence;
+      }
+    }
+    return null;
+  }
+
+  private void preempt(Sequence victim) {
+    victim.release(pool);
+    victim.share = 0;
+    victim.preemptions++;
+    preemptions++;
+    admitted.remove(victim);
+    insert(waiting, victim);
+  }
+
+  /** Keeps the list oldest first. */
+  private static void insert(List<Sequence> list, Sequence sequence) {
+    int i = list.size();
+    while (i > 0 && list.get(i - 1).arrival > sequence.arrival) {
+      i--;
+    }
+    list.add(i, sequence);
+  }
+}

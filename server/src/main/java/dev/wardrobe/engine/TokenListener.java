@@ -1,0 +1,34 @@
+package dev.wardrobe.engine;
+
+import dev.wardrobe.compute.Draw;
+import java.util.List;
+
+/**
+ * Where a sequence's tokens go. Called on the engine's thread, so every method returns at once:
+ * what blocks here blocks everybody. One that throws ends its own sequence, nothing else.
+ */
+public interface TokenListener {
+
+  /**
+   * Whether more tokens can be taken. While this is false the sequence takes no part in steps; call
+   * {@link Ticket#resume} when it becomes true again.
+   */
+  boolean ready();
+
+  /** The sequence has a place in the batch. Called once, before anything else. */
+  void admitted();
+
+  /** Scores of the next prompt tokens, from the second token on; only with {@code echo}. */
+  void promptScored(List<Draw.Outcome> scores);
+
+  /**
+   * The next token.
+   *
+   * @param last whether it ends the sequence by itself: an end-of-sequence or stop token
+   * @return false to stop here
+   */
+  boolean token(Draw.Outcome outcome, boolean last);
+
+  /** The end, on every path; its pages and its lease have been given back. */
+  void finished(Finish finish);
+}

@@ -1,0 +1,152 @@
+package dev.wardrobe.engine;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+final class SchedulerTest {
+  private final PagePool pool = new PagePool(10);
+  private final Scheduler scheduler = new Scheduler(4, 32, pool);
+  private long arrivals;
+
+  private Sequence add(int prompt) {
+    Sequence sequence =
+        new Sequence(Tasks.greedy(new int[prompt], 100), new Recorder(), arrivals++, 0);
+    sequence.ready = true;
+    scheduler.add(sequence);
+    return sequence;
+  }
+
+  /** Plans a step and pretends that it ran: each sequence that is up to date gets a token. */
+  private List<Sequence> step() {
+    List<Sequence> plan = new ArrayList<>(scheduler.plan());
+    for (Sequence sequence : plan) {
+      sequence.computed += sequence.share;
+      if (sequence.pending() == 0) {
+        sequence.append(1);
+      }
+    }
+    return plan;
+  }
+
+  @Test
+  void plan_decodesBesidePrefill_withinBudget() {
+    Sequence first = add(20);
+    Sequence second = add(40);
+    assertThat(step()).containsExactly(first, second);
+    assertThat(first.share).isEqualTo(20);
+    assertThat(second.share).isEqualTo(12);
+
+    assertThat(step()).containsExactly(first, second);
+    assertThat(first.share).isEqualTo(1);
+    assertThat(second.share).isEqualTo(28);
+    assertThat(pool.available()).isEqualTo(10 - 2 - 3);
+  }
+
+  @Test
+  void plan_adaptersSideBySide() {
+    Sequence base = add(1);
+    Sequence a = add(1);
+    Sequence baseToo = add(1);
+    Sequence aToo = add(1);
+    a.adapter = 1;
+    aToo.adapter = 1;
+    assertThat(step()).containsExactly(base, baseToo, a, aToo);
+  }
+
+  @Test
+  void plan_noMoreThanPlaces() {
+    List<Sequence> all = List.of(add(1), add(1), add(1), add(1), add(1));
+    assertThat(step()).containsExactlyElementsOf(all.subList(0, 4));
+    scheduler.remove(all.get(1));
+    assertThat(step()).containsExactly(all.get(0), all.get(2), all.get(3), all.get(4));
+  }
+
+  @Test
+  void plan_notReady_leavesItsPlaceToOthers() {
+    List<Sequence> all = List.of(add(1), add(1), add(1), add(1), add(1));
+    step();
+    all.get(0).ready = false;
+    assertThat(step()).containsExactlyElementsOf(all.subList(1, 5));
+    all.get(0).ready = true;
+    assertThat(step()).containsExactlyElementsOf(all.subList(0, 4));
+  }
+
+  @Test
+  void admit_waitsForPages_inOrder() {
+    Sequence large = add(100);
+    step();
+    Sequence waits = add(60);
+    Sequence small = add(1);
+    step();
+    assertThat(scheduler.waiting()).containsExactly(waits, small);
+    scheduler.remove(large);
+    assertThat(step()).containsExactly(waits);
+    assertThat(step()).containsExactly(waits, small);
+  }
+
+  @Test
+  void preempt_youngest_whenPagesRunOut() {
+    Sequence first = add(70);
+    Sequence second = add(75);
+    for (int i = 0; i < 30 && scheduler.preemptions() == 0; i++) {
+      step();
+    }
+    assertThat(scheduler.preemptions()).isEqualTo(1);
+    assertThat(second.preemptions).isEqualTo(1);
+    assertThat(second.computed).isZero();
+    assertThat(second.blockCount).isZero();
+    assertThat(scheduler.waiting()).containsExactly(second);
+    assertThat(scheduler.admitted()).containsExactly(first);
+
+    scheduler.remove(first);
+    int tokens = second.length;
+    step();
+    assertThat(second.share).isEqualTo(32);
+    step();
+    step();
+    assertThat(second.length).isEqualTo(tokens + 1);
+    scheduler.remove(second);
+    assertThat(pool.available()).isEqualTo(10);
+  }
+
+  @Test
+  void preempt_itself_whenYoungest() {
+    Sequence first = add(70);
+    step();
+    step();
+    step();
+    Sequence second = add(64);
+    step();
+    step();
+    step();
+    // 5 and 4 blocks are taken, and the second needs its fifth, then its sixth.
+    for (int i = 0; i < 40 && scheduler.preemptions() == 0; i++) {
+      first.ready = true;
+      step();
+    }
+    assertThat(second.preemptions).isEqualTo(1);
+    assertThat(first.preemptions).isZero();
+  }
+
+  @Test
+  void preempt_notReady_first() {
+    Sequence first = add(70);
+    Sequence second = add(60);
+    for (int i = 0; i < 5; i++) {
+      step();
+    }
+    first.ready = false;
+    for (int i = 0; i < 40 && scheduler.preemptions() == 0; i++) {
+      step();
+    }
+    assertThat(first.preemptions).isEqualTo(1);
+    assertThat(second.preemptions).isZero();
+
+    first.ready = true;
+    scheduler.remove(second);
+    assertThat(step()).containsExactly(first);
+  }
+}

@@ -1,0 +1,44 @@
+package dev.wardrobe.engine;
+
+import dev.wardrobe.adapter.Lease;
+import dev.wardrobe.sampling.SamplingParams;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/** Tasks for tests. */
+final class Tasks {
+  private Tasks() {}
+
+  static GenerationTask greedy(int[] prompt, int maxTokens) {
+    return task(prompt, maxTokens, SamplingParams.GREEDY, null, GenerationTask.NO_DEADLINE);
+  }
+
+  static GenerationTask sampled(int[] prompt, int maxTokens, long seed) {
+    return task(
+        prompt,
+        maxTokens,
+        new SamplingParams(1.3f, 0, 0.95f, 0, 1.1f, 0.2f, 0.1f, seed),
+        null,
+        GenerationTask.NO_DEADLINE);
+  }
+
+  static GenerationTask task(
+      int[] prompt, int maxTokens, SamplingParams sampling, @Nullable Lease lease, long deadline) {
+    return new GenerationTask(
+        "test", prompt, lease, sampling, maxTokens, Set.of(), Set.of(), 0, false, deadline);
+  }
+
+  static GenerationTask scored(int[] prompt, int maxTokens, int top) {
+    return new GenerationTask(
+        "test",
+        prompt,
+        null,
+        SamplingParams.GREEDY,
+        maxTokens,
+        Set.of(),
+        Set.of(),
+        top,
+        true,
+        GenerationTask.NO_DEADLINE);
+  }
+}
