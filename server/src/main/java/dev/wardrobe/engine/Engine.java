@@ -140,6 +140,11 @@ public final class Engine implements AutoCloseable {
     return cache.shape();
   }
 
+  /** Bytes of the forward pass's activations and tables. */
+  public long workspaceBytes() {
+    return decoder.bytes();
+  }
+
   public EngineStats stats() {
     return stats;
   }
