@@ -52,7 +52,7 @@ final class BatchCommand implements Callable<Integer> {
           .reader();
 
   @Spec private CommandSpec spec = CommandSpec.create();
-  @Mixin private final ModelArguments arguments = new ModelArguments();
+  @Mixin private final ModelArguments arguments = new ModelArguments(Conversation.UNLIMITED);
 
   @Option(
       names = "--in",

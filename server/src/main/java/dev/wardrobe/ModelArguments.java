@@ -87,17 +87,23 @@ final class ModelArguments {
   @Option(
       names = "--max-logprobs",
       paramLabel = "N",
-      defaultValue = "20",
       description =
           "Most log-probabilities that a request may ask for beside each token; -1 allows the whole"
-              + " vocabulary. Default: ${DEFAULT-VALUE}.")
-  private int maxLogprobs = Conversation.DEFAULT_MAX_LOGPROBS;
+              + " vocabulary. Default: 20 to serve, -1 in a batch.")
+  private int maxLogprobs;
 
   @Option(
       names = "--threads",
       paramLabel = "N",
       description = "Threads that compute. Default: as many as there are processors.")
   private int threads = Runtime.getRuntime().availableProcessors();
+
+  /**
+   * @param maxLogprobs the default of {@code --max-logprobs}
+   */
+  ModelArguments(int maxLogprobs) {
+    this.maxLogprobs = maxLogprobs;
+  }
 
   /**
    * The model's directory.

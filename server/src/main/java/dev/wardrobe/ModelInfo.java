@@ -56,7 +56,7 @@ final class ModelInfo {
         .setNormsAndBiases(base.norms())
         .setKvCache(kv)
         .setAdapters(adapters)
-        .setWorkspace(Math.max(0, stack.backend().liveBytes() - base.total() - kv - adapters))
+        .setWorkspace(stack.engine().workspaceBytes())
         .setBitsPerWeight(base.bitsPerWeight())
         .build();
   }

@@ -2,6 +2,7 @@ package dev.wardrobe;
 
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.spi.ServerContext;
 import dev.wardrobe.spi.ServerExtension;
 import io.grpc.BindableService;
@@ -41,7 +42,9 @@ final class ServeCommand implements Callable<Integer> {
   private static final Logger log = LoggerFactory.getLogger(ServeCommand.class);
 
   @Spec private CommandSpec spec;
-  @Mixin private final ModelArguments arguments = new ModelArguments();
+
+  @Mixin
+  private final ModelArguments arguments = new ModelArguments(Conversation.DEFAULT_MAX_LOGPROBS);
 
   @Option(
       names = "--adapter-root",

@@ -92,9 +92,7 @@ final class BatchCommandTest {
                 "{\"token_ids\":[1,2],\"max_tokens\":3,\"temperature\":0,\"logprobs\":-1}",
                 "{\"token_ids\":[1,2],\"max_tokens\":0,\"echo\":true}",
                 "{\"token_ids\":[1,2],\"max_tokens\":0}",
-                "{\"token_ids\":[1,2],\"max_tokens\":1,\"logprobs\":513}"),
-            "--max-logprobs",
-            "-1");
+                "{\"token_ids\":[1,2],\"max_tokens\":1,\"logprobs\":513}"));
 
     List<JsonNode> lines = run.lines();
     assertThat(lines.get(0).at("/logprobs/0/top")).isEmpty();
@@ -121,7 +119,9 @@ final class BatchCommandTest {
             List.of(
                 "{\"token_ids\":[1,2],\"max_tokens\":1,\"logprobs\":20}",
                 "{\"token_ids\":[1,2],\"max_tokens\":1,\"logprobs\":21}",
-                "{\"token_ids\":[1,2],\"max_tokens\":1,\"logprobs\":-1}"));
+                "{\"token_ids\":[1,2],\"max_tokens\":1,\"logprobs\":-1}"),
+            "--max-logprobs",
+            "20");
 
     assertThat(run.lines().get(0).at("/logprobs/0/top")).hasSize(20);
     assertThat(run.lines().get(1).path("error").asText()).contains("21").contains("--max-logprobs");

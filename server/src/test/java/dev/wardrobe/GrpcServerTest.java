@@ -7,6 +7,7 @@ import static org.awaitility.Awaitility.await;
 import com.google.common.util.concurrent.ListenableFuture;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.AdapterServiceGrpc;
 import dev.wardrobe.v1.AdapterServiceGrpc.AdapterServiceBlockingStub;
 import dev.wardrobe.v1.DetokenizeRequest;
@@ -74,7 +75,7 @@ final class GrpcServerTest {
 
   @BeforeAll
   static void start() throws Exception {
-    ModelArguments arguments = new ModelArguments();
+    ModelArguments arguments = new ModelArguments(Conversation.DEFAULT_MAX_LOGPROBS);
     new CommandLine(arguments).parseArgs("--model", HOME.resolve("models/demo/base").toString());
     stack = new Stack(arguments, List.of(ROOT), AdapterOptions.DEFAULT);
     frontend =

@@ -27,9 +27,6 @@ public interface Backend extends AutoCloseable {
 
   // Memory.
 
-  /** Bytes that are resident now: weights, adapters, caches and buffers. */
-  long liveBytes();
-
   /** A zeroed buffer {@code (rows, width)}. */
   Buffer buffer(int rows, int width);
 

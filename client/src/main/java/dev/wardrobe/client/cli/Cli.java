@@ -1,6 +1,8 @@
 package dev.wardrobe.client.cli;
 
 import io.grpc.StatusRuntimeException;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -32,6 +34,9 @@ import picocli.CommandLine.Spec;
       InfoCommand.class
     })
 public final class Cli implements Runnable {
+  /** Held, since a logger that nobody holds forgets its level. */
+  private static final Logger GRPC = Logger.getLogger("io.grpc");
+
   @Spec private CommandSpec spec;
 
   private Cli() {}
@@ -72,6 +77,9 @@ public final class Cli implements Runnable {
   }
 
   public static void main(String[] args) {
+    // gRPC tells of its transport's choices at level INFO, on standard error, where only our own
+    // lines belong.
+    GRPC.setLevel(Level.WARNING);
     System.exit(commandLine().execute(args));
   }
 }

@@ -89,7 +89,6 @@ public final class CpuBackend implements Backend {
   }
 
   /** Bytes of buffers, matrices, adapters and caches that are not closed. */
-  @Override
   public long liveBytes() {
     return memory.live();
   }
