@@ -5,6 +5,7 @@ import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 
 /**
  * A matrix of 16 or 32 bit floats as stored: panel by panel, within a panel input by input, for
@@ -30,20 +31,50 @@ final class DensePanels implements Panels {
     this.region = region;
     String what = "matrix (%d, %d) of %s".formatted(rows, cols, dtype);
     data = region.allocate(what, NativeMemory.multiply(what, panels(), ROWS, cols, dtype.bytes()));
-    int size = dtype.bytes();
-    MemorySegment from = source.data();
-    for (int row = 0; row < rows; row++) {
-      long in = (long) row * cols * size;
-      long out = element(row, 0) * size;
-      if (size == 2) {
-        for (int k = 0; k < cols; k++) {
-          data.set(SHORT, out + 32L * k, from.get(SHORT, in + 2L * k));
+    if (dtype == DType.F32) {
+      copyInts(source.data());
+    } else {
+      copyShorts(source.data());
+    }
+  }
+
+  // A panel at a time and by way of arrays: the source may be a file that is read once, in order.
+
+  private void copyShorts(MemorySegment source) {
+    short[] row = new short[cols];
+    short[] panel = new short[cols * ROWS];
+    for (int first = 0; first < rows; first += ROWS) {
+      int live = Math.min(ROWS, rows - first);
+      for (int lane = 0; lane < ROWS; lane++) {
+        if (lane < live) {
+          MemorySegment.copy(source, SHORT, 2L * (first + lane) * cols, row, 0, cols);
+        } else {
+          Arrays.fill(row, (short) 0);
         }
-      } else {
         for (int k = 0; k < cols; k++) {
-          data.set(INT, out + 64L * k, from.get(INT, in + 4L * k));
+          panel[k * ROWS + lane] = row[k];
         }
       }
+      MemorySegment.copy(panel, 0, data, SHORT, 2 * element(first, 0), panel.length);
+    }
+  }
+
+  private void copyInts(MemorySegment source) {
+    int[] row = new int[cols];
+    int[] panel = new int[cols * ROWS];
+    for (int first = 0; first < rows; first += ROWS) {
+      int live = Math.min(ROWS, rows - first);
+      for (int lane = 0; lane < ROWS; lane++) {
+        if (lane < live) {
+          MemorySegment.copy(source, INT, 4L * (first + lane) * cols, row, 0, cols);
+        } else {
+          Arrays.fill(row, 0);
+        }
+        for (int k = 0; k < cols; k++) {
+          panel[k * ROWS + lane] = row[k];
+        }
+      }
+      MemorySegment.copy(panel, 0, data, INT, 4 * element(first, 0), panel.length);
     }
   }
 

@@ -4,6 +4,7 @@ import dev.wardrobe.quant.QuantizedMatrix;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -84,23 +85,43 @@ final class NibblePanels implements Panels {
   }
 
   private void pack(MemorySegment from) {
-    int whole = cols % GROUP == 0 ? groups : 0;
-    for (int row = 0; row < rows; row++) {
-      long to = 4 * (word(row / ROWS, 0) + row % ROWS);
-      long first = (long) row * cols;
-      for (int group = 0; group < whole; group++) {
-        int pairs = from.get(INT, (first + (long) group * GROUP) / 2);
-        // Stored with the even element in the high half of each byte.
-        int word = ((pairs & 0x0f0f0f0f) << 4) | ((pairs >>> 4) & 0x0f0f0f0f);
-        packed.set(INT, to + 64L * group, word);
+    // A panel at a time and by way of arrays: the source may be a file that is read once, in order.
+    int[] row = new int[groups];
+    int[] panel = new int[Math.multiplyExact(groups, ROWS)];
+    for (int first = 0; first < rows; first += ROWS) {
+      int live = Math.min(ROWS, rows - first);
+      for (int lane = 0; lane < ROWS; lane++) {
+        if (lane >= live) {
+          Arrays.fill(row, 0);
+        } else if (cols % GROUP == 0) {
+          readWhole(from, first + lane, row);
+        } else {
+          readSingly(from, first + lane, row);
+        }
+        for (int group = 0; group < groups; group++) {
+          panel[group * ROWS + lane] = row[group];
+        }
       }
-      for (int k = whole * GROUP; k < cols; k++) {
-        long index = first + k;
-        int pair = from.get(BYTE, index / 2);
-        int code = index % 2 == 0 ? (pair >>> 4) & 15 : pair & 15;
-        long at = to + 64L * (k / GROUP);
-        packed.set(INT, at, packed.get(INT, at) | (code << (4 * (k % GROUP))));
-      }
+      MemorySegment.copy(panel, 0, packed, INT, 4 * word(first / ROWS, 0), panel.length);
+    }
+  }
+
+  private void readWhole(MemorySegment from, int row, int[] words) {
+    MemorySegment.copy(from, INT, (long) row * cols / 2, words, 0, groups);
+    for (int group = 0; group < groups; group++) {
+      // Stored with the even element in the high half of each byte.
+      int pairs = words[group];
+      words[group] = ((pairs & 0x0f0f0f0f) << 4) | ((pairs >>> 4) & 0x0f0f0f0f);
+    }
+  }
+
+  private void readSingly(MemorySegment from, int row, int[] words) {
+    Arrays.fill(words, 0);
+    for (int k = 0; k < cols; k++) {
+      long index = (long) row * cols + k;
+      int pair = from.get(BYTE, index / 2);
+      int code = index % 2 == 0 ? (pair >>> 4) & 15 : pair & 15;
+      words[k / GROUP] |= code << (4 * (k % GROUP));
     }
   }
 

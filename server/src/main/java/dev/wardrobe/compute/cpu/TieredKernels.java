@@ -10,6 +10,7 @@ import dev.wardrobe.quant.QuantizedMatrix;
 import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
 import java.time.Duration;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -25,10 +26,14 @@ import org.jspecify.annotations.Nullable;
  * they win. Where they never do (no compiler support for them), plain code goes on.
  */
 final class TieredKernels implements Kernels {
-  private static final Duration GIVE_UP = Duration.ofMinutes(2);
-
   /** After this another kind has its turn. */
   private static final Duration TURN = Duration.ofSeconds(10);
+
+  /** What a turn shrinks to when it has been in vain. */
+  private static final Duration SHORTEST_TURN = Duration.ofMillis(50);
+
+  /** What the pause between rounds of turns grows to. */
+  private static final Duration LONGEST_PAUSE = Duration.ofMinutes(1);
 
   /** Times in a row that the vector kernels must win. */
   private static final int WINS = 5;
@@ -71,9 +76,9 @@ final class TieredKernels implements Kernels {
     private int wins;
 
     /** Runs both for a while; true once the vector kernels are in use. */
-    private boolean drill(Exercise exercise) {
-      long end = System.nanoTime() + TURN.toNanos();
-      while (wins < WINS && System.nanoTime() < end) {
+    private boolean drill(Exercise exercise, Duration turn) {
+      long end = System.nanoTime() + turn.toNanos();
+      while (wins < WINS && end - System.nanoTime() > 0) {
         long start = System.nanoTime();
         exercise.run(plain);
         long between = System.nanoTime();
@@ -92,19 +97,30 @@ final class TieredKernels implements Kernels {
     void run(Kernels kernels);
   }
 
-  /** Drills one kind after the other, those that a token needs most first. */
+  /**
+   * Drills one kind after the other, those that a token needs most first; where that does not end,
+   * now and then for as long as the process lives.
+   */
   private void drill() {
-    long end = System.nanoTime() + GIVE_UP.toNanos();
     try (Drill drill = new Drill(new NativeMemory().region())) {
-      boolean done = false;
-      while (!done && System.nanoTime() < end) {
-        done = projections.drill(drill::project);
-        done &= attention.drill(drill::attend);
-        done &= rows.drill(drill::rows);
-        done &= adapters.drill(drill::adapt);
-        done &= sampling.drill(drill::sample);
-        done &= gradients.drill(drill::differentiate);
+      Duration turn = TURN;
+      Duration pause = Duration.ofSeconds(1);
+      while (true) {
+        boolean done = projections.drill(drill::project, turn);
+        done &= attention.drill(drill::attend, turn);
+        done &= rows.drill(drill::rows, turn);
+        done &= adapters.drill(drill::adapt, turn);
+        done &= sampling.drill(drill::sample, turn);
+        done &= gradients.drill(drill::differentiate, turn);
+        if (done) {
+          break;
+        }
+        Thread.sleep(pause);
+        turn = Collections.max(List.of(SHORTEST_TURN, turn.dividedBy(2)));
+        pause = Collections.min(List.of(LONGEST_PAUSE, pause.multipliedBy(2)));
       }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
     } finally {
       drilled.countDown();
     }
