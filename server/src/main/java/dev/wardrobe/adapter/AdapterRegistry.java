@@ -26,6 +26,8 @@ import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * The adapters of a server: names, the digests they stand for, and what of them is resident.
@@ -43,6 +45,8 @@ import org.jspecify.annotations.Nullable;
  * <p>Safe for use by all threads. Files are read by {@code loaders} alone; no other method waits.
  */
 public final class AdapterRegistry implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(AdapterRegistry.class);
+
   /*
    * One lock guards all of the state; reading files and uploading happen outside of it. Each
    * resident counts its holders: the cache, a name that pins it, each lease, and a load that is
@@ -252,6 +256,7 @@ public final class AdapterRegistry implements AutoCloseable {
       checkFree(name);
     }
     Resident resident = obtain(origin);
+    resident.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", name, warning));
     try {
       synchronized (lock) {
         if (closed) {

@@ -21,6 +21,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.function.LongFunction;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
 
 /** The gRPC services on one port: generation, adapters, health, reflection, and extensions'. */
 public final class GrpcFrontend implements AutoCloseable {
@@ -32,9 +33,13 @@ public final class GrpcFrontend implements AutoCloseable {
 
   private static final long LIMIT_SECONDS = 30;
 
+  /** How long the last bytes may take to those who read them. */
+  private static final long FLUSH_SECONDS = 5;
+
   private final Vertx vertx;
   private final GrpcIoServer services;
   private final HealthCalls health;
+  private volatile @Nullable HttpServer server;
 
   /**
    * @param workers run what takes time
@@ -72,12 +77,14 @@ public final class GrpcFrontend implements AutoCloseable {
    * @throws IOException when it cannot be had
    */
   public int listen(String host, int port) throws IOException {
-    HttpServer server =
+    HttpServer listening =
         vertx
             .createHttpServer(new HttpServerOptions().setHost(host).setPort(port))
             .requestHandler(services);
     try {
-      return await(server.listen()).actualPort();
+      int actual = await(listening.listen()).actualPort();
+      server = listening;
+      return actual;
     } catch (IOException e) {
       throw new IOException(
           "cannot listen on %s:%d: %s; is another server there? --port 0 takes any free port"
@@ -91,8 +98,13 @@ public final class GrpcFrontend implements AutoCloseable {
     health.notServing();
   }
 
+  /** Lets answers that have ended reach their readers, then closes the port. */
   @Override
   public void close() throws IOException {
+    HttpServer listening = server;
+    if (listening != null) {
+      await(listening.shutdown(FLUSH_SECONDS, TimeUnit.SECONDS));
+    }
     await(vertx.close());
   }
 
