@@ -9,7 +9,6 @@ import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.util.JsonFormat;
 import dev.wardrobe.adapter.AdapterOptions;
-import dev.wardrobe.serve.AnswerCollector;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
@@ -155,21 +154,23 @@ final class BatchCommand implements Callable<Integer> {
   private void answer(JsonLines lines, Conversation conversation, AnswerLines answers, int inHand)
       throws IOException, InterruptedException {
     Deque<Pending> pending = new ArrayDeque<>();
+    BatchGate gate = new BatchGate(conversation);
     for (JsonLines.Line line = lines.next(); line != null; line = lines.next()) {
       if (pending.size() == inHand) {
+        gate.open();
         write(pending.remove(), answers);
       }
-      pending.add(start(line, conversation));
+      pending.add(start(line, gate));
     }
+    gate.open();
     while (!pending.isEmpty()) {
       write(pending.remove(), answers);
     }
   }
 
-  private static Pending start(JsonLines.Line line, Conversation conversation) {
+  private static Pending start(JsonLines.Line line, BatchGate gate) {
     String number = Long.toString(line.number());
     GenerateRequest.Builder request = GenerateRequest.newBuilder();
-    AnswerCollector collector = new AnswerCollector();
     String problem = line.problem();
     if (problem == null) {
       problem = parse(line.text(), request);
@@ -177,8 +178,7 @@ final class BatchCommand implements Callable<Integer> {
     String id = request.getId().isEmpty() ? number : request.getId();
     GenerateRequest parsed = request.setId(id).build();
     if (problem == null) {
-      conversation.start(parsed, collector);
-      return new Pending(id, parsed, collector.result());
+      return new Pending(id, parsed, gate.start(parsed));
     }
     return new Pending(
         id,
