@@ -9,7 +9,7 @@ import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.util.JsonFormat;
 import dev.wardrobe.adapter.AdapterOptions;
-import dev.wardrobe.serve.AnswerCollector;
+import dev.wardrobe.compute.Draw;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
@@ -72,9 +72,15 @@ final class BatchCommand implements Callable<Integer> {
   private long failed;
   private long tokens;
 
-  /** A line's answer to come. */
-  private record Pending(
-      String id, GenerateRequest request, CompletableFuture<GenerateResponse> answer) {}
+  /** A line as a request, or what is wrong with it. */
+  private record Asked(String id, GenerateRequest request, @Nullable String problem) {}
+
+  /**
+   * A line's answer to come.
+   *
+   * @param bytes what it may grow to
+   */
+  private record Pending(Asked asked, long bytes, CompletableFuture<GenerateResponse> answer) {}
 
   @Override
   public Integer call() throws StartException, IOException {
@@ -104,11 +110,7 @@ final class BatchCommand implements Callable<Integer> {
         try (JsonLines lines = new JsonLines(source);
             OutputStream file = new BufferedOutputStream(Files.newOutputStream(unfinished));
             AnswerLines answers = new AnswerLines(file)) {
-          answer(
-              lines,
-              stack.conversation(),
-              answers,
-              IN_HAND * stack.engine().options().maxSequences());
+          answer(lines, stack, answers);
         }
         if (!unfinished.equals(target)) {
           move(unfinished, target);
@@ -122,14 +124,15 @@ final class BatchCommand implements Callable<Integer> {
     spec.commandLine()
         .getErr()
         .println(
-            "%d requests, %d answered, %d failed; %d tokens in %.1f s; %s"
-                .formatted(
-                    answered + failed,
-                    answered,
-                    failed,
-                    tokens,
-                    (System.nanoTime() - start) / 1e9,
-                    target));
+            String.format(
+                Locale.ROOT,
+                "%d requests, %d answered, %d failed; %d tokens in %.1f s; %s",
+                answered + failed,
+                answered,
+                failed,
+                tokens,
+                (System.nanoTime() - start) / 1e9,
+                target));
   }
 
   /** Where to write until all is done; a pipe or device is written to at once. */
@@ -152,39 +155,63 @@ final class BatchCommand implements Callable<Integer> {
     }
   }
 
-  private void answer(JsonLines lines, Conversation conversation, AnswerLines answers, int inHand)
+  private void answer(JsonLines lines, Stack stack, AnswerLines answers)
       throws IOException, InterruptedException {
+    int most = IN_HAND * stack.engine().options().maxSequences();
+    // Whole vocabularies are large: so many answers at a time as a part of the heap can hold.
+    long room = Runtime.getRuntime().maxMemory() / 4;
     Deque<Pending> pending = new ArrayDeque<>();
+    BatchGate gate = new BatchGate(stack.conversation());
     for (JsonLines.Line line = lines.next(); line != null; line = lines.next()) {
-      if (pending.size() == inHand) {
-        write(pending.remove(), answers);
+      Asked asked = read(line);
+      long bytes = bytes(asked.request(), stack);
+      while (!pending.isEmpty() && (pending.size() == most || room < bytes)) {
+        gate.open();
+        Pending first = pending.remove();
+        room += first.bytes();
+        write(first, answers);
       }
-      pending.add(start(line, conversation));
+      room -= bytes;
+      pending.add(new Pending(asked, bytes, start(asked, gate)));
     }
+    gate.open();
     while (!pending.isEmpty()) {
       write(pending.remove(), answers);
     }
   }
 
-  private static Pending start(JsonLines.Line line, Conversation conversation) {
-    String number = Long.toString(line.number());
+  /** What an answer may take on the heap. */
+  private static long bytes(GenerateRequest request, Stack stack) {
+    int context = stack.engine().contextLength();
+    long tokens = request.hasMaxTokens() ? Math.clamp(request.getMaxTokens(), 0, context) : context;
+    if (request.getEcho()) {
+      long prompt = request.getTokenIdsCount() + (long) request.getPrompt().length();
+      tokens += request.getMessagesCount() > 0 ? context : Math.min(prompt, context);
+    }
+    long token =
+        request.getLogprobs() == Draw.ALL
+            ? 6L * stack.model().config().vocabulary()
+            : 64 + 64L * Math.max(0, request.getLogprobs());
+    return tokens * token;
+  }
+
+  private static Asked read(JsonLines.Line line) {
     GenerateRequest.Builder request = GenerateRequest.newBuilder();
-    AnswerCollector collector = new AnswerCollector();
     String problem = line.problem();
     if (problem == null) {
       problem = parse(line.text(), request);
     }
-    String id = request.getId().isEmpty() ? number : request.getId();
-    GenerateRequest parsed = request.setId(id).build();
-    if (problem == null) {
-      conversation.start(parsed, collector);
-      return new Pending(id, parsed, collector.result());
-    }
-    return new Pending(
+    String id = request.getId().isEmpty() ? Long.toString(line.number()) : request.getId();
+    return new Asked(
         id,
-        parsed,
-        CompletableFuture.failedFuture(
-            new StartException("line %s: %s".formatted(number, problem))));
+        request.setId(id).build(),
+        problem == null ? null : "line %d: %s".formatted(line.number(), problem));
+  }
+
+  private static CompletableFuture<GenerateResponse> start(Asked asked, BatchGate gate) {
+    return asked.problem() == null
+        ? gate.start(asked.request())
+        : CompletableFuture.failedFuture(new StartException(asked.problem()));
   }
 
   /** Reads a request; returns what is wrong with it. Even then its id is read if it can be. */
@@ -212,13 +239,13 @@ final class BatchCommand implements Callable<Integer> {
       throws IOException, InterruptedException {
     try {
       GenerateResponse answer = pending.answer().get();
-      answers.answer(pending.id(), pending.request(), answer);
+      answers.answer(pending.asked().id(), pending.asked().request(), answer);
       answered++;
       tokens += answer.getUsage().getGeneratedTokens();
     } catch (ExecutionException e) {
       Throwable cause = e.getCause() == null ? e : e.getCause();
       String message = cause.getMessage();
-      answers.error(pending.id(), message == null ? cause.toString() : message);
+      answers.error(pending.asked().id(), message == null ? cause.toString() : message);
       failed++;
     }
   }

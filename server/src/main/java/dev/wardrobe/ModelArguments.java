@@ -169,6 +169,7 @@ final class ModelArguments {
           .withKvType(kvType)
           .withKvTokens(kvTokens)
           .withMaxSequences(maxBatch)
+          .withMaxWaiting(Math.max(EngineOptions.DEFAULT.maxWaiting(), 4 * maxBatch))
           .withPrefillTokens(prefillTokens);
     } catch (IllegalArgumentException e) {
       throw new StartException("--" + e.getMessage(), e);

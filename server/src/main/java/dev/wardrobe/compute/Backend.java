@@ -136,7 +136,11 @@ public interface Backend extends AutoCloseable {
    */
   void logits(Step step, Linear head, Buffer x, int from, int to, Buffer logits);
 
-  /** Draws or scores tokens from rows of logits, and waits for them. */
+  /**
+   * Draws or scores tokens from rows of logits, and waits for them.
+   *
+   * @throws NotFiniteException if rows hold NaN or infinity, naming them; nothing is drawn then
+   */
   List<Draw.Outcome> sample(Step step, Buffer logits, List<Draw> draws);
 
   /** The operations that training adds. */

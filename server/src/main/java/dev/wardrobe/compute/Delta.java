@@ -10,7 +10,8 @@ import org.jspecify.annotations.Nullable;
  * taken once, at upload, over {@code W = float32(code·absmax)}) and 1 otherwise, {@code bias} is
  * the adapter's if it brings one, else the base's, and {@code W} is the adapter's if it brings one.
  * DoRA and loraBias exclude each other. An embedding adds {@code scale·B·A[:, token]} to the
- * token's row; a norm only ever has its weight replaced.
+ * token's row; a norm only ever has its weight replaced, by one of {@code (1, width)}. DoRA on an
+ * embedding has one g for each element of a row; its norms are taken over the vocabulary.
  *
  * @param lowRank A and B, or null when the module is only replaced
  * @param scale alpha / r, or alpha / √r for rsLoRA; as PEFT computes it in double, then float32

@@ -9,7 +9,8 @@ package dev.wardrobe.compute;
  * frequency penalty (over the generated part of {@code tokens}), then greedy choice (lowest id wins
  * a tie) if temperature is 0, else temperature, top-k, top-p, min-p, and inversion of the
  * cumulative distribution in id order with a uniform number that depends on nothing but {@code
- * seed} and {@code position}.
+ * seed} and {@code position}. Where equal logits straddle the border of top-k or top-p, the lower
+ * ids stay.
  *
  * @param row row in the logits buffer
  * @param score the token to score without drawing, or -1 to draw

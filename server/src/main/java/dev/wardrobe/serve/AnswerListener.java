@@ -6,7 +6,8 @@ import dev.wardrobe.v1.GenerateEvent;
  * Where an answer goes: one {@link #started}, any number of {@link #delta}, one {@link #finished};
  * or, at any point instead of the rest, one {@link #failed}.
  *
- * <p>Called by one thread at a time, mostly the engine's: every method returns at once.
+ * <p>Called by one thread at a time, mostly the engine's: every method returns at once. Only {@link
+ * #queued} may come beside the others.
  */
 public interface AnswerListener {
 
@@ -14,6 +15,9 @@ public interface AnswerListener {
   default boolean ready() {
     return true;
   }
+
+  /** The request was found good and waits for its place in the batch. */
+  default void queued() {}
 
   void started(GenerateEvent.Started started);
 

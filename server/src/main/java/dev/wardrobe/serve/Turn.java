@@ -83,7 +83,7 @@ public final class Turn {
 
   void start() {
     if (deadline != GenerationTask.NO_DEADLINE) {
-      CompletableFuture<?> _ = alarm.thenRunAsync(this::expire, conversation.workers());
+      CompletableFuture<?> _ = alarm.thenRun(this::expire);
       alarm.completeOnTimeout(
           null, Math.max(0, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
     }
@@ -138,18 +138,23 @@ public final class Turn {
   /** Hands the request to the engine, unless it ended meanwhile; then the lease goes back. */
   private void submit(Plan plan, @Nullable Lease lease) {
     Throwable failure = null;
+    boolean submitted = false;
     synchronized (this) {
       if (preparing) {
         try {
           Answer answer = new Answer(plan, lease);
           ticket = conversation.submit(answer.task(), answer);
           preparing = false;
+          submitted = true;
           alarm.cancel(false);
-          return;
         } catch (Throwable e) {
           failure = e;
         }
       }
+    }
+    if (submitted) {
+      listener.queued();
+      return;
     }
     if (lease != null) {
       lease.close();

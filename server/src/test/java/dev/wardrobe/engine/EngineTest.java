@@ -7,6 +7,9 @@ import static org.awaitility.Awaitility.await;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.NotFiniteException;
@@ -553,12 +556,21 @@ final class EngineTest {
     }
   }
 
-  /** Submits, cancels, pauses and lets expire at random, on few pages. */
+  /** Submits, cancels, pauses, lets expire and unloads at random, on few pages. */
   @ParameterizedTest
   @ValueSource(longs = {1, 2, 3})
   void stress_everythingIsGivenBack(long seed) throws Exception {
     Random random = new Random(seed);
-    try (Engine engine = base.engine(SMALL.withKvTokens(320).withPrefillTokens(24))) {
+    long before = base.backend().liveBytes();
+    List<String> names = List.of("all_linear_r16", "dora_r8", "lora_r8_qv", "rslora_r32");
+    try (AdapterRegistry adapters =
+            new AdapterRegistry(
+                base.model(),
+                base.backend(),
+                List.of(TestBase.resource("adapters/llama_mha")),
+                AdapterOptions.DEFAULT,
+                Runnable::run);
+        Engine engine = base.engine(SMALL.withKvTokens(320).withPrefillTokens(24))) {
       List<Recorder> recorders = new ArrayList<>();
       List<Ticket> tickets = new ArrayList<>();
       long until = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(1500);
@@ -569,13 +581,20 @@ final class EngineTest {
             random.nextInt(5) == 0
                 ? System.nanoTime() + random.nextInt(20_000_000)
                 : GenerationTask.NO_DEADLINE;
+        String name = names.get(random.nextInt(names.size()));
+        if (random.nextInt(30) == 0
+            && adapters.list().stream().anyMatch(a -> a.name().equals(name))) {
+          adapters.unload(name);
+          adapters.load(name, null).join();
+        }
+        Lease lease = random.nextInt(3) == 0 ? null : adapters.lease(name).join();
         tickets.add(
             engine.submit(
                 Tasks.task(
                     base.prompt(random.nextLong(), 1 + random.nextInt(100)),
                     random.nextInt(40),
                     SamplingParams.GREEDY,
-                    null,
+                    lease,
                     deadline),
                 recorder));
         recorders.add(recorder);
@@ -604,6 +623,8 @@ final class EngineTest {
       assertAllFree(engine);
       assertThat(recorders).allMatch(r -> r.ends.get() == 1);
       assertThat(engine.stats().submitted()).isEqualTo(recorders.size());
+      assertThat(adapters.list()).isNotEmpty().allMatch(a -> a.inUse() == 0);
     }
+    assertThat(base.backend().liveBytes()).isEqualTo(before);
   }
 }
