@@ -81,6 +81,15 @@ final class ServeCommand implements Callable<Integer> {
       description = "How long running requests may take at the end. Default: ${DEFAULT-VALUE}.")
   private int drainSeconds;
 
+  @Option(
+      names = "--warm-up-seconds",
+      paramLabel = "N",
+      defaultValue = "15",
+      description =
+          "How long readiness may wait for the kernels to be compiled; until then the same answers"
+              + " come slower. Default: ${DEFAULT-VALUE}.")
+  private int warmUpSeconds;
+
   @Override
   public Integer call() throws StartException, IOException, InterruptedException {
     if (port < 0 || port > 65_535) {
@@ -88,6 +97,9 @@ final class ServeCommand implements Callable<Integer> {
     }
     if (drainSeconds < 0) {
       throw new StartException("--drain-seconds: expected 0 or more, got " + drainSeconds);
+    }
+    if (warmUpSeconds < 0) {
+      throw new StartException("--warm-up-seconds: expected 0 or more, got " + warmUpSeconds);
     }
     long began = System.nanoTime();
     Stack stack = new Stack(arguments, roots, AdapterOptions.DEFAULT);
@@ -99,6 +111,9 @@ final class ServeCommand implements Callable<Integer> {
             () -> ModelInfo.of(stack),
             stack.engine()::recentSteps,
             extensions(stack));
+    if (!stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds))) {
+      log.info("the kernels are not all compiled yet; the first answers will be slower");
+    }
     int actualPort;
     try {
       actualPort = frontend.listen(host, port);

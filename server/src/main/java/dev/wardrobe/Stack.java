@@ -3,7 +3,6 @@ package dev.wardrobe;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
-import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.engine.Engine;
@@ -31,7 +30,7 @@ import java.util.concurrent.Executors;
  */
 final class Stack implements AutoCloseable {
   private final Deque<AutoCloseable> parts = new ArrayDeque<>();
-  private final Backend backend;
+  private final CpuBackend backend;
   private final Model model;
   private final AdapterRegistry adapters;
   private final Engine engine;
@@ -93,7 +92,7 @@ final class Stack implements AutoCloseable {
     return part;
   }
 
-  Backend backend() {
+  CpuBackend backend() {
     return backend;
   }
 
