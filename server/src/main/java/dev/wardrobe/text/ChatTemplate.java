@@ -89,22 +89,23 @@ public final class ChatTemplate {
   }
 
   private static void named(JsonNode templates, Map<String, String> sources) throws TextException {
+    if (!templates.isArray()) {
+      throw malformed();
+    }
     for (JsonNode template : templates) {
       JsonNode name = template.get("name");
       JsonNode source = template.get("template");
-      boolean valid =
-          templates.isArray()
-              && name != null
-              && name.isTextual()
-              && source != null
-              && source.isTextual();
-      if (!valid) {
-        throw new TextException(
-            "tokenizer_config.json: chat_template must be a string or a list of objects with"
-                + " strings 'name' and 'template'");
+      if (name == null || !name.isTextual() || source == null || !source.isTextual()) {
+        throw malformed();
       }
       sources.put(name.textValue(), source.textValue());
     }
+  }
+
+  private static TextException malformed() {
+    return new TextException(
+        "tokenizer_config.json: chat_template must be a string or a list of objects with strings"
+            + " 'name' and 'template'");
   }
 
   /**

@@ -311,6 +311,9 @@ final class Filters {
   private static Object sum(Object value, Arguments.Bound bound) {
     Function<Object, Object> attribute = attribute(bound.orNull("attribute"), null);
     Object sum = bound.or("start", BigInteger.ZERO);
+    if (Values.isText(sum)) {
+      throw new TemplateFailure("sum() can't sum strings [use ''.join(seq) instead]");
+    }
     Iterator<Object> items = Values.iterate(value);
     while (items.hasNext()) {
       Budget.steps(1);
@@ -398,7 +401,7 @@ final class Filters {
             ? Values.text(width)
             : StringMethods.padded("", " ", Math.max(0, Values.index(width)), 0);
     boolean blank = bound.flag("blank", false);
-    List<String> lines = PythonText.lines(Representation.str(value) + "\n", false);
+    List<String> lines = PythonText.lines(Values.text(value) + "\n", false);
     StringBuilder out = new StringBuilder();
     for (int i = 0; i < lines.size(); i++) {
       String line = lines.get(i);
@@ -415,7 +418,6 @@ final class Filters {
   }
 
   private static Object truncate(Object value, Arguments.Bound bound) {
-    String text = Representation.str(value);
     int length = bound.integer("length", 255);
     String end = bound.text("end", "...");
     Object leeway = bound.orNull("leeway");
@@ -424,9 +426,10 @@ final class Filters {
       throw new TemplateFailure("expected length >= " + endLength + ", got " + length);
     }
     long longest = (long) length + (leeway == null ? 5 : Values.index(leeway));
-    if (PythonText.length(text) <= longest) {
-      return value instanceof Markup ? value : text;
+    if (Values.length(value) <= longest) {
+      return value;
     }
+    String text = Values.text(value);
     String cut = PythonText.between(text, 0, length - endLength);
     int space = cut.lastIndexOf(' ');
     if (!bound.flag("killwords", false) && space >= 0) {

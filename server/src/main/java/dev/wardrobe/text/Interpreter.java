@@ -280,8 +280,8 @@ final class Interpreter {
             yield Members.attribute(target, attribute.name());
           }
           case Expression.Item item -> item(item, scope);
-          case Expression.Slice slice ->
-              throw new TemplateFailure("a slice among several subscripts is not supported");
+          // Between commas; no value has such an item.
+          case Expression.Slice slice -> new Undefined("a slice among several subscripts");
           case Expression.Call call -> {
             Object target = evaluate(call.target(), scope);
             Arguments arguments = arguments(call.arguments(), scope);

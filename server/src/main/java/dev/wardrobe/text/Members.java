@@ -90,9 +90,17 @@ final class Members {
     }
     return (Callable)
         arguments -> {
-          Object result = method.call(arguments);
-          return result instanceof String text ? new Markup(text) : result;
+          return marked(method.call(arguments));
         };
+  }
+
+  private static Object marked(Object value) {
+    return switch (value) {
+      case String text -> new Markup(text);
+      case List<?> list -> list.stream().map(Members::marked).toList();
+      case Tuple tuple -> new Tuple(tuple.items().stream().map(Members::marked).toList());
+      default -> value;
+    };
   }
 
   private static @Nullable Object list(@Nullable List<Object> items, Object owner, String name) {
@@ -169,6 +177,7 @@ final class Members {
       case "denominator" -> BigInteger.ONE;
       case "bit_length" -> (Callable) arguments -> BigInteger.valueOf(integer.abs().bitLength());
       case "is_integer" -> (Callable) arguments -> true;
+      case "conjugate" -> (Callable) arguments -> integer;
       default -> null;
     };
   }
@@ -178,6 +187,7 @@ final class Members {
       case "real" -> number;
       case "imag" -> 0.0;
       case "is_integer" -> (Callable) arguments -> number == Math.rint(number);
+      case "conjugate" -> (Callable) arguments -> number;
       default -> null;
     };
   }
@@ -241,8 +251,10 @@ final class Members {
       case Markup markup -> new Markup(slice(markup.text(), start, stop, stride));
       case List<?> list -> slice(Values.list(list), start, stop, stride);
       case Tuple tuple -> new Tuple(slice(tuple.items(), start, stop, stride));
-      case Range range -> slice(range.items(), start, stop, stride);
-      default -> Undefined.member(owner, "slice");
+      case Range range -> slice(range, start, stop, stride);
+      case Map<?, ?> map -> throw new TemplateFailure("unhashable type: 'slice'");
+      default ->
+          throw new TemplateFailure("'" + Values.type(owner) + "' object is not subscriptable");
     };
   }
 
@@ -276,6 +288,21 @@ final class Members {
       out.add(items.get(i));
     }
     return out;
+  }
+
+  private static Object slice(
+      Range range, @Nullable Object start, @Nullable Object stop, int stride) {
+    int length = range.items().size();
+    boolean forward = stride > 0;
+    int low = forward ? 0 : -1;
+    int high = forward ? length : length - 1;
+    int from = limit(start, forward ? low : high, length, low, high);
+    int to = limit(stop, forward ? high : low, length, low, high);
+    BigInteger step = range.step();
+    return new Range(
+        range.start().add(step.multiply(BigInteger.valueOf(from))),
+        range.start().add(step.multiply(BigInteger.valueOf(to))),
+        step.multiply(BigInteger.valueOf(stride)));
   }
 
   private static int[] indices(

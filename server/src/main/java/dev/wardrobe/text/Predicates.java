@@ -75,8 +75,8 @@ final class Predicates {
       case "escaped" -> plain(name, arguments, value instanceof Markup);
       case "lower" -> plain(name, arguments, isCase(value, "islower"));
       case "upper" -> plain(name, arguments, isCase(value, "isupper"));
-      case "filter" -> Filters.exists(Values.text(value));
-      case "test" -> NAMES.contains(Values.text(value));
+      case "filter" -> value instanceof String filter && Filters.exists(filter);
+      case "test" -> value instanceof String test && NAMES.contains(test);
       case "odd" -> remainder(value, BigInteger.TWO, BigInteger.ONE);
       case "even" -> remainder(value, BigInteger.TWO, BigInteger.ZERO);
       case "divisibleby" -> remainder(value, other(name, arguments), BigInteger.ZERO);

@@ -82,7 +82,14 @@ final class StringFormat {
       convert(out, type.charAt(0), flags, width, precision, value);
     }
     out.append(format, start, format.length());
-    if (!byName && used < arguments.size() && !(values instanceof Map)) {
+    // Python forgives unused values that could be looked up by name.
+    boolean forgiven =
+        byName
+            || values instanceof List
+            || values instanceof Map
+            || values instanceof Range
+            || values instanceof Undefined;
+    if (!forgiven && used < arguments.size()) {
       throw new TemplateFailure("not all arguments converted during string formatting");
     }
     return Budget.made(out.toString());
@@ -380,9 +387,6 @@ final class StringFormat {
           boolean number = !key.isEmpty() && key.chars().allMatch(c -> c >= '0' && c <= '9');
           value = Members.item(value, number ? BigInteger.valueOf(size(key)) : key);
           end = stop + 1;
-        }
-        if (value instanceof Undefined undefined) {
-          throw undefined.failure();
         }
       }
       return value;

@@ -141,7 +141,17 @@ final class StringMethods {
   }
 
   private static String casefold(String text) {
-    return text.replace("ẞ", "ss").toLowerCase(Locale.ROOT).replace("ß", "ss").replace('ς', 'σ');
+    StringBuilder out = new StringBuilder();
+    text.codePoints()
+        .forEach(
+            c -> {
+              String lower = Character.toString(c).toLowerCase(Locale.ROOT);
+              String upper = lower.toUpperCase(Locale.ROOT);
+              // What has no upper case of its own folds to the letters of its expansion.
+              boolean expands = upper.length() > lower.length();
+              out.append(expands ? upper.toLowerCase(Locale.ROOT) : lower);
+            });
+    return out.toString().replace('ς', 'σ');
   }
 
   static String capitalize(String text) {

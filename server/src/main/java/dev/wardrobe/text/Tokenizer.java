@@ -31,6 +31,12 @@ public final class Tokenizer implements AutoCloseable {
   private final ReentrantReadWriteLock lock = new ReentrantReadWriteLock();
   private boolean closed;
 
+  /**
+   * Characters of the longest text. It holds millions of tokens, and is below what makes the native
+   * engine give up on a match (10 million steps, as many blanks in a row), which ends the process.
+   */
+  static final int MAX_TEXT = 4 << 20;
+
   private Tokenizer(Vocabulary vocabulary, Map<String, String> specialTokens, long handle) {
     this.vocabulary = vocabulary;
     this.specialTokens = Collections.unmodifiableMap(specialTokens);
@@ -117,7 +123,8 @@ public final class Tokenizer implements AutoCloseable {
    * Turns text into ids, all of it.
    *
    * @param addSpecialTokens whether to add what the tokenizer's post-processor adds, such as a BOS
-   * @throws IllegalArgumentException if the tokenizer has no tokens for the text
+   * @throws IllegalArgumentException if the text has more than 4,194,304 characters, or the
+   *     tokenizer has no tokens for it
    */
   public int[] encode(String text, boolean addSpecialTokens) {
     return encode(text, addSpecialTokens, false).ids();
@@ -168,6 +175,10 @@ public final class Tokenizer implements AutoCloseable {
   private record Encoded(int[] ids, CharSpan[] spans) {}
 
   private Encoded encode(String text, boolean addSpecialTokens, boolean withSpans) {
+    if (text.length() > MAX_TEXT) {
+      throw new IllegalArgumentException(
+          "a text of " + text.length() + " characters; at most " + MAX_TEXT + " can be tokenized");
+    }
     Lock reading = lock.readLock();
     reading.lock();
     try {

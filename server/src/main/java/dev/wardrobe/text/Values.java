@@ -243,7 +243,7 @@ final class Values {
   // Dict keys: equal numbers are one key, whatever their types
 
   static void checkKey(Object key) {
-    if (key instanceof List || key instanceof Map) {
+    if (key instanceof List || key instanceof Map || key instanceof DictView) {
       throw new TemplateFailure("unhashable type: '" + type(key) + "'");
     }
     if (key instanceof Tuple tuple) {

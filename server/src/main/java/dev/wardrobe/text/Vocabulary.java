@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -65,8 +66,15 @@ final class Vocabulary {
       switch (field) {
         case "model" -> readModel(parser);
         case "added_tokens" -> readAdded(parser);
-        case "decoder" -> decoder = MAPPER.readTree(parser);
-        case "normalizer" -> Charsmap.checkAll(MAPPER.readTree(parser), file);
+        case "normalizer", "pre_tokenizer", "post_processor", "decoder" -> {
+          JsonNode part = MAPPER.readTree(parser);
+          Components.check(field, part, file);
+          if (field.equals("normalizer")) {
+            Charsmap.checkAll(part, file);
+          } else if (field.equals("decoder")) {
+            decoder = part;
+          }
+        }
         default -> parser.skipChildren();
       }
     }
@@ -84,11 +92,16 @@ final class Vocabulary {
     if (parser.currentToken() != JsonToken.START_OBJECT) {
       throw new TextException(file + ": 'model' is not an object");
     }
+    ObjectNode rest = MAPPER.createObjectNode();
     while (parser.nextToken() == JsonToken.FIELD_NAME) {
       String field = parser.currentName();
       JsonToken value = parser.nextToken();
-      if (!field.equals("vocab")) {
+      if (field.equals("merges")) {
         parser.skipChildren();
+        continue;
+      }
+      if (!field.equals("vocab")) {
+        rest.set(field, MAPPER.readTree(parser));
         continue;
       }
       hasModel = true;
@@ -115,6 +128,11 @@ final class Vocabulary {
         throw new TextException(file + ": 'vocab' is neither an object nor a list");
       }
     }
+    if (!rest.has("type")) {
+      // Files of the library's first versions leave it out; this is how it tells them apart.
+      rest.put("type", rest.has("unk_id") ? "Unigram" : "BPE");
+    }
+    Components.checkModel(rest, file);
   }
 
   private int id(JsonParser parser, String token) throws IOException, TextException {
@@ -249,11 +267,7 @@ final class Vocabulary {
             return false;
           }
         }
-        case "Strip" -> {
-          if (step.path("stop").asInt() != 0) {
-            return false;
-          }
-        }
+        case "Strip" -> {}
         case "Fuse" -> fused = true;
         default -> {
           return false;
