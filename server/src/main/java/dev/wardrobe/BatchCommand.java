@@ -39,6 +39,15 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "batch",
     description = "Answer a file of requests, one JSON object a line, all batched together.",
+    footer = {
+      "",
+      "An answer is a line with id, text, token_ids, usage, adapter_digest and finish_reason, and"
+          + " with",
+      "logprobs and prompt_logprobs where asked for; or with id and error. Without an id, a"
+          + " request's is its",
+      "line's number. The log-probability of an impossible token is written as -3.4028235E38.",
+      "Exit code 0 if every line was dealt with, errors included; 1 if nothing could be started."
+    },
     mixinStandardHelpOptions = true)
 final class BatchCommand implements Callable<Integer> {
   /** Requests in hand for each place in the batch: enough to keep it full, few enough to hold. */
