@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectReader;
+import com.fasterxml.jackson.databind.exc.MismatchedInputException;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.util.JsonFormat;
@@ -111,6 +112,11 @@ final class BatchCommand implements Callable<Integer> {
     }
     if (Files.isDirectory(target)) {
       throw new StartException("--out: expected a file, got the directory " + target);
+    }
+    Path folder = target.toAbsolutePath().getParent();
+    if (folder == null || !Files.isDirectory(folder) || !Files.isWritable(folder)) {
+      throw new StartException(
+          "--out: expected a file in a directory that can be written to, got " + target);
     }
     long start = System.nanoTime();
     try (Stack stack = new Stack(arguments, List.of(), AdapterOptions.DEFAULT)) {
@@ -229,6 +235,8 @@ final class BatchCommand implements Callable<Integer> {
     try {
       // JsonFormat would let a second value, or a second key of one name, pass unnoticed.
       json = STRICT.readTree(text);
+    } catch (MismatchedInputException e) {
+      return "expected one JSON object, got more behind it";
     } catch (JsonProcessingException e) {
       return "expected one JSON object, got: " + e.getOriginalMessage();
     }

@@ -55,7 +55,7 @@ public final class Main implements Runnable {
     PrintWriter err = commandLine.getErr();
     switch (e) {
       case StartException s -> err.println("wardrobe: " + s.line());
-      case FileSystemException f -> err.println("wardrobe: " + f);
+      case FileSystemException f -> err.println("wardrobe: " + StartException.explain(f));
       case ModelException m -> err.println("wardrobe: " + m.getMessage());
       case AdapterException a -> err.println("wardrobe: " + a.getMessage());
       case IOException i -> err.println("wardrobe: " + i.getMessage());

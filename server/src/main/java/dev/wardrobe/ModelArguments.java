@@ -30,6 +30,11 @@ final class ModelArguments {
   private List<String> adapters = new ArrayList<>();
 
   @Option(
+      names = "--refuse-zero-delta",
+      description = "Refuse adapters that change nothing, rather than warn of them.")
+  private boolean refuseZeroDelta;
+
+  @Option(
       names = "--quantize",
       paramLabel = "TYPE",
       defaultValue = "nf4",
@@ -138,6 +143,11 @@ final class ModelArguments {
       }
     }
     return named;
+  }
+
+  /** Whether an adapter that changes nothing is refused. */
+  boolean refusesZeroDelta() {
+    return refuseZeroDelta;
   }
 
   LoadOptions load() throws StartException {

@@ -122,10 +122,20 @@ final class ServeCommand implements Callable<Integer> {
       stack.close();
       throw e;
     }
-    Runtime.getRuntime()
-        .addShutdownHook(new Thread(() -> stop(frontend, stack), "wardrobe-shutdown"));
+    Thread shutdown = new Thread(() -> stop(frontend, stack), "wardrobe-shutdown");
+    Runtime.getRuntime().addShutdownHook(shutdown);
     if (portFile != null) {
-      write(portFile, actualPort);
+      try {
+        write(portFile, actualPort);
+      } catch (IOException e) {
+        // Its exit code is that of a clean stop.
+        Runtime.getRuntime().removeShutdownHook(shutdown);
+        frontend.close();
+        stack.close();
+        throw new StartException(
+            "--port-file: expected a file in a directory that can be written to, got " + portFile,
+            e);
+      }
     }
     PrintWriter out = spec.commandLine().getOut();
     out.printf(

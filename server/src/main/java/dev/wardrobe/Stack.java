@@ -1,5 +1,6 @@
 package dev.wardrobe;
 
+import dev.wardrobe.adapter.AdapterEntry;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
@@ -7,6 +8,7 @@ import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.engine.Engine;
 import dev.wardrobe.engine.EngineOptions;
+import dev.wardrobe.model.GenerationDefaults;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.model.ModelException;
@@ -23,12 +25,16 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Everything between a model directory and a conversation, composed: backend, base, adapters,
  * engine. Closed in the opposite order.
  */
 final class Stack implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(Stack.class);
+
   private final Deque<AutoCloseable> parts = new ArrayDeque<>();
   private final CpuBackend backend;
   private final Model model;
@@ -56,13 +62,22 @@ final class Stack implements AutoCloseable {
     try {
       backend = keep(new CpuBackend(threads));
       model = keep(ModelLoader.load(directory, load, backend));
+      warnOfIgnored(model.defaults());
       prompts = keep(Prompts.read(directory, model.config().vocabulary()));
       workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
       // Apart from the workers, which a long load must not keep from tokenizing.
       ExecutorService loaders = keep(threads("wardrobe-loader-", 2));
-      adapters = keep(new AdapterRegistry(model, backend, roots, adapterOptions, loaders));
+      adapters =
+          keep(
+              new AdapterRegistry(
+                  model,
+                  backend,
+                  roots,
+                  adapterOptions.withRefuseZeroDelta(arguments.refusesZeroDelta()),
+                  loaders));
       for (Map.Entry<String, Path> adapter : named.entrySet()) {
-        adapters.loadTrusted(adapter.getKey(), adapter.getValue());
+        AdapterEntry entry = adapters.loadTrusted(adapter.getKey(), adapter.getValue());
+        entry.warnings().forEach(warning -> log.warn("adapter '{}': {}", entry.name(), warning));
       }
       engine = keep(new Engine(model, backend, engineOptions));
       conversation = new Conversation(model, prompts, adapters, engine, workers, maxLogprobs);
@@ -72,13 +87,21 @@ final class Stack implements AutoCloseable {
         | TextException
         | OutOfMemoryException
         | IOException e) {
-      String message = e.getMessage();
-      throw new StartException(
-          message == null || e instanceof FileSystemException ? e.toString() : message, e);
+      String message =
+          e instanceof FileSystemException file ? StartException.explain(file) : e.getMessage();
+      throw new StartException(message == null ? e.toString() : message, e);
     } finally {
       if (!complete) {
         close();
       }
+    }
+  }
+
+  private static void warnOfIgnored(GenerationDefaults defaults) {
+    if (!defaults.ignored().isEmpty()) {
+      log.warn(
+          "generation_config.json asks for what is not supported, and is left out: {}",
+          String.join(", ", defaults.ignored()));
     }
   }
 

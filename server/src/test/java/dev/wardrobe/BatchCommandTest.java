@@ -4,6 +4,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.wardrobe.engine.TestBase;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -76,6 +78,7 @@ final class BatchCommandTest {
         .contains("511");
     assertThat(run.lines().get(8).path("error").asText()).contains("temperature").contains("NaN");
     assertThat(run.lines().get(9).path("error").asText()).contains("missing");
+    assertThat(run.lines().get(5).path("error").asText()).endsWith("got more behind it");
     for (int i = 2; i < 10; i++) {
       assertThat(run.lines().get(i)).hasSize(2);
     }
@@ -184,6 +187,21 @@ final class BatchCommandTest {
         BatchRun.of(folder, request, "--model", folder.resolve("nowhere").toString());
     assertThat(noModel.exit()).isEqualTo(1);
     assertThat(noModel.err()).containsOnlyOnce("\n").contains("nowhere");
+  }
+
+  @Test
+  void out_inNoDirectory_isRefusedAtStart() {
+    StringWriter err = new StringWriter();
+    Path target = folder.resolve("absent/out.jsonl");
+    int exit =
+        Main.commandLine()
+            .setErr(new PrintWriter(err))
+            .execute(
+                "batch", "--model", MODEL, "--in", MODEL + "/config.json", "--out", "" + target);
+
+    assertThat(exit).isEqualTo(1);
+    assertThat(err.toString()).containsOnlyOnce("\n").contains("--out").contains("" + target);
+    assertThat(target.getParent()).doesNotExist();
   }
 
   @Test

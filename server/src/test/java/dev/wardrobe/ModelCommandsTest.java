@@ -14,7 +14,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import picocli.CommandLine;
 
-/** {@code quantize} and {@code inspect}, from the command line. */
+/** {@code quantize}, {@code inspect} and what {@code serve} refuses, from the command line. */
 final class ModelCommandsTest {
   private static final Path DEMO =
       Path.of(System.getProperty("wardrobe.root"), "deploy/models/demo/base");
@@ -94,6 +94,21 @@ final class ModelCommandsTest {
         .asString()
         .contains("model_type 'gpt2' is not supported; supported are llama");
     assertThat(out.toString()).isEmpty();
+  }
+
+  @Test
+  void serve_portFileThatCannotBeWritten() {
+    Path portFile = dir.resolve("absent/port");
+    int code =
+        run("serve", "--model", DEMO.toString(), "--port", "0", "--port-file", portFile.toString());
+
+    assertThat(code).isEqualTo(1);
+    assertThat(out.toString()).isEmpty();
+    assertThat(err.toString().lines())
+        .singleElement()
+        .asString()
+        .contains("--port-file")
+        .contains(portFile.toString());
   }
 
   @Test

@@ -172,7 +172,7 @@ public final class Engine implements AutoCloseable {
       if (queued >= options.maxWaiting()) {
         throw new EngineException(
             EngineException.Reason.FULL,
-            "%d requests are waiting, at most %d may (--max-waiting); try again later"
+            "%d requests are waiting, at most %d may; try again later"
                 .formatted(queued, options.maxWaiting()));
       }
       sequence = new Sequence(task, listener, submitted++, System.nanoTime());
@@ -639,10 +639,6 @@ public final class Engine implements AutoCloseable {
     long now = System.nanoTime();
     scheduler.remove(sequence);
     leave(sequence);
-    synchronized (inbox) {
-      ended++;
-      inbox.notifyAll();
-    }
     try {
       sequence.listener.finished(
           new Finish(
@@ -659,6 +655,11 @@ public final class Engine implements AutoCloseable {
               sequence.preemptions));
     } catch (Throwable e) {
       LOG.warn("request {}: its listener failed at the end", sequence.task.id(), e);
+    }
+    // Last: who drains the engine may close what the listener writes to.
+    synchronized (inbox) {
+      ended++;
+      inbox.notifyAll();
     }
   }
 

@@ -188,7 +188,7 @@ final class GenerationCalls {
         () -> {
           try {
             reply.end(answer.call());
-          } catch (Exception e) {
+          } catch (Throwable e) {
             reply.fail(e);
           }
         });

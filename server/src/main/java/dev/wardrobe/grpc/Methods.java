@@ -52,7 +52,7 @@ final class Methods implements Service {
                       request -> {
                         try {
                           handler.handle(request, call.timeout(), reply);
-                        } catch (RuntimeException e) {
+                        } catch (Throwable e) {
                           reply.fail(e);
                         }
                       });
