@@ -1,6 +1,5 @@
 package dev.wardrobe;
 
-import dev.wardrobe.adapter.AdapterEntry;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
@@ -76,8 +75,7 @@ final class Stack implements AutoCloseable {
                   adapterOptions.withRefuseZeroDelta(arguments.refusesZeroDelta()),
                   loaders));
       for (Map.Entry<String, Path> adapter : named.entrySet()) {
-        AdapterEntry entry = adapters.loadTrusted(adapter.getKey(), adapter.getValue());
-        entry.warnings().forEach(warning -> log.warn("adapter '{}': {}", entry.name(), warning));
+        adapters.loadTrusted(adapter.getKey(), adapter.getValue());
       }
       engine = keep(new Engine(model, backend, engineOptions));
       conversation = new Conversation(model, prompts, adapters, engine, workers, maxLogprobs);
