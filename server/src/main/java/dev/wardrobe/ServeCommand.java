@@ -56,6 +56,14 @@ final class ServeCommand implements Callable<Integer> {
   private List<Path> roots = new ArrayList<>();
 
   @Option(
+      names = "--adapter-cache-mib",
+      paramLabel = "N",
+      description =
+          "Resident adapters from the roots, in MiB; beyond it those that nobody uses make room."
+              + " Default: ${DEFAULT-VALUE}.")
+  private long adapterCacheMib = AdapterOptions.DEFAULT.cacheBytes() >> 20;
+
+  @Option(
       names = "--host",
       defaultValue = "127.0.0.1",
       description = "Address to listen on. Default: ${DEFAULT-VALUE}.")
@@ -101,8 +109,12 @@ final class ServeCommand implements Callable<Integer> {
     if (warmUpSeconds < 0) {
       throw new StartException("--warm-up-seconds: expected 0 or more, got " + warmUpSeconds);
     }
+    if (adapterCacheMib < 1 || adapterCacheMib > Long.MAX_VALUE >> 20) {
+      throw new StartException("--adapter-cache-mib: expected 1 or more, got " + adapterCacheMib);
+    }
     long began = System.nanoTime();
-    Stack stack = new Stack(arguments, roots, AdapterOptions.DEFAULT);
+    Stack stack =
+        new Stack(arguments, roots, AdapterOptions.DEFAULT.withCacheBytes(adapterCacheMib << 20));
     GrpcFrontend frontend =
         new GrpcFrontend(
             stack.conversation(),
@@ -110,6 +122,7 @@ final class ServeCommand implements Callable<Integer> {
             stack.workers(),
             () -> ModelInfo.of(stack),
             stack.engine()::recentSteps,
+            stack.engine()::alive,
             extensions(stack));
     if (!stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds))) {
       log.info("the kernels are not all compiled yet; the first answers will be slower");

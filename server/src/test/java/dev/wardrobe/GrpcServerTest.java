@@ -85,6 +85,7 @@ final class GrpcServerTest {
             stack.workers(),
             () -> ModelInfo.of(stack),
             stack.engine()::recentSteps,
+            stack.engine()::alive,
             List.of());
     port = frontend.listen("127.0.0.1", 0);
   }

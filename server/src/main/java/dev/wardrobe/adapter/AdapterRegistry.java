@@ -477,7 +477,7 @@ public final class AdapterRegistry implements AutoCloseable {
       try {
         checkName(name);
       } catch (AdapterException e) {
-        return e;
+        return new AdapterException(Reason.NOT_FOUND, String.valueOf(e.getMessage()), e);
       }
     }
     return why == null ? null : notLoaded(why);
@@ -498,6 +498,7 @@ public final class AdapterRegistry implements AutoCloseable {
     AdapterException refused = null;
     try {
       loaded = obtain(demand.origin);
+      loaded.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", asked, warning));
     } catch (AdapterException e) {
       refused = e;
     }

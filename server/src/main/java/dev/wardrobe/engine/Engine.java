@@ -63,6 +63,7 @@ public final class Engine implements AutoCloseable {
   private volatile boolean cancelAll;
   private volatile boolean closing;
   private volatile EngineStats stats;
+  private volatile boolean failed;
 
   // The engine thread's own.
   private final IdentityHashMap<Lora, AdapterUse> adapters = new IdentityHashMap<>();
@@ -138,6 +139,11 @@ public final class Engine implements AutoCloseable {
   /** The KV cache's shape. */
   public KvShape kvShape() {
     return cache.shape();
+  }
+
+  /** Whether the step loop is there; once it failed, nothing is answered any more. */
+  public boolean alive() {
+    return !failed;
   }
 
   /** Bytes of the forward pass's activations and tables. */
@@ -680,6 +686,7 @@ public final class Engine implements AutoCloseable {
 
   /** After a failure of the loop itself: ends everything, and takes nothing more. */
   private void abandon(Throwable cause) {
+    failed = true;
     synchronized (inbox) {
       draining = true;
     }

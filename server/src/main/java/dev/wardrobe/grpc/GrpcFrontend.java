@@ -18,6 +18,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.function.BooleanSupplier;
 import java.util.function.LongFunction;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
@@ -45,6 +46,7 @@ public final class GrpcFrontend implements AutoCloseable {
    * @param workers run what takes time
    * @param info the answer to ModelInfo
    * @param steps the engine's steps after a number
+   * @param alive whether the engine is; health says so
    * @param extensions further services
    */
   public GrpcFrontend(
@@ -53,6 +55,7 @@ public final class GrpcFrontend implements AutoCloseable {
       Executor workers,
       Supplier<ModelInfoResponse> info,
       LongFunction<List<StepRecord>> steps,
+      BooleanSupplier alive,
       List<BindableService> extensions) {
     vertx = Vertx.vertx(new VertxOptions().setEventLoopPoolSize(2));
     services =
@@ -64,7 +67,8 @@ public final class GrpcFrontend implements AutoCloseable {
         new HealthCalls(
             services.services().stream()
                 .map(service -> service.name().fullyQualifiedName())
-                .collect(Collectors.toSet()));
+                .collect(Collectors.toSet()),
+            alive);
     services.addService(health.service());
     services.addService(Reflection.of(services::services));
   }

@@ -9,6 +9,7 @@ import io.vertx.grpc.server.Service;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.BooleanSupplier;
 
 /**
  * {@code grpc.health.v1.Health}: whether requests are welcome. The empty name is the server as a
@@ -18,13 +19,16 @@ import java.util.concurrent.ConcurrentHashMap;
 final class HealthCalls {
   private final Set<String> services;
   private final Map<Reply<HealthCheckResponse>, String> watchers = new ConcurrentHashMap<>();
+  private final BooleanSupplier alive;
   private volatile boolean serving = true;
 
   /**
    * @param services full names of the services to answer for
+   * @param alive whether they can be answered at all
    */
-  HealthCalls(Set<String> services) {
+  HealthCalls(Set<String> services, BooleanSupplier alive) {
     this.services = Set.copyOf(services);
+    this.alive = alive;
   }
 
   Service service() {
@@ -34,7 +38,7 @@ final class HealthCalls {
   }
 
   /** Everything is NOT_SERVING from now on, and watchers hear of it. */
-  void notServing() {
+  synchronized void notServing() {
     serving = false;
     watchers.forEach((reply, name) -> reply.send(response(name)));
   }
@@ -48,7 +52,8 @@ final class HealthCalls {
     }
   }
 
-  private void watch(HealthCheckRequest request, long timeout, Reply<HealthCheckResponse> reply) {
+  private synchronized void watch(
+      HealthCheckRequest request, long timeout, Reply<HealthCheckResponse> reply) {
     watchers.put(reply, request.getService());
     reply.onGone(() -> watchers.remove(reply));
     reply.send(response(request.getService()));
@@ -58,7 +63,7 @@ final class HealthCalls {
     ServingStatus status =
         !name.isEmpty() && !services.contains(name)
             ? ServingStatus.SERVICE_UNKNOWN
-            : serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
+            : serving && alive.getAsBoolean() ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
     return HealthCheckResponse.newBuilder().setStatus(status).build();
   }
 }

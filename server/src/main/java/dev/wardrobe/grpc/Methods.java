@@ -9,6 +9,7 @@ import io.vertx.grpc.common.GrpcMessageEncoder;
 import io.vertx.grpc.common.ServiceMethod;
 import io.vertx.grpc.common.ServiceName;
 import io.vertx.grpc.server.GrpcServer;
+import io.vertx.grpc.server.GrpcServerRequest;
 import io.vertx.grpc.server.Service;
 import java.util.ArrayList;
 import java.util.List;
@@ -51,13 +52,18 @@ final class Methods implements Service {
                   call.handler(
                       request -> {
                         try {
-                          handler.handle(request, call.timeout(), reply);
+                          handler.handle(request, timeoutMillis(call), reply);
                         } catch (Throwable e) {
                           reply.fail(e);
                         }
                       });
                 }));
     return this;
+  }
+
+  /** 0 for none. Vert.x says 0 for a timeout under a millisecond too, which is over already. */
+  private static long timeoutMillis(GrpcServerRequest<?, ?> call) {
+    return call.timeout() == 0 && call.headers().contains("grpc-timeout") ? 1 : call.timeout();
   }
 
   @Override

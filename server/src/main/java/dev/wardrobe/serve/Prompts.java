@@ -19,12 +19,16 @@ import java.time.Clock;
 import java.time.ZoneId;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * What turns text and conversations into a model's tokens and back: its tokenizer and its chat
  * template, as far as it has them. A model without a tokenizer takes token ids.
  */
 public final class Prompts implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(Prompts.class);
+
   private final int vocabulary;
   private final @Nullable Tokenizer tokenizer;
   private final @Nullable ChatTemplate template;
@@ -61,6 +65,7 @@ public final class Prompts implements AutoCloseable {
       template = ChatTemplate.load(directory, tokenizer.specialTokens());
     } catch (TextException e) {
       noTemplate = "this model's chat template cannot be used: " + e.getMessage();
+      log.warn(noTemplate);
     }
     return new Prompts(vocabulary, tokenizer, template, noTemplate);
   }

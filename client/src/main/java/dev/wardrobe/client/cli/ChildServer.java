@@ -48,6 +48,8 @@ final class ChildServer implements AutoCloseable {
             .redirectOutput(log.toFile())
             .redirectInput(ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()))
             .start();
+    // Also when the demo itself is ended by a signal.
+    Runtime.getRuntime().addShutdownHook(new Thread(process::destroy, "wardrobe-demo-shutdown"));
     try {
       int port = awaitPort(process, portFile, log, began);
       return new ChildServer(process, folder, port, Duration.ofNanos(System.nanoTime() - began));

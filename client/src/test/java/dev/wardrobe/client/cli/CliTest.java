@@ -1,0 +1,57 @@
+package dev.wardrobe.client.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import org.junit.jupiter.api.Test;
+import picocli.CommandLine;
+
+final class CliTest {
+  private final StringWriter out = new StringWriter();
+  private final StringWriter err = new StringWriter();
+
+  private int run(String... arguments) {
+    CommandLine commands = Cli.commandLine();
+    commands.setOut(new PrintWriter(out, true));
+    commands.setErr(new PrintWriter(err, true));
+    return commands.execute(arguments);
+  }
+
+  @Test
+  void noServer_isOneLineThatSaysWhatToDo() throws Exception {
+    int free;
+    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      free = socket.getLocalPort();
+    }
+    assertThat(run("info", "--server", "127.0.0.1:" + free)).isEqualTo(1);
+    assertThat(err.toString().lines())
+        .singleElement()
+        .asString()
+        .contains("wardrobe serve")
+        .contains("--server");
+    assertThat(out.toString()).isEmpty();
+  }
+
+  @Test
+  void demo_withoutTheLauncher_saysSo() {
+    assertThat(run("demo")).isEqualTo(1);
+    assertThat(err.toString()).contains("deploy/wardrobe");
+  }
+
+  @Test
+  void wrongUsage_exitsWithTwo() {
+    assertThat(run("adapters")).isEqualTo(2);
+    assertThat(run("nonsense")).isEqualTo(2);
+  }
+
+  @Test
+  void help_listsEveryCommand() {
+    assertThat(run("--help")).isZero();
+    assertThat(out.toString())
+        .contains(
+            "demo", "generate", "chat", "adapters", "info", "serve, batch, quantize, inspect");
+  }
+}
