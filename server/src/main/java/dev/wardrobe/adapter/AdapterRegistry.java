@@ -477,7 +477,7 @@ public final class AdapterRegistry implements AutoCloseable {
       try {
         checkName(name);
       } catch (AdapterException e) {
-        return new AdapterException(Reason.NOT_FOUND, String.valueOf(e.getMessage()), e);
+        return e;
       }
     }
     return why == null ? null : notLoaded(why);

@@ -59,8 +59,8 @@ public final class RequestException extends Exception {
   private static Code code(AdapterException.Reason reason) {
     return switch (reason) {
       case NOT_FOUND -> Code.NOT_FOUND;
-      case REFUSED_PATH -> Code.INVALID_ARGUMENT;
-      case INVALID, MISMATCH, EXISTS -> Code.FAILED_PRECONDITION;
+      case INVALID, REFUSED_PATH -> Code.INVALID_ARGUMENT;
+      case MISMATCH, EXISTS -> Code.FAILED_PRECONDITION;
       case TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
       case IO -> Code.UNAVAILABLE;
     };
