@@ -64,7 +64,7 @@ public final class CpuBackend implements Backend {
 
   private static Kernels vectorKernels() {
     try {
-      return VectorKernels.forced() ? new VectorKernels() : TieredKernels.shared();
+      return Vectors.forced() ? new VectorKernels() : TieredKernels.shared();
     } catch (NoClassDefFoundError e) {
       throw new IllegalStateException(
           "the CPU backend needs Java's Vector API: start java with --add-modules " + VECTOR_MODULE,
@@ -341,17 +341,18 @@ public final class CpuBackend implements Backend {
     long multiplications = 0;
     int panels = 0;
     for (int i = 0; i < projections.length; i++) {
-      Projection projection = new Projection(linears.get(i), segments, floats(outs.get(i)), panels);
+      Projection projection =
+          new Projection(kernels, linears.get(i), segments, floats(outs.get(i)), panels);
       projections[i] = projection;
       shrunkCount = projection.placeShrunk(shrunkCount);
-      multiplications += (long) tokens * projection.base.rows() * projection.base.cols();
-      panels += projection.base.panels();
+      multiplications += (long) tokens * projection.base().rows() * projection.base().cols();
+      panels += projection.base().panels();
     }
     float[] t = shrunk(shrunkCount);
     if (shrunkCount > 0) {
       divide(
           shrunkCount,
-          (long) shrunkCount * projections[0].base.cols(),
+          (long) shrunkCount * projections[0].base().cols(),
           (from, to, scratch) -> {
             for (Projection projection : projections) {
               projection.shrink(x, t, from, to, scratch);
@@ -366,148 +367,6 @@ public final class CpuBackend implements Backend {
             projection.run(x, t, from, to, scratch);
           }
         });
-  }
-
-  /** One projection with the deltas of the segments' adapters. */
-  private final class Projection {
-    private final Panels base;
-    private final float @Nullable [] bias;
-    private final List<Batch.Segment> segments;
-    private final CpuLora.@Nullable Part[] parts;
-    private final int[] shrunkAt;
-    private final float[] y;
-    private final int firstPanel;
-
-    Projection(Linear linear, List<Batch.Segment> segments, float[] y, int firstPanel) {
-      base = panels(linear.weight());
-      Buffer stored = linear.bias();
-      if (stored != null) {
-        checkShape("linear: bias", stored, 1, base.rows());
-      }
-      bias = stored == null ? null : floats(stored);
-      this.segments = segments;
-      this.y = y;
-      this.firstPanel = firstPanel;
-      parts = new CpuLora.Part[segments.size()];
-      shrunkAt = new int[segments.size()];
-      for (int i = 0; i < parts.length; i++) {
-        CpuLora.Part part = part(segments.get(i), linear.module());
-        parts[i] = part;
-        if (part != null) {
-          weightOf(part, linear.module(), base);
-          if (part.a() != null && part.b() != null) {
-            checkFactors(linear.module(), part.a(), part.b(), base.cols(), base.rows());
-          }
-          checkLength(linear.module(), part.bias(), base.rows());
-        }
-      }
-    }
-
-    /** Gives each adapted segment its place among the shrunk inputs, from {@code next} on. */
-    int placeShrunk(int next) {
-      int at = next;
-      for (int i = 0; i < parts.length; i++) {
-        shrunkAt[i] = at;
-        CpuLora.Part part = parts[i];
-        if (part != null && part.a() != null) {
-          int count = segments.get(i).to() - segments.get(i).from();
-          at = Math.addExact(at, Math.multiplyExact(count, part.a().rows()));
-        }
-      }
-      return at;
-    }
-
-    /**
-     * The shrinks numbered {@code from} to {@code to}; within a segment they are numbered by rank,
-     * then by token, so that a row of A is widened once.
-     */
-    void shrink(float[] x, float[] t, int from, int to, Scratch scratch) {
-      for (int i = 0; i < parts.length; i++) {
-        CpuLora.Part part = parts[i];
-        Factor a = part == null ? null : part.a();
-        if (a == null) {
-          continue;
-        }
-        Batch.Segment segment = segments.get(i);
-        int count = segment.to() - segment.from();
-        int next = Math.max(from, shrunkAt[i]) - shrunkAt[i];
-        int end = Math.min(to - shrunkAt[i], count * a.rows());
-        while (next < end) {
-          int j = next / count;
-          int token = next % count;
-          int tokens = Math.min(count - token, end - next);
-          int first = segment.from() + token;
-          kernels.shrink(
-              a, j, x, first, first + tokens, t, shrunkAt[i] + token * a.rows(), scratch);
-          next += tokens;
-        }
-      }
-    }
-
-    /** All of the outputs of the panels {@code from} to {@code to}, numbered over projections. */
-    void run(float[] x, float[] t, int from, int to, Scratch scratch) {
-      int panelFrom = Math.max(from - firstPanel, 0);
-      int panelTo = Math.min(to - firstPanel, base.panels());
-      if (panelFrom >= panelTo) {
-        return;
-      }
-      int i = 0;
-      while (i < parts.length) {
-        Panels weight = weight(i);
-        int end = i + 1;
-        while (end < parts.length && weight(end) == weight) {
-          end++;
-        }
-        int first = segments.get(i).from();
-        int last = segments.get(end - 1).to();
-        kernels.linear(weight, panelFrom, panelTo, x, first, last, y, scratch);
-        i = end;
-      }
-      int outFrom = panelFrom * Panels.ROWS;
-      int outTo = Math.min(panelTo * Panels.ROWS, base.rows());
-      for (i = 0; i < parts.length; i++) {
-        adapt(i, t, outFrom, outTo, scratch);
-      }
-    }
-
-    private Panels weight(int segment) {
-      CpuLora.Part part = parts[segment];
-      return part == null || part.weight() == null ? base : part.weight();
-    }
-
-    private void adapt(int i, float[] t, int outFrom, int outTo, Scratch scratch) {
-      CpuLora.Part part = parts[i];
-      Batch.Segment segment = segments.get(i);
-      float[] terms = bias;
-      float[] gain = null;
-      if (part != null) {
-        if (part.b() != null) {
-          kernels.expand(
-              part.b(),
-              part.scale(),
-              part.loraBias(),
-              t,
-              shrunkAt[i],
-              outFrom,
-              outTo,
-              y,
-              segment.from(),
-              segment.to(),
-              scratch);
-        }
-        gain = part.gain();
-        terms = part.bias() == null ? bias : part.bias();
-      }
-      for (int row = segment.from(); row < segment.to(); row++) {
-        int at = row * base.rows() + outFrom;
-        if (gain != null) {
-          kernels.multiply(gain, outFrom, y, at, outTo - outFrom);
-        }
-        if (terms != null) {
-          kernels.add(terms, outFrom, y, at, outTo - outFrom);
-        }
-      }
-    }
   }
 
   @Override
@@ -762,12 +621,12 @@ public final class CpuBackend implements Backend {
     return gathered;
   }
 
-  private static CpuLora.@Nullable Part part(Batch.Segment segment, int module) {
+  static CpuLora.@Nullable Part part(Batch.Segment segment, int module) {
     return segment.lora() instanceof CpuLora lora ? lora.part(module) : null;
   }
 
   /** The weight that {@code part} replaces, or the base's. */
-  private static Panels weightOf(CpuLora.@Nullable Part part, int module, Panels base) {
+  static Panels weightOf(CpuLora.@Nullable Part part, int module, Panels base) {
     Panels weight = part == null ? null : part.weight();
     if (weight == null) {
       return base;
@@ -780,7 +639,7 @@ public final class CpuBackend implements Backend {
     return weight;
   }
 
-  private static void checkFactors(int module, Factor a, Factor b, int in, int out) {
+  static void checkFactors(int module, Factor a, Factor b, int in, int out) {
     if (a.cols() != in || b.cols() != out) {
       throw new IllegalArgumentException(
           "module %d: expected A (%d, %d) and B (%d, %d), got A (%d, %d) and B (%d, %d)"
@@ -789,7 +648,7 @@ public final class CpuBackend implements Backend {
     }
   }
 
-  private static void checkLength(int module, float @Nullable [] values, int expected) {
+  static void checkLength(int module, float @Nullable [] values, int expected) {
     if (values != null && values.length != expected) {
       throw new IllegalArgumentException(
           "module %d: expected a bias of %d from the adapter, got %d"
@@ -797,14 +656,14 @@ public final class CpuBackend implements Backend {
     }
   }
 
-  private static Panels panels(Matrix matrix) {
+  static Panels panels(Matrix matrix) {
     if (matrix instanceof Panels panels) {
       return panels;
     }
     throw new IllegalArgumentException("a matrix of another backend: " + matrix.getClass());
   }
 
-  private static float[] floats(Buffer buffer) {
+  static float[] floats(Buffer buffer) {
     if (buffer instanceof CpuBuffer own) {
       return own.data();
     }
@@ -840,7 +699,7 @@ public final class CpuBackend implements Backend {
     }
   }
 
-  private static void checkShape(String what, Buffer buffer, int rows, int width) {
+  static void checkShape(String what, Buffer buffer, int rows, int width) {
     if (buffer.rows() < rows || buffer.width() != width) {
       throw new IllegalArgumentException(
           "%s: expected at least %d rows of %d, got (%d, %d)"

@@ -17,8 +17,8 @@ public final class Widths {
 
   /** A backend of {@code bits} wide vectors; wider than the machine's are emulated. */
   public static Backend backend(int bits, int threads) {
-    String before = System.getProperty(VectorKernels.BITS_PROPERTY);
-    System.setProperty(VectorKernels.BITS_PROPERTY, Integer.toString(bits));
+    String before = System.getProperty(Vectors.BITS_PROPERTY);
+    System.setProperty(Vectors.BITS_PROPERTY, Integer.toString(bits));
     try {
       return (Backend)
           new Copies()
@@ -29,9 +29,9 @@ public final class Widths {
       throw new LinkageError("width", e);
     } finally {
       if (before == null) {
-        System.clearProperty(VectorKernels.BITS_PROPERTY);
+        System.clearProperty(Vectors.BITS_PROPERTY);
       } else {
-        System.setProperty(VectorKernels.BITS_PROPERTY, before);
+        System.setProperty(Vectors.BITS_PROPERTY, before);
       }
     }
   }

@@ -1,0 +1,145 @@
+package dev.wardrobe.compute.cpu;
+
+import static jdk.incubator.vector.VectorOperators.ASHR;
+import static jdk.incubator.vector.VectorOperators.GE;
+import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_S2I;
+
+import dev.wardrobe.safetensors.DType;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
+import jdk.incubator.vector.VectorShape;
+import jdk.incubator.vector.VectorSpecies;
+
+/** What the vector kernels share: the width, loads that widen, and exp. */
+final class Vectors {
+  static final String BITS_PROPERTY = "wardrobe.vector.bits";
+
+  static final VectorSpecies<Float> FLOATS = floats(Integer.getInteger(BITS_PROPERTY, 0));
+  static final VectorSpecies<Integer> INTS = FLOATS.vectorShape().withLanes(int.class);
+  static final VectorSpecies<Short> SHORTS =
+      VectorShape.forBitSize(FLOATS.vectorBitSize() / 2).withLanes(short.class);
+  static final int LANES = FLOATS.length();
+  static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
+  private static final ValueLayout.OfFloat FLOAT =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ORDER);
+
+  private Vectors() {}
+
+  /** Whether the width was chosen by property. */
+  static boolean forced() {
+    return Integer.getInteger(BITS_PROPERTY, 0) != 0;
+  }
+
+  private static VectorSpecies<Float> floats(int bits) {
+    int chosen = bits != 0 ? bits : Math.min(512, FloatVector.SPECIES_PREFERRED.vectorBitSize());
+    return switch (chosen) {
+      case 128 -> FloatVector.SPECIES_128;
+      case 256 -> FloatVector.SPECIES_256;
+      case 512 -> FloatVector.SPECIES_512;
+      default ->
+          throw new IllegalArgumentException(
+              BITS_PROPERTY + ": expected 128, 256 or 512, got " + chosen);
+    };
+  }
+
+  /** Widens {@code count} elements from element {@code from} on, exactly. */
+  static void widen(DType dtype, MemorySegment data, long from, float[] out, int at, int count) {
+    switch (dtype) {
+      case BF16 -> widenBfloat16(data, from, out, at, count);
+      case F16 -> widenFloat16(data, from, out, at, count);
+      default -> MemorySegment.copy(data, FLOAT, 4 * from, out, at, count);
+    }
+  }
+
+  static void widenBfloat16(MemorySegment data, long from, float[] out, int at, int count) {
+    int whole = count - count % LANES;
+    for (int i = 0; i < whole; i += LANES) {
+      bfloat16(data, from + i).intoArray(out, at + i);
+    }
+    DType.BF16.widen(data, from + whole, out, at + whole, count - whole);
+  }
+
+  static FloatVector bfloat16(MemorySegment data, long element) {
+    return shorts(data, element).lanewise(LSHL, 16).reinterpretAsFloats();
+  }
+
+  static IntVector shorts(MemorySegment data, long element) {
+    return (IntVector)
+        ShortVector.fromMemorySegment(SHORTS, data, 2 * element, ORDER)
+            .convertShape(ZERO_EXTEND_S2I, INTS, 0);
+  }
+
+  /*
+   * A float16's exponent and fraction, moved to a float32's place, are its value times 2^-112, for
+   * subnormals too; infinities and NaN get the largest exponent by hand.
+   */
+  static void widenFloat16(MemorySegment data, long from, float[] out, int at, int count) {
+    int whole = count - count % LANES;
+    for (int i = 0; i < whole; i += LANES) {
+      IntVector half = shorts(data, from + i);
+      IntVector magnitude = half.and(0x7fff).lanewise(LSHL, 13);
+      IntVector finite = magnitude.reinterpretAsFloats().mul(0x1p112f).reinterpretAsInts();
+      IntVector special = magnitude.or(0x7f800000);
+      IntVector value = finite.blend(special, magnitude.compare(GE, 0x7c00 << 13));
+      IntVector sign = half.and(0x8000).lanewise(LSHL, 16);
+      value.or(sign).reinterpretAsFloats().intoArray(out, at + i);
+    }
+    DType.F16.widen(data, from + whole, out, at + whole, count - whole);
+  }
+
+  static FloatVector tile(float[] tile, int at) {
+    return FloatVector.fromArray(FLOATS, tile, at);
+  }
+
+  static FloatVector float32(MemorySegment data, long element) {
+    return FloatVector.fromMemorySegment(FLOATS, data, 4 * element, ORDER);
+  }
+
+  /** {@link Elementary#exp}, lane by lane. */
+  static FloatVector exp(FloatVector x) {
+    FloatVector c = x.max(Elementary.LOWEST).min(Elementary.HIGHEST);
+    FloatVector shifted =
+        c.fma(
+            FloatVector.broadcast(FLOATS, Elementary.LOG2_E),
+            FloatVector.broadcast(FLOATS, Elementary.ROUND));
+    FloatVector n = shifted.sub(Elementary.ROUND);
+    FloatVector r = n.fma(FloatVector.broadcast(FLOATS, -Elementary.LN2_HIGH), c);
+    r = n.fma(FloatVector.broadcast(FLOATS, -Elementary.LN2_LOW), r);
+    FloatVector p =
+        r.fma(
+            FloatVector.broadcast(FLOATS, Elementary.P4),
+            FloatVector.broadcast(FLOATS, Elementary.P3));
+    p = p.fma(r, FloatVector.broadcast(FLOATS, Elementary.P2));
+    p = p.fma(r, FloatVector.broadcast(FLOATS, Elementary.P1));
+    p = p.fma(r, FloatVector.broadcast(FLOATS, Elementary.P0));
+    p = p.fma(r.mul(r), r).add(1);
+    IntVector power = shifted.reinterpretAsInts().sub(Elementary.ROUND_BITS);
+    IntVector half = power.lanewise(ASHR, 1);
+    return p.mul(powerOfTwo(half)).mul(powerOfTwo(power.sub(half)));
+  }
+
+  static FloatVector powerOfTwo(IntVector power) {
+    return power.add(127).lanewise(LSHL, 23).reinterpretAsFloats();
+  }
+
+  /** Inner product in 16 lanes. */
+  static float dot(float[] a, int aAt, float[] b, int bAt, int count, float[] lanes) {
+    int whole = count - count % Panels.ROWS;
+    for (int strip = 0; strip < Panels.ROWS; strip += LANES) {
+      FloatVector sum = FloatVector.zero(FLOATS);
+      for (int k = strip; k < whole; k += Panels.ROWS) {
+        sum = tile(a, aAt + k).fma(tile(b, bAt + k), sum);
+      }
+      sum.intoArray(lanes, strip);
+    }
+    for (int k = whole; k < count; k++) {
+      lanes[k - whole] = Math.fma(a[aAt + k], b[bAt + k], lanes[k - whole]);
+    }
+    return Elementary.tree(lanes, 0);
+  }
+}
