@@ -42,6 +42,17 @@ public interface Backend extends AutoCloseable {
   /** Makes a dense matrix resident in its stored type. */
   Matrix matrix(DenseMatrix weights);
 
+  /** Names the form of {@link Matrix#stored}: another name, other bytes. */
+  String layout();
+
+  /**
+   * Makes a matrix resident that a backend of the same {@link #layout} packed. Its parts may be
+   * used where they are: they must outlive the matrix, and never change.
+   *
+   * @throws IllegalArgumentException if the parts are not those that the form describes
+   */
+  Matrix matrix(PackedMatrix weights);
+
   KvCache kvCache(KvShape shape);
 
   /**

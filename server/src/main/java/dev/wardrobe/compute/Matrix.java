@@ -12,6 +12,12 @@ public interface Matrix extends AutoCloseable {
   /** Where the resident bytes are. */
   Footprint footprint();
 
+  /**
+   * The resident bytes themselves, as long as the matrix is open; {@link
+   * Backend#matrix(PackedMatrix)} makes them a matrix again.
+   */
+  PackedMatrix stored();
+
   @Override
   void close();
 

@@ -14,6 +14,7 @@ import dev.wardrobe.compute.Linear;
 import dev.wardrobe.compute.Lora;
 import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.NotFiniteException;
+import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.time.Duration;
@@ -140,6 +141,22 @@ public final class CpuBackend implements Backend {
     NativeMemory.Region region = memory.region();
     try {
       return new DensePanels(weights, region);
+    } catch (RuntimeException | Error e) {
+      region.close();
+      throw e;
+    }
+  }
+
+  @Override
+  public String layout() {
+    return Panels.LAYOUT;
+  }
+
+  @Override
+  public Matrix matrix(PackedMatrix weights) {
+    NativeMemory.Region region = memory.region();
+    try {
+      return PackedForm.panels(weights, region);
     } catch (RuntimeException | Error e) {
       region.close();
       throw e;

@@ -1,11 +1,14 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.List;
 
 /**
  * A matrix of 16 or 32 bit floats as stored: panel by panel, within a panel input by input, for
@@ -36,6 +39,43 @@ final class DensePanels implements Panels {
     } else {
       copyShorts(source.data());
     }
+  }
+
+  /**
+   * The matrix that {@link #stored()} gave, over its part as it lies there.
+   *
+   * @param form what follows the kind in the packed matrix's form
+   * @throws IllegalArgumentException if the part is not of the size that the form asks for
+   */
+  DensePanels(ByteBuffer form, List<MemorySegment> parts, NativeMemory.Region region) {
+    rows = form.getInt();
+    cols = form.getInt();
+    dtype =
+        switch (form.getInt()) {
+          case 0 -> DType.BF16;
+          case 1 -> DType.F16;
+          case 2 -> DType.F32;
+          default -> throw PackedForm.malformed();
+        };
+    this.region = region;
+    PackedForm.check(rows > 0 && cols > 0 && parts.size() == 1 && !form.hasRemaining());
+    data = parts.getFirst();
+    String what = "packed matrix (%d, %d)".formatted(rows, cols);
+    PackedForm.size(data, NativeMemory.multiply(what, panels(), ROWS, cols, dtype.bytes()));
+    region.adopt(data);
+  }
+
+  @Override
+  public PackedMatrix stored() {
+    int type =
+        switch (dtype) {
+          case BF16 -> 0;
+          case F16 -> 1;
+          default -> 2;
+        };
+    ByteBuffer form = PackedForm.of(PackedForm.DENSE, 12);
+    form.putInt(rows).putInt(cols).putInt(type);
+    return PackedForm.matrix(form, List.of(data));
   }
 
   // A panel at a time and by way of arrays: the source may be a file that is read once, in order.

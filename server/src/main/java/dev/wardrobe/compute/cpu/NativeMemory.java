@@ -120,6 +120,12 @@ final class NativeMemory {
       }
     }
 
+    /** Counts memory that lives elsewhere and longer, such as a file's mapping. */
+    void adopt(MemorySegment segment) {
+      bytes += segment.byteSize();
+      live.addAndGet(segment.byteSize());
+    }
+
     long bytes() {
       return bytes;
     }

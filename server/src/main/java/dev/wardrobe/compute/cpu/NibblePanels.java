@@ -1,10 +1,13 @@
 package dev.wardrobe.compute.cpu;
 
+import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -82,6 +85,56 @@ final class NibblePanels implements Panels {
     } else {
       nested = null;
     }
+  }
+
+  /**
+   * The matrix that {@link #stored()} gave, over its parts as they lie there.
+   *
+   * @param form what follows the kind in the packed matrix's form
+   * @throws IllegalArgumentException if the parts are not of the sizes that the form asks for
+   */
+  NibblePanels(ByteBuffer form, List<MemorySegment> parts, NativeMemory.Region region) {
+    rows = form.getInt();
+    cols = form.getInt();
+    blockSize = form.getInt();
+    boolean doubleQuant = form.getInt() == 1;
+    PackedForm.check(rows > 0 && cols > 0 && blockSize >= 32 && Integer.bitCount(blockSize) == 1);
+    groups = (cols + GROUP - 1) / GROUP;
+    aligned = cols % blockSize == 0 && blockSize % 32 == 0;
+    codebook = PackedForm.floats(form, 16);
+    this.region = region;
+    String what = "packed matrix (%d, %d)".formatted(rows, cols);
+    PackedForm.check(parts.size() == (doubleQuant ? 3 : 2));
+    packed = parts.get(0);
+    PackedForm.size(packed, NativeMemory.multiply(what, panels(), groups, ROWS, 4));
+    absmax = parts.get(1);
+    long blocks = ((long) rows * cols + blockSize - 1) / blockSize;
+    long scales = aligned ? NativeMemory.multiply(what, panels(), blocksPerRow(), ROWS) : blocks;
+    PackedForm.size(absmax, doubleQuant ? scales : 4 * scales);
+    if (doubleQuant) {
+      int nestedBlockSize = form.getInt();
+      PackedForm.check(nestedBlockSize > 0);
+      float offset = form.getFloat();
+      nested = new Nested(parts.get(2), PackedForm.floats(form, 256), nestedBlockSize, offset);
+      PackedForm.size(nested.absmax, 4 * ((blocks + nestedBlockSize - 1) / nestedBlockSize));
+    } else {
+      nested = null;
+    }
+    PackedForm.check(!form.hasRemaining());
+    parts.forEach(region::adopt);
+  }
+
+  @Override
+  public PackedMatrix stored() {
+    ByteBuffer form = PackedForm.of(PackedForm.NIBBLES, 4 * (4 + 16 + 2 + 256));
+    form.putInt(rows).putInt(cols).putInt(blockSize).putInt(nested == null ? 0 : 1);
+    PackedForm.put(form, codebook);
+    if (nested == null) {
+      return PackedForm.matrix(form, List.of(packed, absmax));
+    }
+    form.putInt(nested.blockSize).putFloat(nested.offset);
+    PackedForm.put(form, nested.map);
+    return PackedForm.matrix(form, List.of(packed, absmax, nested.absmax));
   }
 
   private void pack(MemorySegment from) {

@@ -22,6 +22,12 @@ import dev.wardrobe.compute.Matrix;
  * </pre>
  */
 sealed interface Panels extends Matrix permits NibblePanels, DensePanels {
+  /**
+   * Names what {@link #stored} gives. Change it with every change of the order or meaning of a
+   * panel's bytes: files that were written under another name are not read.
+   */
+  String LAYOUT = "panels16-1";
+
   /** Rows of a panel. */
   int ROWS = 16;
 
