@@ -63,7 +63,10 @@ public interface Backend extends AutoCloseable {
    */
   Lora lora(Map<Integer, Delta> deltas, IntFunction<Matrix> base);
 
-  /** Begins a step: checks the batch and makes its tables resident. */
+  /**
+   * Begins a step: checks the batch and makes its tables resident. The batch stays as it is until
+   * the step is closed, and a closed step may come back as another one.
+   */
   Step step(Batch batch);
 
   // Operations.
@@ -148,11 +151,11 @@ public interface Backend extends AutoCloseable {
   void logits(Step step, Linear head, Buffer x, int from, int to, Buffer logits);
 
   /**
-   * Draws or scores tokens from rows of logits, and waits for them.
+   * Draws or scores tokens from rows of logits, waits for them, and writes each draw's outcome.
    *
-   * @throws NotFiniteException if rows hold NaN or infinity, naming them; nothing is drawn then
+   * @throws NotFiniteException if rows hold NaN or infinity, naming them; no outcome counts then
    */
-  List<Draw.Outcome> sample(Step step, Buffer logits, List<Draw> draws);
+  void sample(Step step, Buffer logits, List<Draw> draws);
 
   /** The operations that training adds. */
   Gradients gradients();

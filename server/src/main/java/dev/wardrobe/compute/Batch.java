@@ -1,34 +1,237 @@
 package dev.wardrobe.compute;
 
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
  * The tokens of one step: those of many sequences and many adapters, side by side.
  *
- * @param tokens input token ids, {@code (tokens)}
- * @param runs the sequences' shares, in order, covering {@code tokens} without gaps
- * @param segments runs of neighbouring tokens with one adapter, in order, covering {@code tokens}
- *     without gaps; a segment's borders are run borders
- * @param outputs rows of {@code tokens} whose logits are wanted, ascending
+ * <p>A table that its owner fills anew for each step ({@link #clear}, then {@link #add} and {@link
+ * #want}), because a step is to allocate nothing. What it says, its runs and segments included,
+ * holds until then.
  */
-public record Batch(int[] tokens, List<Run> runs, List<Segment> segments, int[] outputs) {
+public final class Batch {
+  private int[] tokens;
+  private int size;
+  private int[] outputs;
+  private int outputCount;
+  private final List<Run> runs = new ArrayList<>();
+  private final List<Run> spareRuns = new ArrayList<>();
+  private final Segments segments = new Segments();
+  private final Segments outputSegments = new Segments();
+  private final List<Run> runsView = Collections.unmodifiableList(runs);
 
-  /**
-   * Consecutive tokens of one sequence.
-   *
-   * @param from first row in the batch
-   * @param to one past the last row
-   * @param position the first token's position in its sequence
-   * @param blocks the sequence's block table: block {@code blocks[p / 16]} holds position p; covers
-   *     all positions up to the run's last
-   */
-  public record Run(int from, int to, int position, int[] blocks) {}
+  /** Consecutive tokens of one sequence. */
+  public static final class Run {
+    private int from;
+    private int to;
+    private int position;
+    private int[] blocks;
+
+    /**
+     * @param from first row in the batch
+     * @param to one past the last row
+     * @param position the first token's position in its sequence
+     * @param blocks the sequence's block table: block {@code blocks[p / 16]} holds position p;
+     *     covers all positions up to the run's last
+     */
+    public Run(int from, int to, int position, int[] blocks) {
+      this.from = from;
+      this.to = to;
+      this.position = position;
+      this.blocks = blocks;
+    }
+
+    public int from() {
+      return from;
+    }
+
+    public int to() {
+      return to;
+    }
+
+    public int position() {
+      return position;
+    }
+
+    public int[] blocks() {
+      return blocks;
+    }
+  }
 
   /** Rows {@code from} to {@code to} (exclusive) that use {@code lora}; null is the base alone. */
-  public record Segment(int from, int to, @Nullable Lora lora) {}
+  public static final class Segment {
+    private int from;
+    private int to;
+    private @Nullable Lora lora;
 
+    public Segment(int from, int to, @Nullable Lora lora) {
+      this.from = from;
+      this.to = to;
+      this.lora = lora;
+    }
+
+    public int from() {
+      return from;
+    }
+
+    public int to() {
+      return to;
+    }
+
+    public @Nullable Lora lora() {
+      return lora;
+    }
+  }
+
+  /** Segments, and those of earlier steps to be used again. */
+  private static final class Segments {
+    private final List<Segment> used = new ArrayList<>();
+    private final List<Segment> spare = new ArrayList<>();
+    private final List<Segment> view = Collections.unmodifiableList(used);
+
+    void clear() {
+      while (!used.isEmpty()) {
+        Segment last = used.removeLast();
+        last.lora = null;
+        spare.add(last);
+      }
+    }
+
+    void add(int from, int to, @Nullable Lora lora) {
+      if (spare.isEmpty()) {
+        spare.add(new Segment(0, 0, null));
+      }
+      Segment next = spare.removeLast();
+      next.from = from;
+      next.to = to;
+      next.lora = lora;
+      used.add(next);
+    }
+  }
+
+  /** An empty table. */
+  public Batch() {
+    tokens = new int[64];
+    outputs = new int[64];
+  }
+
+  /**
+   * A table that is given whole.
+   *
+   * @param tokens input token ids
+   * @param runs the sequences' shares, in order, covering {@code tokens} without gaps
+   * @param segments runs of neighbouring tokens with one adapter, in order, covering {@code tokens}
+   *     without gaps; a segment's borders are run borders
+   * @param outputs rows of {@code tokens} whose logits are wanted, ascending
+   */
+  public Batch(int[] tokens, List<Run> runs, List<Segment> segments, int[] outputs) {
+    this.tokens = tokens;
+    this.outputs = outputs;
+    size = tokens.length;
+    outputCount = outputs.length;
+    this.runs.addAll(runs);
+    this.segments.used.addAll(segments);
+  }
+
+  /** Empties the table. */
+  public void clear() {
+    size = 0;
+    outputCount = 0;
+    while (!runs.isEmpty()) {
+      spareRuns.add(runs.removeLast());
+    }
+    segments.clear();
+    outputSegments.clear();
+  }
+
+  /**
+   * Adds a sequence's run of {@code count} tokens, {@code tokens[position]} on. Neighbours of one
+   * adapter share a segment.
+   *
+   * @param tokens the sequence's tokens by position
+   * @param blocks its block table, see {@link Run}
+   */
+  @SuppressWarnings("ReferenceEquality") // An adapter is the same only if it is the same object.
+  public void add(int[] tokens, int position, int count, int[] blocks, @Nullable Lora lora) {
+    int end = Math.addExact(size, count);
+    if (end > this.tokens.length) {
+      this.tokens = Arrays.copyOf(this.tokens, Math.max(end, 2 * size));
+    }
+    System.arraycopy(tokens, position, this.tokens, size, count);
+    Run run = spareRuns.isEmpty() ? new Run(0, 0, 0, blocks) : spareRuns.removeLast();
+    run.from = size;
+    run.to = end;
+    run.position = position;
+    run.blocks = blocks;
+    runs.add(run);
+    Segment last = segments.used.isEmpty() ? null : segments.used.getLast();
+    if (last != null && last.lora == lora) {
+      last.to = end;
+    } else {
+      segments.add(size, end, lora);
+    }
+    size = end;
+  }
+
+  /** Asks for a row's logits; rows ascend. */
+  public void want(int row) {
+    if (outputCount == outputs.length) {
+      outputs = Arrays.copyOf(outputs, 2 * outputCount);
+    }
+    outputs[outputCount++] = row;
+  }
+
+  /** Tokens in all. */
   public int size() {
-    return tokens.length;
+    return size;
+  }
+
+  /** The input token of a row. */
+  public int token(int row) {
+    return tokens[row];
+  }
+
+  /** The sequences' shares, in order. */
+  public List<Run> runs() {
+    return runsView;
+  }
+
+  /** Runs of neighbouring rows with one adapter, in order. */
+  public List<Segment> segments() {
+    return segments.view;
+  }
+
+  /** How many rows' logits are wanted. */
+  public int outputs() {
+    return outputCount;
+  }
+
+  /** The row of the {@code i}th wanted logits; they ascend. */
+  public int output(int i) {
+    return outputs[i];
+  }
+
+  /**
+   * The segments of outputs {@code from} to {@code to} (exclusive), counted in outputs from {@code
+   * from} on; until the next call.
+   */
+  public List<Segment> segments(int from, int to) {
+    outputSegments.clear();
+    int next = from;
+    for (int i = 0; i < segments.used.size() && next < to; i++) {
+      Segment segment = segments.used.get(i);
+      int first = next;
+      while (next < to && outputs[next] < segment.to) {
+        next++;
+      }
+      if (next > first) {
+        outputSegments.add(first - from, next - from, segment.lora);
+      }
+    }
+    return outputSegments.view;
   }
 }

@@ -1,7 +1,7 @@
 package dev.wardrobe.compute;
 
 /**
- * What to do with one row of logits: draw a token, or score a given one.
+ * What to do with one row of logits: draw a token, or score a given one; then what came of it.
  *
  * <p>Log-probabilities are always of the raw distribution (softmax of the logits, no penalty, no
  * temperature). Drawing applies, in this order: repetition penalty (over all of {@code tokens}; a
@@ -12,46 +12,207 @@ package dev.wardrobe.compute;
  * seed} and {@code position}. Where equal logits straddle the border of top-k or top-p, the lower
  * ids stay.
  *
- * @param row row in the logits buffer
- * @param score the token to score without drawing, or -1 to draw
- * @param temperature 0 is greedy
- * @param topK 0 is off
- * @param topP 1 is off
- * @param minP 0 is off
- * @param repetition 1 is off
- * @param tokens prompt, then generated tokens; read up to {@code length}
- * @param promptLength where the generated part begins
- * @param length tokens so far
- * @param seed the request's seed
- * @param position the drawn token's position in its sequence
- * @param top how many of the most probable tokens to report; {@link #ALL} for the whole vocabulary
+ * <p>One of a sequence's is used for all of its tokens, see {@link #next}: a step is to allocate
+ * nothing.
  */
-public record Draw(
-    int row,
-    int score,
-    float temperature,
-    int topK,
-    float topP,
-    float minP,
-    float repetition,
-    float presence,
-    float frequency,
-    int[] tokens,
-    int promptLength,
-    int length,
-    long seed,
-    int position,
-    int top) {
+public final class Draw {
   public static final int ALL = -1;
 
+  private static final int[] NO_TOKENS = {};
+  private static final float[] NO_LOGPROBS = {};
+
+  private int row;
+  private final int score;
+  private final float temperature;
+  private final int topK;
+  private final float topP;
+  private final float minP;
+  private final float repetition;
+  private final float presence;
+  private final float frequency;
+  private final int[] tokens;
+  private final int promptLength;
+  private int length;
+  private final long seed;
+  private int position;
+  private final int top;
+  private final Outcome outcome = new Outcome();
+
+  /** What a draw gave; the next draw overwrites it. */
+  public static final class Outcome {
+    private int token = -1;
+    private float logprob;
+    private int[] topTokens = NO_TOKENS;
+    private float[] topLogprobs = NO_LOGPROBS;
+
+    private Outcome() {}
+
+    /** The token drawn or scored; -1 before, and where no number of the row was finite. */
+    public int token() {
+      return token;
+    }
+
+    /** The token's, natural logarithm. */
+    public float logprob() {
+      return logprob;
+    }
+
+    /** The most probable, descending, lowest id first among equals. */
+    public int[] topTokens() {
+      return topTokens;
+    }
+
+    /** Theirs; with {@link Draw#ALL}, {@link #topTokens} is empty and this is by token id. */
+    public float[] topLogprobs() {
+      return topLogprobs;
+    }
+
+    /** For the backend. */
+    public void set(int token, float logprob) {
+      this.token = token;
+      this.logprob = logprob;
+    }
+
+    /** For the backend: makes the two arrays so long. */
+    public void room(int tokens, int logprobs) {
+      if (topTokens.length != tokens) {
+        topTokens = new int[tokens];
+      }
+      if (topLogprobs.length != logprobs) {
+        topLogprobs = new float[logprobs];
+      }
+    }
+
+    /** One that stays as it is. */
+    public Outcome copy() {
+      Outcome copy = new Outcome();
+      copy.token = token;
+      copy.logprob = logprob;
+      copy.topTokens = topTokens.clone();
+      copy.topLogprobs = topLogprobs.clone();
+      return copy;
+    }
+  }
+
   /**
-   * The outcome.
-   *
-   * @param token drawn or scored
-   * @param logprob of {@code token}, natural logarithm
-   * @param topTokens the most probable, descending, lowest id first among equals
-   * @param topLogprobs theirs; with {@link Draw#ALL}, {@code topTokens} is empty and this is
-   *     indexed by token id
+   * @param row row in the logits buffer
+   * @param score the token to score without drawing, or -1 to draw
+   * @param temperature 0 is greedy
+   * @param topK 0 is off
+   * @param topP 1 is off
+   * @param minP 0 is off
+   * @param repetition 1 is off
+   * @param tokens prompt, then generated tokens; read up to {@code length}
+   * @param promptLength where the generated part begins
+   * @param length tokens so far
+   * @param seed the request's seed
+   * @param position the drawn token's position in its sequence
+   * @param top how many of the most probable tokens to report; {@link #ALL} for the whole
+   *     vocabulary
    */
-  public record Outcome(int token, float logprob, int[] topTokens, float[] topLogprobs) {}
+  public Draw(
+      int row,
+      int score,
+      float temperature,
+      int topK,
+      float topP,
+      float minP,
+      float repetition,
+      float presence,
+      float frequency,
+      int[] tokens,
+      int promptLength,
+      int length,
+      long seed,
+      int position,
+      int top) {
+    this.row = row;
+    this.score = score;
+    this.temperature = temperature;
+    this.topK = topK;
+    this.topP = topP;
+    this.minP = minP;
+    this.repetition = repetition;
+    this.presence = presence;
+    this.frequency = frequency;
+    this.tokens = tokens;
+    this.promptLength = promptLength;
+    this.length = length;
+    this.seed = seed;
+    this.position = position;
+    this.top = top;
+  }
+
+  /** The same for the sequence's token at {@code position}, which {@code position} precede. */
+  public void next(int row, int position) {
+    this.row = row;
+    this.position = position;
+    this.length = position;
+  }
+
+  public int row() {
+    return row;
+  }
+
+  public int score() {
+    return score;
+  }
+
+  public float temperature() {
+    return temperature;
+  }
+
+  public int topK() {
+    return topK;
+  }
+
+  public float topP() {
+    return topP;
+  }
+
+  public float minP() {
+    return minP;
+  }
+
+  public float repetition() {
+    return repetition;
+  }
+
+  public float presence() {
+    return presence;
+  }
+
+  public float frequency() {
+    return frequency;
+  }
+
+  /** Prompt, then generated tokens; read up to {@link #length}. */
+  public int[] tokens() {
+    return tokens;
+  }
+
+  public int promptLength() {
+    return promptLength;
+  }
+
+  public int length() {
+    return length;
+  }
+
+  public long seed() {
+    return seed;
+  }
+
+  public int position() {
+    return position;
+  }
+
+  public int top() {
+    return top;
+  }
+
+  /** What came of it, once it was sampled. */
+  public Outcome outcome() {
+    return outcome;
+  }
 }

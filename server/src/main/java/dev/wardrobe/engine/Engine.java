@@ -19,7 +19,6 @@ import java.util.Arrays;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.concurrent.locks.LockSupport;
-import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -54,6 +53,13 @@ public final class Engine implements AutoCloseable {
   private long submitted;
   private long ended;
   private int queued;
+  private int running;
+  private int paused;
+  private int freeBlocks;
+  private long steps;
+  private long publishedSubmitted;
+  private long publishedEnded;
+  private long preemptions;
   private boolean draining;
   private boolean gone;
 
@@ -62,7 +68,6 @@ public final class Engine implements AutoCloseable {
 
   private volatile boolean cancelAll;
   private volatile boolean closing;
-  private volatile EngineStats stats;
   private volatile boolean failed;
 
   // The engine thread's own.
@@ -73,12 +78,12 @@ public final class Engine implements AutoCloseable {
   private final List<Sequence> drawn = new ArrayList<>();
 
   private final List<Sequence> dying = new ArrayList<>();
+  private final Batch batch = new Batch();
+
+  // Whose the batch's outputs are, and the positions they are at.
   private Sequence[] outputSequences = new Sequence[64];
-  private int[] outputRows = new int[64];
   private int[] outputPositions = new int[64];
-  private int outputs;
   private int adapterNumbers;
-  private long steps;
 
   /** When the last step ended; 0 after an idle time. */
   private long lastEnd;
@@ -120,7 +125,7 @@ public final class Engine implements AutoCloseable {
       cache.close();
       throw e;
     }
-    stats = new EngineStats(0, 0, 0, 0, shape.blocks(), shape.blocks(), 0, 0, 0);
+    freeBlocks = pool.available();
     thread = Thread.ofPlatform().name("wardrobe-engine").daemon().unstarted(this::run);
     thread.start();
   }
@@ -152,7 +157,18 @@ public final class Engine implements AutoCloseable {
   }
 
   public EngineStats stats() {
-    return stats;
+    synchronized (inbox) {
+      return new EngineStats(
+          steps,
+          running,
+          paused,
+          queued,
+          pool.blocks(),
+          freeBlocks,
+          publishedSubmitted,
+          publishedEnded,
+          preemptions);
+    }
   }
 
   /** The kept steps with a number over {@code after}, in order; the latest 1024 are kept. */
@@ -387,40 +403,34 @@ public final class Engine implements AutoCloseable {
 
   private void step(List<Sequence> plan) {
     long start = System.nanoTime();
-    for (Sequence sequence : plan) {
-      if (!sequence.admitted) {
-        sequence.admitted = true;
-        sequence.admittedAt = start;
-        tell(sequence, s -> s.listener.admitted());
-      }
-    }
-    plan.removeIf(s -> s.ended);
+    admit(plan, start);
     if (plan.isEmpty()) {
       return;
     }
+    fill(plan);
+    int sequences = plan.size();
+    int adapters = batch.segments().size();
     int prefill = 0;
-    for (Sequence sequence : plan) {
+    for (int i = 0; i < sequences; i++) {
+      Sequence sequence = plan.get(i);
       if (sequence.generated() == 0 || sequence.pending() > 1) {
         prefill += sequence.share;
       }
-    }
-    Batch batch = batch(plan);
-    for (Sequence sequence : plan) {
       sequence.steps++;
-      sequence.maxStepSequences = Math.max(sequence.maxStepSequences, plan.size());
-      sequence.maxStepAdapters = Math.max(sequence.maxStepAdapters, batch.segments().size());
+      sequence.maxStepSequences = Math.max(sequence.maxStepSequences, sequences);
+      sequence.maxStepAdapters = Math.max(sequence.maxStepAdapters, adapters);
     }
-    int sequences = plan.size();
     try (Step step = backend.step(batch)) {
       decoder.forward(step);
-      for (Sequence sequence : plan) {
-        sequence.computed += sequence.share;
+      for (int i = 0; i < sequences; i++) {
+        plan.get(i).computed += plan.get(i).share;
       }
-      for (int from = 0; from < outputs; from += options.maxLogitRows()) {
-        int to = Math.min(from + options.maxLogitRows(), outputs);
+      for (int from = 0; from < batch.outputs(); from += options.maxLogitRows()) {
+        int to = Math.min(from + options.maxLogitRows(), batch.outputs());
         draw(step, from, to);
       }
-      for (Sequence sequence : plan) {
+      for (int i = 0; i < sequences; i++) {
+        Sequence sequence = plan.get(i);
         if (!sequence.ended && sequence.task.maxTokens() == 0 && sequence.pending() == 0) {
           end(sequence, Finish.Reason.LENGTH, null);
         }
@@ -430,46 +440,46 @@ public final class Engine implements AutoCloseable {
     }
     long end = System.nanoTime();
     log.add(
-        new StepRecord(
-            ++steps,
-            sequences,
-            batch.segments().size(),
-            prefill,
-            batch.size() - prefill,
-            end - start,
-            lastEnd == 0 ? 0 : start - lastEnd));
+        sequences,
+        adapters,
+        prefill,
+        batch.size() - prefill,
+        end - start,
+        lastEnd == 0 ? 0 : start - lastEnd);
     lastEnd = end;
   }
 
-  /** Lays the plan's tokens side by side, and notes which rows' logits are wanted. */
-  private Batch batch(List<Sequence> plan) {
-    int size = 0;
-    for (Sequence sequence : plan) {
-      size += sequence.share;
-    }
-    int[] tokens = new int[size];
-    List<Batch.Run> runs = new ArrayList<>(plan.size());
-    List<Batch.Segment> segments = new ArrayList<>();
-    outputs = 0;
-    int row = 0;
-    int segmentStart = 0;
+  /** Tells those that are in a step for the first time; leaves out whose listener throws. */
+  private void admit(List<Sequence> plan, long now) {
     for (int i = 0; i < plan.size(); i++) {
       Sequence sequence = plan.get(i);
-      System.arraycopy(sequence.tokens, sequence.computed, tokens, row, sequence.share);
-      for (int p = sequence.computed; p < sequence.computed + sequence.share; p++) {
-        if (wanted(sequence, p)) {
-          addOutput(sequence, row + p - sequence.computed, p);
+      if (!sequence.admitted) {
+        sequence.admitted = true;
+        sequence.admittedAt = now;
+        try {
+          sequence.listener.admitted();
+        } catch (Throwable e) {
+          fail(sequence, e);
+          plan.remove(i--);
         }
       }
-      int end = row + sequence.share;
-      runs.add(new Batch.Run(row, end, sequence.computed, sequence.blocks));
-      row = end;
-      if (i + 1 == plan.size() || plan.get(i + 1).adapter != sequence.adapter) {
-        segments.add(new Batch.Segment(segmentStart, row, sequence.lora));
-        segmentStart = row;
+    }
+  }
+
+  /** Lays the plan's tokens side by side, and notes which rows' logits are wanted. */
+  private void fill(List<Sequence> plan) {
+    batch.clear();
+    for (int i = 0; i < plan.size(); i++) {
+      Sequence sequence = plan.get(i);
+      int first = batch.size() - sequence.computed;
+      int end = sequence.computed + sequence.share;
+      batch.add(sequence.tokens, sequence.computed, sequence.share, sequence.blocks, sequence.lora);
+      for (int position = sequence.computed; position < end; position++) {
+        if (wanted(sequence, position)) {
+          want(sequence, first + position, position);
+        }
       }
     }
-    return new Batch(tokens, runs, segments, Arrays.copyOf(outputRows, outputs));
   }
 
   /** Whether the logits at a position are wanted: to score the token after it, or to draw it. */
@@ -480,16 +490,15 @@ public final class Engine implements AutoCloseable {
         : sequence.task.echo() && next >= sequence.scored && next < sequence.promptLength;
   }
 
-  private void addOutput(Sequence sequence, int row, int position) {
-    if (outputs == outputRows.length) {
-      outputSequences = Arrays.copyOf(outputSequences, 2 * outputs);
-      outputRows = Arrays.copyOf(outputRows, 2 * outputs);
-      outputPositions = Arrays.copyOf(outputPositions, 2 * outputs);
+  private void want(Sequence sequence, int row, int position) {
+    int output = batch.outputs();
+    if (output == outputPositions.length) {
+      outputSequences = Arrays.copyOf(outputSequences, 2 * output);
+      outputPositions = Arrays.copyOf(outputPositions, 2 * output);
     }
-    outputSequences[outputs] = sequence;
-    outputRows[outputs] = row;
-    outputPositions[outputs] = position;
-    outputs++;
+    outputSequences[output] = sequence;
+    outputPositions[output] = position;
+    batch.want(row);
   }
 
   /** Draws and scores the outputs {@code from} to {@code to}, and hands them out. */
@@ -499,20 +508,21 @@ public final class Engine implements AutoCloseable {
     drawn.clear();
     for (int i = from; i < to; i++) {
       if (!outputSequences[i].ended) {
-        draws.add(draw(outputSequences[i], i - from, outputPositions[i] + 1));
+        draws.add(outputSequences[i].draw(i - from, outputPositions[i] + 1));
         drawn.add(outputSequences[i]);
       }
     }
-    List<Draw.Outcome> outcomes = draws.isEmpty() ? List.of() : null;
-    while (outcomes == null) {
+    boolean sampled = draws.isEmpty();
+    while (!sampled) {
       try {
-        outcomes = backend.sample(step, logits, draws);
+        backend.sample(step, logits, draws);
+        sampled = true;
       } catch (NotFiniteException e) {
         failDraws(e);
-        outcomes = draws.isEmpty() ? List.of() : null;
+        sampled = draws.isEmpty();
       }
     }
-    deliver(outcomes);
+    deliver();
   }
 
   /** Ends the sequences that nothing can be drawn for; the others' draws are left. */
@@ -543,43 +553,30 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  private static Draw draw(Sequence sequence, int row, int position) {
-    var sampling = sequence.task.sampling();
-    return new Draw(
-        row,
-        position < sequence.length ? sequence.tokens[position] : -1,
-        sampling.temperature(),
-        sampling.topK(),
-        sampling.topP(),
-        sampling.minP(),
-        sampling.repetition(),
-        sampling.presence(),
-        sampling.frequency(),
-        sequence.tokens,
-        sequence.promptLength,
-        sequence.length,
-        sampling.seed(),
-        position,
-        sequence.task.top());
-  }
-
   /** Hands outcomes to the sequences they belong to, a sequence's scores at once. */
-  private void deliver(List<Draw.Outcome> outcomes) {
-    for (int i = 0; i < outcomes.size(); ) {
+  private void deliver() {
+    for (int i = 0; i < draws.size(); ) {
       Sequence sequence = drawn.get(i);
       int first = i;
-      while (i < outcomes.size() && drawn.get(i) == sequence && draws.get(i).score() >= 0) {
+      while (i < draws.size() && drawn.get(i) == sequence && draws.get(i).score() >= 0) {
         i++;
       }
       if (sequence.ended) {
         i = Math.max(i, first + 1);
       } else if (i > first) {
-        List<Draw.Outcome> scores = List.copyOf(outcomes.subList(first, i));
-        sequence.scored += scores.size();
-        tell(sequence, s -> s.listener.promptScored(scores));
+        score(sequence, draws.subList(first, i).stream().map(Draw::outcome).toList());
       } else {
-        accept(sequence, outcomes.get(i++));
+        accept(sequence, draws.get(i++).outcome());
       }
+    }
+  }
+
+  private void score(Sequence sequence, List<Draw.Outcome> scores) {
+    sequence.scored += scores.size();
+    try {
+      sequence.listener.promptScored(scores);
+    } catch (Throwable e) {
+      fail(sequence, e);
     }
   }
 
@@ -589,8 +586,8 @@ public final class Engine implements AutoCloseable {
     if (sequence.generated() == 1) {
       sequence.firstTokenAt = System.nanoTime();
     }
-    boolean eos = task.eos().contains(outcome.token());
-    boolean last = eos || task.stopTokens().contains(outcome.token());
+    boolean eos = sequence.endsAsEos(outcome.token());
+    boolean last = eos || sequence.endsAsStop(outcome.token());
     boolean more;
     try {
       more = sequence.listener.token(outcome, last);
@@ -604,14 +601,6 @@ public final class Engine implements AutoCloseable {
       end(sequence, Finish.Reason.STOP, null);
     } else if (sequence.generated() == task.maxTokens()) {
       end(sequence, Finish.Reason.LENGTH, null);
-    }
-  }
-
-  private void tell(Sequence sequence, Consumer<Sequence> what) {
-    try {
-      what.accept(sequence);
-    } catch (Throwable e) {
-      fail(sequence, e);
     }
   }
 
@@ -698,23 +687,19 @@ public final class Engine implements AutoCloseable {
   }
 
   private void publish() {
-    int running = 0;
-    for (Sequence sequence : scheduler.admitted()) {
-      running += sequence.ready ? 1 : 0;
+    int ready = 0;
+    for (int i = 0; i < scheduler.admitted().size(); i++) {
+      ready += scheduler.admitted().get(i).ready ? 1 : 0;
     }
     synchronized (inbox) {
+      steps = log.steps();
+      running = ready;
+      paused = scheduler.admitted().size() - ready;
       queued = scheduler.waiting().size() + inbox.size();
-      stats =
-          new EngineStats(
-              steps,
-              running,
-              scheduler.admitted().size() - running,
-              queued,
-              pool.blocks(),
-              pool.available(),
-              submitted,
-              ended,
-              scheduler.preemptions());
+      freeBlocks = pool.available();
+      publishedSubmitted = submitted;
+      publishedEnded = ended;
+      preemptions = scheduler.preemptions();
     }
   }
 }

@@ -1,7 +1,6 @@
 package dev.wardrobe.engine;
 
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -15,9 +14,6 @@ import org.jspecify.annotations.Nullable;
  * always gets on, and since no sequence may need more pages than there are, each ends.
  */
 final class Scheduler {
-  private static final Comparator<Sequence> BY_ADAPTER =
-      Comparator.<Sequence>comparingInt(s -> s.adapter).thenComparingLong(s -> s.arrival);
-
   private final int maxSequences;
   private final int prefillTokens;
   private final PagePool pool;
@@ -28,7 +24,12 @@ final class Scheduler {
   /** Sequences that may hold pages, oldest first. */
   private final List<Sequence> admitted = new ArrayList<>();
 
+  /** Sequences of the coming step, oldest first. */
   private final List<Sequence> planned = new ArrayList<>();
+
+  /** The same, those of an adapter side by side. */
+  private final List<Sequence> plan = new ArrayList<>();
+
   private long preemptions;
 
   Scheduler(int maxSequences, int prefillTokens, PagePool pool) {
@@ -69,15 +70,29 @@ final class Scheduler {
     int budget = shareOut(prefillTokens);
     admit(budget);
     reserve();
-    planned.removeIf(s -> s.share == 0);
-    planned.sort(BY_ADAPTER);
-    return planned;
+    plan.clear();
+    for (int i = 0; i < planned.size(); i++) {
+      if (planned.get(i).share > 0) {
+        insertByAdapter(planned.get(i));
+      }
+    }
+    return plan;
+  }
+
+  /** Keeps the plan in the order of adapters, and within one in that of arrival. */
+  private void insertByAdapter(Sequence sequence) {
+    int i = plan.size();
+    while (i > 0 && plan.get(i - 1).adapter > sequence.adapter) {
+      i--;
+    }
+    plan.add(i, sequence);
   }
 
   /** Gives the admitted their shares; returns what is left of the prefill budget. */
   private int shareOut(int budget) {
     int left = budget;
-    for (Sequence sequence : admitted) {
+    for (int i = 0; i < admitted.size(); i++) {
+      Sequence sequence = admitted.get(i);
       sequence.share = 0;
       if (sequence.ready && planned.size() < maxSequences) {
         left -= share(sequence, left);
@@ -88,7 +103,7 @@ final class Scheduler {
 
   /** Plans the sequence; returns what it takes of the prefill budget. */
   private int share(Sequence sequence, int budget) {
-    planned.add(sequence);
+    insert(planned, sequence);
     int pending = sequence.pending();
     sequence.share = pending == 1 ? 1 : Math.min(pending, budget);
     return pending == 1 ? 0 : sequence.share;
@@ -108,6 +123,7 @@ final class Scheduler {
       // By identity: making room may have put others before it.
       waiting.remove(next);
       insert(admitted, next);
+      next.makeRoom();
       left -= share(next, left);
     }
   }
@@ -115,7 +131,8 @@ final class Scheduler {
   /** Whether pages for all its tokens can be had, beside those that the admitted will need. */
   private boolean room(Sequence next) {
     int promised = Sequence.blocks(next.length);
-    for (Sequence sequence : admitted) {
+    for (int i = 0; i < admitted.size(); i++) {
+      Sequence sequence = admitted.get(i);
       if (sequence.ready) {
         promised += Math.max(0, Sequence.blocks(sequence.length) - sequence.blockCount);
       }
@@ -132,8 +149,8 @@ final class Scheduler {
 
   /** Takes the planned sequences' pages, oldest first. */
   private void reserve() {
-    planned.sort(Comparator.comparingLong(s -> s.arrival));
-    for (Sequence sequence : planned) {
+    for (int i = 0; i < planned.size(); i++) {
+      Sequence sequence = planned.get(i);
       while (sequence.share > 0 && !sequence.reserve(pool, sequence.computed + sequence.share)) {
         Sequence victim = youngestIdle();
         preempt(victim != null ? victim : admitted.getLast());

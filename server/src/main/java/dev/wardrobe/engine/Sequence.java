@@ -1,7 +1,9 @@
 package dev.wardrobe.engine;
 
+import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Lora;
+import dev.wardrobe.sampling.SamplingParams;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
@@ -13,7 +15,7 @@ import org.jspecify.annotations.Nullable;
  * prefills.
  */
 final class Sequence {
-  private static final int[] NO_BLOCKS = {};
+  private static final int[] NONE = {};
 
   final GenerationTask task;
   final TokenListener listener;
@@ -26,15 +28,21 @@ final class Sequence {
   final long submitted;
   volatile boolean cancelled;
 
+  /** With room for all that it may generate once it is admitted: a step allocates nothing. */
   int[] tokens;
+
   int length;
   int computed;
 
   /** Prompt tokens whose score was delivered; the first one has none. */
   int scored = 1;
 
-  int[] blocks = NO_BLOCKS;
+  int[] blocks = NONE;
   int blockCount;
+
+  private final int[] eos;
+  private final int[] stopTokens;
+  private @Nullable Draw draw;
 
   /** Number of its adapter among those in use; the base is 0. */
   int adapter;
@@ -61,8 +69,70 @@ final class Sequence {
     this.submitted = now;
     this.lora = task.lease() == null ? null : task.lease().lora();
     this.promptLength = task.prompt().length;
-    this.tokens = Arrays.copyOf(task.prompt(), promptLength + Math.min(task.maxTokens(), 64));
+    this.tokens = task.prompt().clone();
     this.length = promptLength;
+    this.eos = task.eos().stream().mapToInt(token -> token).toArray();
+    this.stopTokens = task.stopTokens().stream().mapToInt(token -> token).toArray();
+  }
+
+  /** Makes room for all tokens and blocks that it may ever have. */
+  void makeRoom() {
+    int most = promptLength + task.maxTokens();
+    if (tokens.length < most) {
+      tokens = Arrays.copyOf(tokens, most);
+    }
+    if (blocks.length == 0) {
+      blocks = new int[blocks(most)];
+    }
+  }
+
+  boolean endsAsEos(int token) {
+    return contains(eos, token);
+  }
+
+  boolean endsAsStop(int token) {
+    return contains(stopTokens, token);
+  }
+
+  private static boolean contains(int[] tokens, int token) {
+    for (int each : tokens) {
+      if (each == token) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** The draw of its next token, or the score of one that it has, from a row of logits. */
+  Draw draw(int row, int position) {
+    if (position < length) {
+      return draw(row, position, tokens[position]);
+    }
+    if (draw == null) {
+      draw = draw(row, position, -1);
+    }
+    draw.next(row, position);
+    return draw;
+  }
+
+  private Draw draw(int row, int position, int score) {
+    SamplingParams sampling = task.sampling();
+    return new Draw(
+        row,
+        score,
+        sampling.temperature(),
+        sampling.topK(),
+        sampling.topP(),
+        sampling.minP(),
+        sampling.repetition(),
+        sampling.presence(),
+        sampling.frequency(),
+        tokens,
+        promptLength,
+        length,
+        sampling.seed(),
+        position,
+        task.top());
   }
 
   int generated() {
@@ -75,19 +145,12 @@ final class Sequence {
   }
 
   void append(int token) {
-    if (length == tokens.length) {
-      tokens = Arrays.copyOf(tokens, 2 * length);
-    }
     tokens[length++] = token;
   }
 
   /** Makes sure of blocks for the first {@code positions}; false when the pool is empty. */
   boolean reserve(PagePool pool, int positions) {
     int needed = blocks(positions);
-    if (needed > blocks.length) {
-      // A new array: the step before may still read the old one.
-      blocks = Arrays.copyOf(blocks, Math.max(needed, 2 * blocks.length));
-    }
     while (blockCount < needed) {
       int block = pool.take();
       if (block == PagePool.NONE) {
@@ -100,7 +163,6 @@ final class Sequence {
 
   void release(PagePool pool) {
     pool.give(blocks, blockCount);
-    blocks = NO_BLOCKS;
     blockCount = 0;
     computed = 0;
   }

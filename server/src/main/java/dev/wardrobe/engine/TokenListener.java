@@ -18,12 +18,17 @@ public interface TokenListener {
   /** The sequence has a place in the batch. Called once, before anything else. */
   void admitted();
 
-  /** Scores of the next prompt tokens, from the second token on; only with {@code echo}. */
+  /**
+   * Scores of the next prompt tokens, from the second token on; only with {@code echo}.
+   *
+   * @param scores until this returns, see {@link Draw.Outcome#copy}
+   */
   void promptScored(List<Draw.Outcome> scores);
 
   /**
    * The next token.
    *
+   * @param outcome until this returns, see {@link Draw.Outcome#copy}
    * @param last whether it ends the sequence by itself: an end-of-sequence or stop token
    * @return false to stop here
    */

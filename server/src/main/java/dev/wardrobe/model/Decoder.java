@@ -45,6 +45,11 @@ public final class Decoder implements AutoCloseable {
   private final Buffer up;
   private final Buffer logits; // (maxLogitRows, vocabulary)
 
+  // What projections write to.
+  private final List<Buffer> qkv;
+  private final List<Buffer> gateUp;
+  private final List<Buffer> outs;
+
   private final List<Layer> layers = new ArrayList<>();
   private final Linear head;
 
@@ -97,6 +102,9 @@ public final class Decoder implements AutoCloseable {
       gate = buffer(maxTokens, config.ffn());
       up = buffer(maxTokens, config.ffn());
       logits = buffer(maxLogitRows, config.vocabulary());
+      qkv = List.of(q, k, v);
+      gateUp = List.of(gate, up);
+      outs = List.of(out);
       complete = true;
     } finally {
       if (!complete) {
@@ -133,7 +141,7 @@ public final class Decoder implements AutoCloseable {
       int inputNorm = m.inputNorm().id();
       Buffer mlp = i == 0 ? null : out;
       backend.norm(step, inputNorm, residual, mlp, model.norm(inputNorm), epsilon, x);
-      backend.linear(step, layer.qkv, x, List.of(q, k, v));
+      backend.linear(step, layer.qkv, x, qkv);
       if (m.qNorm() != null && m.kNorm() != null) {
         int qNorm = m.qNorm().id();
         int kNorm = m.kNorm().id();
@@ -142,14 +150,14 @@ public final class Decoder implements AutoCloseable {
       }
       backend.rope(step, layer.heads, cos, sin, q, k, v, cache, i);
       backend.attention(step, layer.heads, q, cache, i, attended);
-      backend.linear(step, layer.o, attended, List.of(out));
+      backend.linear(step, layer.o, attended, outs);
 
       // Feed-forward: x = norm(h); h += down(silu(gate(x)) · up(x))
       int postNorm = m.postAttentionNorm().id();
       backend.norm(step, postNorm, residual, out, model.norm(postNorm), epsilon, x);
-      backend.linear(step, layer.gateUp, x, List.of(gate, up));
+      backend.linear(step, layer.gateUp, x, gateUp);
       backend.activate(step, gate, up, gate);
-      backend.linear(step, layer.down, gate, List.of(out));
+      backend.linear(step, layer.down, gate, outs);
     }
 
     int norm = modules.norm().id();

@@ -195,7 +195,9 @@ public final class Program {
                 i == 0 ? Draw.ALL : i % 9));
       }
       int i = 0;
-      for (Draw.Outcome outcome : lab.backend.sample(lab.step(1), logits, draws)) {
+      lab.backend.sample(lab.step(1), logits, draws);
+      for (Draw draw : draws) {
+        Draw.Outcome outcome = draw.outcome();
         String what = "sample %d of %d".formatted(i++, width);
         results.put(what, new float[] {outcome.token(), outcome.logprob()});
         results.put(what + " top", outcome.topLogprobs());

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -53,7 +54,8 @@ public abstract class SampleContract extends BackendContract {
 
   private static List<Draw.Outcome> sample(Lab lab, float[] logits, int width, Draw... draws) {
     Buffer buffer = lab.buffer(logits, width);
-    return lab.backend.sample(lab.step(1), buffer, List.of(draws));
+    lab.backend.sample(lab.step(1), buffer, List.of(draws));
+    return Stream.of(draws).map(Draw::outcome).toList();
   }
 
   private static double[] logprobs(float[] logits) {
@@ -197,8 +199,9 @@ public abstract class SampleContract extends BackendContract {
         draws.add(draw(0, temperature, topK, topP, minP, 99, i));
       }
       int[] counts = new int[width];
-      for (Draw.Outcome outcome :
-          lab.backend.sample(lab.step(1), lab.buffer(logits, width), draws)) {
+      lab.backend.sample(lab.step(1), lab.buffer(logits, width), draws);
+      for (Draw draw : draws) {
+        Draw.Outcome outcome = draw.outcome();
         counts[outcome.token()]++;
       }
       for (int i = 0; i < width; i++) {

@@ -30,12 +30,12 @@ class Recorder implements TokenListener {
 
   @Override
   public void promptScored(List<Draw.Outcome> next) {
-    scores.addAll(next);
+    next.forEach(score -> scores.add(score.copy()));
   }
 
   @Override
   public boolean token(Draw.Outcome outcome, boolean endsIt) {
-    tokens.add(outcome);
+    tokens.add(outcome.copy());
     last.add(endsIt);
     return true;
   }

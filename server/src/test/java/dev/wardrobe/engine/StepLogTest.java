@@ -11,7 +11,7 @@ final class StepLogTest {
     StepLog log = new StepLog();
     assertThat(log.after(0)).isEmpty();
     for (int i = 1; i <= StepLog.KEPT + 10; i++) {
-      log.add(new StepRecord(i, 1, 1, 0, 1, 1, 0));
+      log.add(1, 1, 0, 1, i, 0);
     }
     assertThat(log.after(0)).hasSize(StepLog.KEPT);
     assertThat(log.after(0).getFirst().number()).isEqualTo(11);

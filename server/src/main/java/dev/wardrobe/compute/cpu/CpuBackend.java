@@ -45,6 +45,16 @@ public final class CpuBackend implements Backend {
   private final Sampler sampler;
   private float[] shrunk = new float[0];
   private float[] gathered = new float[0];
+  private float[][] normWeights = new float[0][];
+  private @Nullable CpuStep spareStep;
+
+  // Operations that are divided among the threads keep their arguments in objects of their own: a
+  // lambda would be a new object at each call, and a step is to allocate nothing.
+  private final Division division = new Division();
+  private final Norm norm = new Norm();
+  private final NormHeads normHeads = new NormHeads();
+  private final Activation activation = new Activation();
+  private final Sampling sampling = new Sampling();
 
   /**
    * A backend on the vectors that this machine prefers, as soon as they are compiled; with {@code
@@ -187,7 +197,9 @@ public final class CpuBackend implements Backend {
 
   @Override
   public Step step(Batch batch) {
-    return new CpuStep(batch);
+    CpuStep step = spareStep == null ? new CpuStep(closed -> spareStep = closed) : spareStep;
+    spareStep = null;
+    return step.open(batch);
   }
 
   @Override
@@ -196,12 +208,13 @@ public final class CpuBackend implements Backend {
     int width = base.cols();
     checkShape("embed: out", out, step.batch().size(), width);
     float[] y = floats(out);
-    int[] tokens = step.batch().tokens();
-    for (Batch.Segment segment : step.batch().segments()) {
+    Batch batch = step.batch();
+    for (int i = 0; i < batch.segments().size(); i++) {
+      Batch.Segment segment = batch.segments().get(i);
       CpuLora.Part part = part(segment, module);
       Panels weight = weightOf(part, module, base);
       for (int row = segment.from(); row < segment.to(); row++) {
-        int token = tokens[row];
+        int token = batch.token(row);
         if (token < 0 || token >= weight.rows()) {
           throw new IllegalArgumentException(
               "embed: row %d: token %d of a vocabulary of %d".formatted(row, token, weight.rows()));
@@ -248,22 +261,33 @@ public final class CpuBackend implements Backend {
     if (x != null) {
       checkShape("norm: x", x, tokens, width);
     }
-    float[][] weights = normWeights(step, module, weight);
-    float[] sums = floats(residual);
-    float[] terms = x == null ? null : floats(x);
-    float[] y = floats(out);
-    divide(
-        tokens,
-        4L * tokens * width,
-        (from, to, scratch) -> {
-          for (int row = from; row < to; row++) {
-            int at = row * width;
-            if (terms != null) {
-              kernels.add(terms, at, sums, at, width);
-            }
-            kernels.norm(sums, at, width, weights[row], epsilon, y, at, scratch);
-          }
-        });
+    norm.weights = normWeights(step, module, weight);
+    norm.sums = floats(residual);
+    norm.terms = x == null ? null : floats(x);
+    norm.y = floats(out);
+    norm.width = width;
+    norm.epsilon = epsilon;
+    divide(tokens, 4L * tokens * width, norm);
+  }
+
+  private final class Norm implements Items {
+    private float[][] weights = {};
+    private float[] sums = {};
+    private float @Nullable [] terms;
+    private float[] y = {};
+    private int width;
+    private float epsilon;
+
+    @Override
+    public void run(int from, int to, Scratch scratch) {
+      for (int row = from; row < to; row++) {
+        int at = row * width;
+        if (terms != null) {
+          kernels.add(terms, at, sums, at, width);
+        }
+        kernels.norm(sums, at, width, weights[row], epsilon, y, at, scratch);
+      }
+    }
   }
 
   @Override
@@ -276,24 +300,39 @@ public final class CpuBackend implements Backend {
       throw new IllegalArgumentException(
           "normHeads: a width of %d is not a multiple of %d".formatted(width, size));
     }
-    float[][] weights = normWeights(step, module, weight);
-    float[] y = floats(x);
-    divide(
-        tokens,
-        4L * tokens * width,
-        (from, to, scratch) -> {
-          for (int row = from; row < to; row++) {
-            for (int at = row * width; at < (row + 1) * width; at += size) {
-              kernels.norm(y, at, size, weights[row], epsilon, y, at, scratch);
-            }
-          }
-        });
+    normHeads.weights = normWeights(step, module, weight);
+    normHeads.y = floats(x);
+    normHeads.width = width;
+    normHeads.size = size;
+    normHeads.epsilon = epsilon;
+    divide(tokens, 4L * tokens * width, normHeads);
+  }
+
+  private final class NormHeads implements Items {
+    private float[][] weights = {};
+    private float[] y = {};
+    private int width;
+    private int size;
+    private float epsilon;
+
+    @Override
+    public void run(int from, int to, Scratch scratch) {
+      for (int row = from; row < to; row++) {
+        for (int at = row * width; at < (row + 1) * width; at += size) {
+          kernels.norm(y, at, size, weights[row], epsilon, y, at, scratch);
+        }
+      }
+    }
   }
 
   /** Each row's weight: its adapter's, or the base's. */
-  private static float[][] normWeights(Step step, int module, Buffer weight) {
-    float[][] weights = new float[step.batch().size()][];
-    for (Batch.Segment segment : step.batch().segments()) {
+  private float[][] normWeights(Step step, int module, Buffer weight) {
+    Batch batch = step.batch();
+    if (normWeights.length < batch.size()) {
+      normWeights = new float[Math.max(batch.size(), 2 * normWeights.length)][];
+    }
+    for (int i = 0; i < batch.segments().size(); i++) {
+      Batch.Segment segment = batch.segments().get(i);
       float[] chosen = floats(weight);
       CpuLora.Part part = part(segment, module);
       if (part != null) {
@@ -305,9 +344,9 @@ public final class CpuBackend implements Backend {
         }
         chosen = replaced;
       }
-      Arrays.fill(weights, segment.from(), segment.to(), chosen);
+      Arrays.fill(normWeights, segment.from(), segment.to(), chosen);
     }
-    return weights;
+    return normWeights;
   }
 
   @Override
@@ -327,22 +366,22 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void logits(Step step, Linear head, Buffer x, int from, int to, Buffer logits) {
-    int[] outputs = step.batch().outputs();
-    if (from < 0 || to < from || to > outputs.length) {
+    Batch batch = step.batch();
+    if (from < 0 || to < from || to > batch.outputs()) {
       throw new IllegalArgumentException(
-          "logits: outputs %d to %d of %d".formatted(from, to, outputs.length));
+          "logits: outputs %d to %d of %d".formatted(from, to, batch.outputs()));
     }
     int width = head.weight().cols();
-    checkShape("logits: x", x, step.batch().size(), width);
+    checkShape("logits: x", x, batch.size(), width);
     checkShape("logits: logits", logits, to - from, head.weight().rows());
     if (from == to) {
       return;
     }
     float[] rows = gathered((to - from) * width);
     for (int i = from; i < to; i++) {
-      System.arraycopy(floats(x), outputs[i] * width, rows, (i - from) * width, width);
+      System.arraycopy(floats(x), batch.output(i) * width, rows, (i - from) * width, width);
     }
-    List<Batch.Segment> segments = ((CpuStep) step).outputSegments(from, to);
+    List<Batch.Segment> segments = batch.segments(from, to);
     project(List.of(head), segments, to - from, rows, List.of(logits));
   }
 
@@ -496,51 +535,69 @@ public final class CpuBackend implements Backend {
     checkShape("activate: gate", gate, tokens, width);
     checkShape("activate: up", up, tokens, width);
     checkShape("activate: out", out, tokens, width);
-    float[] gates = floats(gate);
-    float[] ups = floats(up);
-    float[] y = floats(out);
-    divide(
-        tokens * width,
-        8L * tokens * width,
-        (from, to, scratch) -> kernels.activate(gates, ups, y, from, to));
+    activation.gate = floats(gate);
+    activation.up = floats(up);
+    activation.out = floats(out);
+    divide(tokens * width, 8L * tokens * width, activation);
+  }
+
+  private final class Activation implements Items {
+    private float[] gate = {};
+    private float[] up = {};
+    private float[] out = {};
+
+    @Override
+    public void run(int from, int to, Scratch scratch) {
+      kernels.activate(gate, up, out, from, to);
+    }
   }
 
   @Override
-  public List<Draw.Outcome> sample(Step step, Buffer logits, List<Draw> draws) {
+  public void sample(Step step, Buffer logits, List<Draw> draws) {
     int vocabulary = logits.width();
     for (int i = 0; i < draws.size(); i++) {
       checkDraw(draws.get(i), i, logits);
     }
-    float[] rows = floats(logits);
-    Draw.@Nullable Outcome[] outcomes = new Draw.Outcome[draws.size()];
-    divide(
-        draws.size(),
-        16L * draws.size() * vocabulary,
-        (from, to, scratch) -> {
-          for (int i = from; i < to; i++) {
-            Draw draw = draws.get(i);
-            outcomes[i] = sampler.sample(draw, rows, draw.row() * vocabulary, vocabulary, scratch);
-          }
-        });
-    List<Draw.Outcome> drawn = new ArrayList<>(outcomes.length);
+    sampling.draws = draws;
+    sampling.logits = floats(logits);
+    sampling.vocabulary = vocabulary;
+    sampling.failed = false;
+    divide(draws.size(), 16L * draws.size() * vocabulary, sampling);
+    if (sampling.failed) {
+      throw notFinite(draws, sampling.logits, vocabulary);
+    }
+  }
+
+  private final class Sampling implements Items {
+    private List<Draw> draws = List.of();
+    private float[] logits = {};
+    private int vocabulary;
+    private volatile boolean failed;
+
+    @Override
+    public void run(int from, int to, Scratch scratch) {
+      for (int i = from; i < to; i++) {
+        Draw draw = draws.get(i);
+        if (!sampler.sample(draw, logits, draw.row() * vocabulary, vocabulary, scratch)) {
+          failed = true;
+        }
+      }
+    }
+  }
+
+  private static NotFiniteException notFinite(List<Draw> draws, float[] logits, int vocabulary) {
     List<Integer> failed = new ArrayList<>();
     StringJoiner problems = new StringJoiner("; ");
-    for (int i = 0; i < outcomes.length; i++) {
-      Draw.Outcome outcome = outcomes[i];
-      if (outcome == null) {
+    for (int i = 0; i < draws.size(); i++) {
+      if (draws.get(i).outcome().token() < 0) {
         failed.add(i);
         int row = draws.get(i).row();
         problems.add(
-            "row %d: %s".formatted(row, Sampler.problem(rows, row * vocabulary, vocabulary)));
-      } else {
-        drawn.add(outcome);
+            "row %d: %s".formatted(row, Sampler.problem(logits, row * vocabulary, vocabulary)));
       }
     }
-    if (!failed.isEmpty()) {
-      throw new NotFiniteException(
-          "logits: " + problems, failed.stream().mapToInt(i -> i).toArray());
-    }
-    return drawn;
+    return new NotFiniteException(
+        "logits: " + problems, failed.stream().mapToInt(i -> i).toArray());
   }
 
   private static void checkDraw(Draw draw, int i, Buffer logits) {
@@ -601,15 +658,29 @@ public final class CpuBackend implements Backend {
   /** Divides {@code count} items evenly among the threads, if the work is worth it. */
   private void divide(int count, long multiplications, Items items) {
     int workers = workers(multiplications);
-    share(
-        workers,
-        (worker, scratch) -> {
-          int from = (int) ((long) count * worker / workers);
-          int to = (int) ((long) count * (worker + 1) / workers);
-          if (from < to) {
-            items.run(from, to, scratch);
-          }
-        });
+    if (workers == 1) {
+      items.run(0, count, pool.scratch());
+      return;
+    }
+    division.items = items;
+    division.count = count;
+    division.workers = workers;
+    pool.run(division);
+  }
+
+  private static final class Division implements WorkerPool.Work {
+    private Items items = (from, to, scratch) -> {};
+    private int count;
+    private int workers;
+
+    @Override
+    public void run(int worker, Scratch scratch) {
+      int from = (int) ((long) count * worker / workers);
+      int to = (int) ((long) count * (worker + 1) / workers);
+      if (from < to) {
+        items.run(from, to, scratch);
+      }
+    }
   }
 
   private int workers(long multiplications) {

@@ -2,7 +2,6 @@ package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Draw;
 import java.util.Arrays;
-import org.jspecify.annotations.Nullable;
 
 /** Draws and scores tokens; see {@link Draw} for what is applied in which order. */
 final class Sampler {
@@ -10,8 +9,6 @@ final class Sampler {
   private static final int BUCKET_SHIFT = 18;
 
   private static final int BUCKETS = (Float.floatToRawIntBits(1f) >>> BUCKET_SHIFT) + 1;
-  private static final int[] NO_TOKENS = new int[0];
-  private static final float[] NO_LOGPROBS = new float[0];
 
   private final Kernels kernels;
 
@@ -20,39 +17,42 @@ final class Sampler {
   }
 
   /**
-   * The outcome for the logits {@code (vocabulary)} from {@code at} on, or null if they are not
-   * finite, see {@link #problem}.
+   * Gives the draw its outcome for the logits {@code (vocabulary)} from {@code at} on; false if
+   * they are not finite, see {@link #problem}.
    */
-  Draw.@Nullable Outcome sample(
-      Draw draw, float[] logits, int at, int vocabulary, Scratch scratch) {
+  boolean sample(Draw draw, float[] logits, int at, int vocabulary, Scratch scratch) {
+    Draw.Outcome outcome = draw.outcome();
+    outcome.set(-1, Float.NaN);
     float max = largest(logits, at, vocabulary);
     if (!Float.isFinite(max)) {
-      return null;
+      return false;
     }
     double logSum = Elementary.log(kernels.sumOfExponentials(logits, at, vocabulary, max, scratch));
     int token = draw.score();
     if (token < 0) {
       token = draw(draw, logits, at, vocabulary, max, scratch);
       if (token < 0) {
-        return null;
+        return false;
       }
     }
-    int[] topTokens = NO_TOKENS;
-    float[] topLogprobs = NO_LOGPROBS;
     if (draw.top() == Draw.ALL) {
-      topLogprobs = new float[vocabulary];
+      outcome.room(0, vocabulary);
+      float[] logprobs = outcome.topLogprobs();
       for (int i = 0; i < vocabulary; i++) {
-        topLogprobs[i] = logprob(logits[at + i], max, logSum);
+        logprobs[i] = logprob(logits[at + i], max, logSum);
       }
-    } else if (draw.top() > 0) {
-      topTokens = top(logits, at, vocabulary, draw.top());
-      topLogprobs = new float[topTokens.length];
-      for (int i = 0; i < topTokens.length; i++) {
-        topLogprobs[i] = logprob(logits[at + topTokens[i]], max, logSum);
+    } else {
+      int count = Math.min(draw.top(), vocabulary);
+      outcome.room(count, count);
+      int[] tokens = outcome.topTokens();
+      float[] logprobs = outcome.topLogprobs();
+      top(logits, at, vocabulary, count, tokens);
+      for (int i = 0; i < count; i++) {
+        logprobs[i] = logprob(logits[at + tokens[i]], max, logSum);
       }
     }
-    return new Draw.Outcome(
-        token, logprob(logits[at + token], max, logSum), topTokens, topLogprobs);
+    outcome.set(token, logprob(logits[at + token], max, logSum));
+    return true;
   }
 
   /** What {@link #sample} found wrong with a row. */
@@ -97,24 +97,23 @@ final class Sampler {
     if (draw.temperature() == 0) {
       return argmax(z, 0, vocabulary, largest);
     }
-    int[] kept = null;
-    if (draw.topK() > 0 && draw.topK() < vocabulary) {
-      kept = top(z, 0, vocabulary, draw.topK());
-    }
+    int kept = draw.topK() > 0 && draw.topK() < vocabulary ? draw.topK() : 0;
+    int[] keptTokens = scratch.tokens(kept);
+    top(z, 0, vocabulary, kept, keptTokens);
     // From here on z holds probabilities relative to the largest one's.
     kernels.exponentials(z, 0, vocabulary, largest, draw.temperature(), z);
-    if (kept != null) {
-      float[] values = new float[kept.length];
-      for (int i = 0; i < kept.length; i++) {
-        values[i] = z[kept[i]];
+    if (kept > 0) {
+      float[] values = scratch.scores(kept);
+      for (int i = 0; i < kept; i++) {
+        values[i] = z[keptTokens[i]];
       }
       Arrays.fill(z, 0, vocabulary, 0);
-      for (int i = 0; i < kept.length; i++) {
-        z[kept[i]] = values[i];
+      for (int i = 0; i < kept; i++) {
+        z[keptTokens[i]] = values[i];
       }
     }
     if (draw.topP() < 1) {
-      keepNucleus(z, vocabulary, draw.topP());
+      keepNucleus(z, vocabulary, draw.topP(), scratch);
     }
     if (draw.minP() > 0) {
       for (int i = 0; i < vocabulary; i++) {
@@ -169,8 +168,9 @@ final class Sampler {
    * Zeroes all but the fewest largest numbers that add up to {@code share} of the total, lower ids
    * first among equals; at least one stays. Only the bucket in which the sum is reached is sorted.
    */
-  private static void keepNucleus(float[] z, int count, float share) {
-    double[] sums = new double[BUCKETS];
+  private static void keepNucleus(float[] z, int count, float share, Scratch scratch) {
+    double[] sums = scratch.sums(BUCKETS);
+    Arrays.fill(sums, 0, BUCKETS, 0);
     double total = 0;
     for (int i = 0; i < count; i++) {
       sums[bucket(z[i])] += z[i];
@@ -189,17 +189,17 @@ final class Sampler {
         members++;
       }
     }
-    long[] order = new long[members];
+    long[] order = scratch.order(members);
     int next = 0;
     for (int i = 0; i < count; i++) {
       if (bucket(z[i]) == cut) {
         order[next++] = ((long) -Float.floatToRawIntBits(z[i]) << 32) | i;
       }
     }
-    Arrays.sort(order);
+    Arrays.sort(order, 0, members);
     boolean reached = false;
-    for (long one : order) {
-      int token = (int) one;
+    for (int i = 0; i < members; i++) {
+      int token = (int) order[i];
       if (reached) {
         z[token] = 0;
       } else {
@@ -239,12 +239,17 @@ final class Sampler {
     return last;
   }
 
-  /** Indices of the {@code n} largest, descending, lower index first among equals. */
-  static int[] top(float[] a, int at, int count, int n) {
-    int[] heap = new int[Math.min(n, count)];
+  /**
+   * Fills {@code heap} with the indices of the {@code n} largest of {@code count}, descending,
+   * lower index first among equals.
+   */
+  private static void top(float[] a, int at, int count, int n, int[] heap) {
+    if (n == 0) {
+      return;
+    }
     int size = 0;
     for (int i = 0; i < count; i++) {
-      if (size < heap.length) {
+      if (size < n) {
         heap[size++] = i;
         up(heap, size - 1, a, at);
       } else if (a[at + i] > a[at + heap[0]]) {
@@ -259,7 +264,6 @@ final class Sampler {
       heap[size] = worst;
       down(heap, size, a, at);
     }
-    return heap;
   }
 
   private static boolean worse(int i, int j, float[] a, int at) {

@@ -27,6 +27,9 @@ final class Scratch {
   private float[] scores = new float[0];
   private float[] row = new float[0];
   private int[] marks = new int[0];
+  private int[] tokens = new int[0];
+  private double[] sums64 = new double[0];
+  private long[] order = new long[0];
   private byte[] bytes = new byte[0];
   private short[] shorts = new short[0];
 
@@ -60,6 +63,30 @@ final class Scratch {
       marks = new int[count];
     }
     return marks;
+  }
+
+  /** Token ids. */
+  int[] tokens(int count) {
+    if (tokens.length < count) {
+      tokens = new int[count];
+    }
+    return tokens;
+  }
+
+  /** Sums in double precision. */
+  double[] sums(int count) {
+    if (sums64.length < count) {
+      sums64 = new double[count];
+    }
+    return sums64;
+  }
+
+  /** Tokens to be sorted; twice the room, since another draw may have some more. */
+  long[] order(int count) {
+    if (order.length < count) {
+      order = new long[2 * count];
+    }
+    return order;
   }
 
   /** Codes of scales. */
