@@ -24,7 +24,8 @@ import picocli.CommandLine.Spec;
       ServeCommand.class,
       BatchCommand.class,
       QuantizeCommand.class,
-      InspectCommand.class
+      InspectCommand.class,
+      BenchCommand.class
     })
 public final class Main implements Runnable {
   @Spec private CommandSpec spec = CommandSpec.create();

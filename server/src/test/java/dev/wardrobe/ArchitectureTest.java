@@ -37,6 +37,7 @@ final class ArchitectureTest {
           "adapter",
           "sampling",
           "engine",
+          "bench",
           "serve",
           "spi",
           "grpc");

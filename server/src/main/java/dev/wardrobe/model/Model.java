@@ -14,7 +14,9 @@ import org.jspecify.annotations.Nullable;
  * <p>Made by {@link ModelLoader}. Immutable until closed.
  */
 public final class Model implements AutoCloseable {
-  private final StoredModel stored;
+  private final ModelConfig config;
+  private final Path directory;
+  private final @Nullable StoredModel stored;
   private final GenerationDefaults defaults;
   private final Modules modules;
   private final Weights weights;
@@ -57,14 +59,22 @@ public final class Model implements AutoCloseable {
     }
   }
 
+  /**
+   * @param stored where the weights came from, closed with the model; null if they came from
+   *     nowhere
+   */
   Model(
-      StoredModel stored,
+      ModelConfig config,
+      Path directory,
+      @Nullable StoredModel stored,
       GenerationDefaults defaults,
       Modules modules,
       Weights weights,
       String fingerprint,
       @Nullable QuantOptions quantization,
       MemoryUse memory) {
+    this.config = config;
+    this.directory = directory;
     this.stored = stored;
     this.defaults = defaults;
     this.modules = modules;
@@ -75,7 +85,7 @@ public final class Model implements AutoCloseable {
   }
 
   public ModelConfig config() {
-    return stored.config();
+    return config;
   }
 
   /** How its makers want it sampled. */
@@ -89,12 +99,12 @@ public final class Model implements AutoCloseable {
 
   /** The directory's name. */
   public String name() {
-    Path name = stored.directory().toAbsolutePath().normalize().getFileName();
-    return name == null ? stored.directory().toString() : name.toString();
+    Path name = directory.toAbsolutePath().normalize().getFileName();
+    return name == null ? directory.toString() : name.toString();
   }
 
   public Path directory() {
-    return stored.directory();
+    return directory;
   }
 
   /**
@@ -143,11 +153,12 @@ public final class Model implements AutoCloseable {
 
   /**
    * Whether {@code candidate} is the base's own weight of a module: the same shape, and the same
-   * bits once both are widened to float32. False for a weight held at 4 bits.
+   * bits once both are widened to float32. False for a weight held at 4 bits, and for random ones.
    */
   public boolean sameWeights(int module, DenseMatrix candidate) {
     Module source = source(module);
-    if (source.quantized()
+    if (stored == null
+        || source.quantized()
         || candidate.rows() != source.out()
         || candidate.cols() != (source.kind() == Module.Kind.NORM ? 1 : source.in())) {
       return false;
@@ -184,6 +195,8 @@ public final class Model implements AutoCloseable {
   @Override
   public void close() {
     weights.close();
-    stored.close();
+    if (stored != null) {
+      stored.close();
+    }
   }
 }

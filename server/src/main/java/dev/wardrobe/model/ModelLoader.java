@@ -84,7 +84,16 @@ public final class ModelLoader {
         weights.close();
       }
     }
-    return new Model(stored, defaults, modules, weights, fingerprint.hex(), quantization, memory);
+    return new Model(
+        stored.config(),
+        stored.directory(),
+        stored,
+        defaults,
+        modules,
+        weights,
+        fingerprint.hex(),
+        quantization,
+        memory);
   }
 
   private void load(Module module) throws ModelException, IOException {

@@ -50,7 +50,8 @@ public record Rope(
   private static final double MAX_THETA = 1e15;
   private static final double MAX_FACTOR = 1e6;
 
-  static Rope unscaled(double theta) {
+  /** Plain rotary embedding. */
+  public static Rope unscaled(double theta) {
     return new Rope(Kind.DEFAULT, theta, 1, 0, 0, 0, 1, 0, 0, true);
   }
 

@@ -1,0 +1,405 @@
+package dev.wardrobe;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.wardrobe.bench.Bench;
+import dev.wardrobe.bench.BenchOptions;
+import dev.wardrobe.bench.Measurement;
+import dev.wardrobe.bench.Run;
+import dev.wardrobe.bench.Shape;
+import dev.wardrobe.compute.Backend;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.OutOfMemoryException;
+import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.engine.EngineOptions;
+import dev.wardrobe.model.LoadOptions;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.model.ModelException;
+import dev.wardrobe.model.ModelLoader;
+import dev.wardrobe.model.RandomModel;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Objects;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** {@code wardrobe bench}: says how fast a model, or a model's shape, runs on this machine. */
+@Command(
+    name = "bench",
+    description = "Measure prefill, decoding, batches and adapters, with or without a checkpoint.",
+    mixinStandardHelpOptions = true)
+final class BenchCommand implements Callable<Integer> {
+  /** How long the vector kernels may take to be compiled. */
+  private static final Duration WARM = Duration.ofMinutes(2);
+
+  @Spec private CommandSpec spec = CommandSpec.create();
+
+  @Option(
+      names = "--shape",
+      paramLabel = "NAME",
+      description =
+          "A model's shape, given random weights: tinyllama, smollm2, llama3-8b-2layers or tiny.")
+  private @Nullable String shape;
+
+  @Option(
+      names = "--random-weights",
+      description = "Makes --shape's weights in memory; the only source of them, and so implied.")
+  private boolean randomWeights;
+
+  @Option(
+      names = "--model",
+      paramLabel = "DIR",
+      description = "A Hugging Face model directory, instead of a shape.")
+  private @Nullable Path model;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      defaultValue = "1",
+      description = "Of weights, adapters and prompts. Default: ${DEFAULT-VALUE}.")
+  private long seed = 1;
+
+  @Option(
+      names = "--head",
+      paramLabel = "TYPE",
+      defaultValue = "bf16",
+      description = "A shape's untied output head: bf16 or nf4. Default: ${DEFAULT-VALUE}.")
+  private String head = "bf16";
+
+  @Option(
+      names = "--kv",
+      paramLabel = "TYPE",
+      defaultValue = "f32",
+      description = "How keys and values are kept: f32 or bf16. Default: ${DEFAULT-VALUE}.")
+  private String kv = "f32";
+
+  @Option(
+      names = "--threads",
+      paramLabel = "N",
+      description = "Threads that compute. Default: as many as there are processors.")
+  private int threads = Runtime.getRuntime().availableProcessors();
+
+  @Option(
+      names = "--cases",
+      paramLabel = "LIST",
+      split = ",",
+      defaultValue = "prefill,decode,depth,batch",
+      description =
+          "What to measure: prefill, decode (from an empty context), depth (behind a long one),"
+              + " batch, adapters. Default: ${DEFAULT-VALUE}, and adapters with --adapters.")
+  private List<String> cases = new ArrayList<>();
+
+  @Option(
+      names = "--prompt",
+      paramLabel = "N",
+      defaultValue = "512",
+      description = "Tokens of the prefill. Default: ${DEFAULT-VALUE}.")
+  private int prompt = 512;
+
+  @Option(
+      names = "--depth",
+      paramLabel = "N",
+      defaultValue = "1024",
+      description = "Context of the case 'depth'. Default: ${DEFAULT-VALUE}.")
+  private int depth = 1024;
+
+  @Option(
+      names = "--batch",
+      paramLabel = "LIST",
+      split = ",",
+      defaultValue = "1,8,32",
+      description = "Streams of the case 'batch'. Default: ${DEFAULT-VALUE}.")
+  private List<Integer> batches = new ArrayList<>();
+
+  @Option(
+      names = "--steps",
+      paramLabel = "N",
+      defaultValue = "0",
+      description =
+          "Tokens that each stream generates in a timed run. Default: 128 from an empty context,"
+              + " else 64.")
+  private int steps;
+
+  @Option(
+      names = "--adapters",
+      paramLabel = "N",
+      defaultValue = "0",
+      description =
+          "Streams that each have an adapter of their own, on all linear modules, random, in bf16;"
+              + " their steps alternate with the base's.")
+  private int adapters;
+
+  @Option(
+      names = "--rank",
+      paramLabel = "N",
+      defaultValue = "16",
+      description = "The adapters' rank. Default: ${DEFAULT-VALUE}.")
+  private int rank = 16;
+
+  @Option(
+      names = "--reps",
+      paramLabel = "N",
+      defaultValue = "5",
+      description = "Timed runs of each case. Default: ${DEFAULT-VALUE}.")
+  private int repetitions = 5;
+
+  @Option(
+      names = "--retries",
+      paramLabel = "N",
+      defaultValue = "5",
+      description =
+          "Most further runs of a case in place of those of which others took more than 6 %% of the"
+              + " machine. Default: ${DEFAULT-VALUE}.")
+  private int retries = 5;
+
+  @Option(
+      names = "--warm-up",
+      paramLabel = "SECONDS",
+      defaultValue = "2",
+      description = "What a case runs before it is timed. Default: ${DEFAULT-VALUE}.")
+  private double warmUp = 2;
+
+  @Option(
+      names = "--prefill-tokens",
+      paramLabel = "N",
+      description = "Most prompt tokens in a step. Default: as to serve.")
+  private int prefillTokens = EngineOptions.DEFAULT.prefillTokens();
+
+  @Option(names = "--json", description = "Print one JSON document.")
+  private boolean json;
+
+  @Override
+  public Integer call() throws StartException, ModelException, IOException, InterruptedException {
+    BenchOptions options = options();
+    boolean quantizedHead = quantizedHead();
+    Shape known = shape();
+    within("--threads", threads, 1, 1024);
+    PrintWriter out = spec.commandLine().getOut();
+    try (CpuBackend backend = new CpuBackend(threads);
+        Model base = model(known, quantizedHead, backend)) {
+      checkContext(base.config(), options);
+      if (!backend.awaitWarm(WARM)) {
+        throw new StartException(
+            "the vector kernels were not in use after %d s; the machine is too busy to measure"
+                .formatted(WARM.toSeconds()));
+      }
+      if (!json) {
+        out.printf(
+            Locale.ROOT,
+            "%s; %s%n%s, %s keys and values, prefill in steps of %d%n%n",
+            backend.describe(),
+            math(),
+            describe(base),
+            options.kv().name().toLowerCase(Locale.ROOT),
+            options.prefillTokens());
+        BenchTable.heading(out);
+      }
+      List<Measurement> all =
+          new Bench(base, backend, options)
+              .run(
+                  measurement -> {
+                    if (!json) {
+                      BenchTable.row(out, measurement);
+                    }
+                  });
+      if (json) {
+        out.println(
+            new ObjectMapper()
+                .writerWithDefaultPrettyPrinter()
+                .writeValueAsString(tree(base, backend, options, all)));
+      } else {
+        BenchTable.ratio(out, all);
+      }
+      out.flush();
+    } catch (OutOfMemoryException e) {
+      throw new StartException(String.valueOf(e.getMessage()), e);
+    }
+    return 0;
+  }
+
+  private static String math() {
+    return "exact mode";
+  }
+
+  private @Nullable Shape shape() throws StartException {
+    if ((shape == null) == (model == null)) {
+      throw new StartException("expected either --shape (%s) or --model".formatted(Shape.known()));
+    }
+    if (shape == null) {
+      if (randomWeights) {
+        throw new StartException("--random-weights: expected a --shape, got --model");
+      }
+      return null;
+    }
+    Shape known = Shape.find(shape);
+    if (known == null) {
+      throw new StartException(
+          "--shape: expected one of %s, got '%s'".formatted(Shape.known(), shape));
+    }
+    return known;
+  }
+
+  private Model model(@Nullable Shape known, boolean quantizedHead, Backend backend)
+      throws ModelException, IOException {
+    if (known != null) {
+      return RandomModel.of(known.id(), known.config(), quantizedHead, seed, backend);
+    }
+    return ModelLoader.load(Objects.requireNonNull(model), LoadOptions.DEFAULT, backend);
+  }
+
+  private boolean quantizedHead() throws StartException {
+    return switch (head) {
+      case "bf16" -> false;
+      case "nf4" -> true;
+      default -> throw new StartException("--head: expected bf16 or nf4, got '%s'".formatted(head));
+    };
+  }
+
+  private BenchOptions options() throws StartException {
+    Set<Measurement.Kind> kinds = EnumSet.noneOf(Measurement.Kind.class);
+    for (String each : cases) {
+      try {
+        kinds.add(Measurement.Kind.valueOf(each.strip().toUpperCase(Locale.ROOT)));
+      } catch (IllegalArgumentException e) {
+        throw new StartException(
+            "--cases: expected some of prefill, decode, depth, batch, adapters, got '%s'"
+                .formatted(each),
+            e);
+      }
+    }
+    boolean chosen = spec.commandLine().getParseResult().hasMatchedOption("--cases");
+    if (adapters > 0 && !chosen) {
+      kinds.add(Measurement.Kind.ADAPTERS);
+    }
+    if (kinds.contains(Measurement.Kind.ADAPTERS) && adapters == 0) {
+      throw new StartException("--cases adapters: expected --adapters N as well, got none");
+    }
+    KvShape.Type type =
+        switch (kv.toLowerCase(Locale.ROOT)) {
+          case "f32" -> KvShape.Type.F32;
+          case "bf16" -> KvShape.Type.BF16;
+          default -> throw new StartException("--kv: expected f32 or bf16, got '%s'".formatted(kv));
+        };
+    for (int batch : batches) {
+      within("--batch", batch, 1, 4096);
+    }
+    within("--prompt", prompt, 1, 1 << 20);
+    within("--depth", depth, 1, 1 << 20);
+    within("--steps", steps, 0, 1 << 20);
+    within("--adapters", adapters, 0, 4096);
+    within("--rank", rank, 1, 1024);
+    within("--reps", repetitions, 1, 1000);
+    within("--retries", retries, 0, 1000);
+    within("--prefill-tokens", prefillTokens, 1, 1 << 16);
+    if (!(warmUp >= 0 && warmUp <= 3600)) {
+      throw new StartException("--warm-up: expected 0 to 3600 seconds, got " + warmUp);
+    }
+    return new BenchOptions(
+        kinds,
+        prompt,
+        depth,
+        batches,
+        steps,
+        adapters,
+        rank,
+        repetitions,
+        retries,
+        warmUp,
+        prefillTokens,
+        type,
+        seed);
+  }
+
+  private static void within(String what, int value, int least, int most) throws StartException {
+    if (value < least || value > most) {
+      throw new StartException("%s: expected %d to %d, got %d".formatted(what, least, most, value));
+    }
+  }
+
+  private static void checkContext(ModelConfig config, BenchOptions options) throws StartException {
+    int longest = Bench.longest(options);
+    if (longest > config.contextLength()) {
+      throw new StartException(
+          "a sequence of %d tokens is to be measured, but the model's context is %d; lower"
+                  .formatted(longest, config.contextLength())
+              + " --prompt, --depth or --steps");
+    }
+  }
+
+  private String describe(Model base) {
+    return "%s%s: %,d parameters, %.3f bits per quantized weight, head %s, %,d bytes"
+        .formatted(
+            base.name(),
+            shape == null ? "" : " (random weights, seed " + seed + ")",
+            base.memory().parameters(),
+            base.memory().bitsPerWeight(),
+            headType(base),
+            base.memory().total());
+  }
+
+  private static String headType(Model base) {
+    return base.config().tied() ? "tied" : base.modules().head().quantized() ? "nf4" : "as stored";
+  }
+
+  private ObjectNode tree(
+      Model base, Backend backend, BenchOptions options, List<Measurement> all) {
+    ObjectNode root = new ObjectMapper().createObjectNode();
+    root.put("backend", backend.describe());
+    root.put("math", "exact");
+    root.put("java", Runtime.version().toString());
+    root.put("processors", Runtime.getRuntime().availableProcessors());
+    root.put("threads", threads);
+    root.put("kv", options.kv().name().toLowerCase(Locale.ROOT));
+    root.put("prefill_tokens", options.prefillTokens());
+    ObjectNode about = root.putObject("model");
+    about.put("name", base.name());
+    about.put("random_weights", shape != null);
+    about.put("seed", seed);
+    about.put("head", headType(base));
+    about.put("parameters", base.memory().parameters());
+    about.put("bits_per_weight", base.memory().bitsPerWeight());
+    about.put("bytes", base.memory().total());
+    ArrayNode measured = root.putArray("cases");
+    for (Measurement each : all) {
+      ObjectNode node = measured.addObject();
+      node.put("case", each.kind().name().toLowerCase(Locale.ROOT));
+      node.put("streams", each.streams());
+      node.put("depth", each.depth());
+      node.put("prompt", each.prompt());
+      node.put("generated", each.generated());
+      node.put("adapters", each.adapters());
+      node.put("rank", each.rank());
+      node.put("tokens_per_second", each.median());
+      node.put("min", each.min());
+      node.put("max", each.max());
+      node.put("undisturbed", each.undisturbed());
+      ArrayNode runs = node.putArray("runs");
+      for (Run run : each.runs()) {
+        ObjectNode one = runs.addObject();
+        one.put("tokens", run.tokens());
+        one.put("seconds", run.seconds());
+        one.put("tokens_per_second", run.rate());
+        one.put("others", run.others());
+        one.put("undisturbed", run.undisturbed());
+      }
+    }
+    Double ratio = BenchTable.ratio(all);
+    if (ratio != null) {
+      root.put("adapters_to_base", ratio);
+    }
+    return root;
+  }
+}

@@ -1,0 +1,272 @@
+package dev.wardrobe.bench;
+
+import dev.wardrobe.compute.Backend;
+import dev.wardrobe.compute.KvCache;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.Lora;
+import dev.wardrobe.model.Decoder;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.model.RandomModel;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Measures what a model's forward pass costs on a backend: the steps that the engine takes, without
+ * the engine, whose queue and listeners would have to be fed.
+ */
+public final class Bench {
+  /** Steps and prompts as llama.cpp's benchmarks have them, to be compared with. */
+  private static final int DECODE_STEPS = 128;
+
+  private static final int DEPTH_STEPS = 64;
+  private static final int BATCH_STEPS = 64;
+  private static final int BATCH_PROMPT = 32;
+
+  /** Logits computed at a time, as in the engine. */
+  private static final int LOGIT_ROWS = 32;
+
+  private final Model model;
+  private final Backend backend;
+  private final BenchOptions options;
+
+  public Bench(Model model, Backend backend, BenchOptions options) {
+    this.model = model;
+    this.backend = backend;
+    this.options = options;
+  }
+
+  /** What is told of each measurement as soon as it is there. */
+  public interface Listener {
+    void measured(Measurement measurement);
+  }
+
+  /** Runs all cases, in a fixed order. */
+  public List<Measurement> run(Listener listener) {
+    List<Measurement> all = new ArrayList<>();
+    for (Measurement.Kind kind : Measurement.Kind.values()) {
+      if (options.kinds().contains(kind)) {
+        for (Measurement measurement : run(kind)) {
+          listener.measured(measurement);
+          all.add(measurement);
+        }
+      }
+    }
+    return all;
+  }
+
+  private List<Measurement> run(Measurement.Kind kind) {
+    return switch (kind) {
+      case PREFILL -> List.of(prefill());
+      case DECODE -> List.of(decode(kind, 1, 1, steps(DECODE_STEPS)));
+      case DEPTH -> List.of(decode(kind, 1, options.depth(), steps(DEPTH_STEPS)));
+      case BATCH ->
+          options.batches().stream()
+              .map(streams -> decode(kind, streams, BATCH_PROMPT, steps(BATCH_STEPS)))
+              .toList();
+      case ADAPTERS -> adapters(steps(BATCH_STEPS));
+    };
+  }
+
+  /** Tokens of the longest sequence that {@code options} ask for. */
+  public static int longest(BenchOptions options) {
+    int longest = 0;
+    for (Measurement.Kind kind : options.kinds()) {
+      int tokens =
+          switch (kind) {
+            case PREFILL -> options.prompt() + 1;
+            case DECODE -> steps(options, DECODE_STEPS) + 1;
+            case DEPTH -> options.depth() + steps(options, DEPTH_STEPS) + 1;
+            case BATCH, ADAPTERS -> BATCH_PROMPT + steps(options, BATCH_STEPS) + 1;
+          };
+      longest = Math.max(longest, tokens);
+    }
+    return longest;
+  }
+
+  private int steps(int usual) {
+    return steps(options, usual);
+  }
+
+  private static int steps(BenchOptions options, int usual) {
+    return options.steps() == 0 ? usual : options.steps();
+  }
+
+  private Measurement prefill() {
+    int prompt = options.prompt();
+    try (KvCache cache = cache(Streams.blocks(1, prompt + 1));
+        Decoder decoder = decoder(cache, 1)) {
+      Streams streams = streams(decoder, 1, prompt, prompt + 1);
+      Runnable once =
+          () -> {
+            streams.restart();
+            streams.prefill(options.prefillTokens());
+          };
+      warmUp(once);
+      List<Run> runs = repeat(() -> timed(prompt, once));
+      return new Measurement(Measurement.Kind.PREFILL, 1, 0, prompt, 0, 0, 0, runs);
+    }
+  }
+
+  private Measurement decode(Measurement.Kind kind, int count, int prompt, int steps) {
+    int capacity = prompt + steps + 1;
+    try (KvCache cache = cache(Streams.blocks(count, capacity));
+        Decoder decoder = decoder(cache, count)) {
+      Streams streams = streams(decoder, count, prompt, capacity);
+      // From an empty context the first step takes the first token.
+      int depth = kind == Measurement.Kind.DECODE ? 0 : prompt;
+      if (depth > 0) {
+        streams.prefill(options.prefillTokens());
+      }
+      streams.rewind(depth);
+      warmUp(
+          () -> {
+            streams.rewind(depth);
+            streams.decode();
+          });
+      List<Run> runs =
+          repeat(
+              () -> {
+                streams.rewind(depth);
+                return timed(
+                    (long) count * steps,
+                    () -> {
+                      for (int i = 0; i < steps; i++) {
+                        streams.decode();
+                      }
+                    });
+              });
+      return new Measurement(kind, count, depth, 0, steps, 0, 0, runs);
+    }
+  }
+
+  /**
+   * The base's steps and those of as many adapters in turn, so that whatever else the machine does
+   * slows both alike.
+   */
+  private List<Measurement> adapters(int steps) {
+    int count = options.adapters();
+    int capacity = BATCH_PROMPT + steps + 1;
+    int half = Streams.blocks(count, capacity);
+    List<Lora> loras = new ArrayList<>();
+    try (KvCache cache = cache(2 * half);
+        Decoder decoder = decoder(cache, count)) {
+      for (int i = 0; i < count; i++) {
+        loras.add(RandomModel.adapter(model, options.rank(), options.seed() + 1 + i, backend));
+      }
+      Streams base = streams(decoder, Collections.nCopies(count, null), capacity, 0);
+      Streams adapted = streams(decoder, loras, capacity, half);
+      List<Streams> both = List.of(base, adapted);
+      for (Streams streams : both) {
+        streams.prefill(options.prefillTokens());
+      }
+      warmUp(
+          () -> {
+            for (Streams streams : both) {
+              streams.rewind(BATCH_PROMPT);
+              streams.decode();
+            }
+          });
+      List<Run> baseRuns = new ArrayList<>();
+      List<Run> adaptedRuns = new ArrayList<>();
+      repeat(
+          () -> {
+            both.forEach(streams -> streams.rewind(BATCH_PROMPT));
+            long[] nanos = new long[2];
+            Occupancy before = Occupancy.now();
+            for (int i = 0; i < 2 * steps; i++) {
+              // Base first, adapters first, ...
+              int which = (i + i / 2) % 2;
+              long start = System.nanoTime();
+              both.get(which).decode();
+              nanos[which] += System.nanoTime() - start;
+            }
+            double others = before.others();
+            long tokens = (long) count * steps;
+            baseRuns.add(new Run(tokens, nanos[0] / 1e9, others));
+            adaptedRuns.add(new Run(tokens, nanos[1] / 1e9, others));
+            return adaptedRuns.getLast();
+          });
+      return List.of(
+          new Measurement(Measurement.Kind.ADAPTERS, count, BATCH_PROMPT, 0, steps, 0, 0, baseRuns),
+          new Measurement(
+              Measurement.Kind.ADAPTERS,
+              count,
+              BATCH_PROMPT,
+              0,
+              steps,
+              count,
+              options.rank(),
+              adaptedRuns));
+    } finally {
+      loras.forEach(Lora::close);
+    }
+  }
+
+  private KvCache cache(int blocks) {
+    ModelConfig config = model.config();
+    return backend.kvCache(
+        new KvShape(config.layers(), config.kvHeads(), config.headDim(), blocks, options.kv()));
+  }
+
+  private Decoder decoder(KvCache cache, int streams) {
+    int tokens = Math.max(options.prefillTokens(), streams);
+    return new Decoder(model, backend, cache, tokens, Math.min(streams, LOGIT_ROWS));
+  }
+
+  private Streams streams(Decoder decoder, int count, int prompt, int capacity) {
+    return new Streams(
+        decoder,
+        backend,
+        Collections.nCopies(count, null),
+        prompt,
+        capacity,
+        0,
+        model.config().vocabulary(),
+        options.seed());
+  }
+
+  private Streams streams(
+      Decoder decoder, List<? extends @Nullable Lora> adapters, int capacity, int firstBlock) {
+    return new Streams(
+        decoder,
+        backend,
+        adapters,
+        BATCH_PROMPT,
+        capacity,
+        firstBlock,
+        model.config().vocabulary(),
+        options.seed());
+  }
+
+  private void warmUp(Runnable once) {
+    long end = System.nanoTime() + (long) (options.warmUp() * 1e9);
+    do {
+      once.run();
+    } while (System.nanoTime() - end < 0);
+  }
+
+  private static Run timed(long tokens, Runnable work) {
+    Occupancy before = Occupancy.now();
+    long start = System.nanoTime();
+    work.run();
+    double seconds = (System.nanoTime() - start) / 1e9;
+    return new Run(tokens, seconds, before.others());
+  }
+
+  /** Runs until enough runs were undisturbed, or too many were not. */
+  private List<Run> repeat(Supplier<Run> once) {
+    List<Run> runs = new ArrayList<>();
+    int undisturbed = 0;
+    while (undisturbed < options.repetitions()
+        && runs.size() < options.repetitions() + options.retries()) {
+      Run run = once.get();
+      runs.add(run);
+      undisturbed += run.undisturbed() ? 1 : 0;
+    }
+    return runs;
+  }
+}
