@@ -10,7 +10,6 @@ import dev.wardrobe.compute.Step;
 import dev.wardrobe.model.Decoder;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -27,6 +26,9 @@ final class Streams {
   private final int[][] tokens;
   private final int[][] blocks;
 
+  private final List<Draw> draws = new ArrayList<>();
+  private final List<Draw> drawn = new ArrayList<>();
+  private final Batch batch = new Batch();
   private final int prompt;
 
   /** Tokens of each that the cache holds; the next step's first position. */
@@ -67,6 +69,8 @@ final class Streams {
       }
       int first = firstBlock + i * each;
       blocks[i] = IntStream.range(first, first + each).toArray();
+      draws.add(
+          new Draw(0, -1, 0, 0, 1, 0, 1, 0, 0, tokens[i], prompt, prompt, seed, prompt, 0));
     }
   }
 
@@ -102,47 +106,36 @@ final class Streams {
 
   /** Takes {@code share} tokens of each through the model; draws if those were the last known. */
   private void step(int share) {
-    int streams = tokens.length;
-    int[] batch = new int[streams * share];
-    List<Batch.Run> runs = new ArrayList<>(streams);
-    List<Batch.Segment> segments = new ArrayList<>();
-    boolean draws = computed + share == length;
-    int[] outputs = new int[draws ? streams : 0];
-    int segmentStart = 0;
-    for (int i = 0; i < streams; i++) {
-      int row = i * share;
-      System.arraycopy(tokens[i], computed, batch, row, share);
-      runs.add(new Batch.Run(row, row + share, computed, blocks[i]));
-      if (draws) {
-        outputs[i] = row + share - 1;
-      }
-      if (i + 1 == streams || !Objects.equals(adapters.get(i + 1), adapters.get(i))) {
-        segments.add(new Batch.Segment(segmentStart, row + share, adapters.get(i)));
-        segmentStart = row + share;
+    boolean last = computed + share == length;
+    batch.clear();
+    for (int i = 0; i < tokens.length; i++) {
+      batch.add(tokens[i], computed, share, blocks[i], adapters.get(i));
+      if (last) {
+        batch.want(batch.size() - 1);
       }
     }
-    try (Step step = backend.step(new Batch(batch, runs, segments, outputs))) {
+    try (Step step = backend.step(batch)) {
       decoder.forward(step);
-      for (int from = 0; from < outputs.length; from += decoder.maxLogitRows()) {
-        draw(step, from, Math.min(from + decoder.maxLogitRows(), outputs.length));
+      for (int from = 0; from < batch.outputs(); from += decoder.maxLogitRows()) {
+        draw(step, from, Math.min(from + decoder.maxLogitRows(), batch.outputs()));
       }
     }
     computed += share;
-    if (draws) {
+    if (last) {
       length++;
     }
   }
 
   private void draw(Step step, int from, int to) {
     Buffer logits = decoder.logits(step, from, to);
-    List<Draw> draws = new ArrayList<>(to - from);
+    drawn.clear();
     for (int i = from; i < to; i++) {
-      draws.add(
-          new Draw(i - from, -1, 0, 0, 1, 0, 1, 0, 0, tokens[i], length, length, 0, length, 0));
+      draws.get(i).next(i - from, length);
+      drawn.add(draws.get(i));
     }
-    List<Draw.Outcome> outcomes = backend.sample(step, logits, draws);
+    backend.sample(step, logits, drawn);
     for (int i = from; i < to; i++) {
-      tokens[i][length] = outcomes.get(i - from).token();
+      tokens[i][length] = draws.get(i).outcome().token();
     }
   }
 }
