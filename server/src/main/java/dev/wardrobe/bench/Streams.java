@@ -69,8 +69,7 @@ final class Streams {
       }
       int first = firstBlock + i * each;
       blocks[i] = IntStream.range(first, first + each).toArray();
-      draws.add(
-          new Draw(0, -1, 0, 0, 1, 0, 1, 0, 0, tokens[i], prompt, prompt, seed, prompt, 0));
+      draws.add(new Draw(0, -1, 0, 0, 1, 0, 1, 0, 0, tokens[i], prompt, prompt, seed, prompt, 0));
     }
   }
 
