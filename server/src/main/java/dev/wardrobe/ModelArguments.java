@@ -1,18 +1,16 @@
 package dev.wardrobe;
 
-import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.engine.EngineOptions;
+import dev.wardrobe.model.CacheOptions;
 import dev.wardrobe.model.LoadOptions;
-import dev.wardrobe.quant.QuantOptions;
-import dev.wardrobe.quant.QuantType;
 import dev.wardrobe.serve.Conversation;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** The options of every command that runs a model. */
@@ -34,60 +32,21 @@ final class ModelArguments {
       description = "Refuse adapters that change nothing, rather than warn of them.")
   private boolean refuseZeroDelta;
 
+  @Mixin private final ResidentArguments resident = new ResidentArguments();
+
   @Option(
-      names = "--quantize",
-      paramLabel = "TYPE",
-      defaultValue = "nf4",
+      names = "--cache-dir",
+      paramLabel = "DIR",
       description =
-          "What an unquantized model becomes: nf4, fp4 or none. Default: ${DEFAULT-VALUE}. A model"
-              + " that is quantized already is used as it is.")
-  private String quantize = "nf4";
+          "Where the weights are kept in the form in which they are resident, for the next start to"
+              + " map. Default, for models of 64 MiB and more: .wardrobe in the model's directory,"
+              + " or else wardrobe in the user's cache folder.")
+  private @Nullable Path cacheDir;
 
   @Option(
-      names = "--block-size",
-      paramLabel = "N",
-      defaultValue = "64",
-      description = "Weights that share a scale: 64, 128 or 256. Default: ${DEFAULT-VALUE}.")
-  private int blockSize = 64;
-
-  @Option(names = "--no-double-quant", description = "Keep the scales in 32 bits.")
-  private boolean noDoubleQuant;
-
-  @Option(
-      names = "--skip",
-      paramLabel = "MODULE",
-      description = "A module to leave unquantized. May be repeated.")
-  private List<String> skip = new ArrayList<>();
-
-  @Option(
-      names = "--kv",
-      paramLabel = "TYPE",
-      defaultValue = "f32",
-      description = "How keys and values are kept: f32 or bf16. Default: ${DEFAULT-VALUE}.")
-  private String kv = "f32";
-
-  @Option(
-      names = "--kv-tokens",
-      paramLabel = "N",
-      defaultValue = "0",
-      description =
-          "Tokens that the KV cache holds, over all requests. Default: derived, up to 256 MiB, or"
-              + " one whole context if that is more and at most 1 GiB.")
-  private int kvTokens;
-
-  @Option(
-      names = "--max-batch",
-      paramLabel = "N",
-      defaultValue = "64",
-      description = "Most sequences in a step. Default: ${DEFAULT-VALUE}.")
-  private int maxBatch = 64;
-
-  @Option(
-      names = "--prefill-tokens",
-      paramLabel = "N",
-      defaultValue = "256",
-      description = "Most prompt tokens in a step. Default: ${DEFAULT-VALUE}.")
-  private int prefillTokens = 256;
+      names = "--no-cache",
+      description = "Read, quantize and pack the weights at each start, into memory of its own.")
+  private boolean noCache;
 
   @Option(
       names = "--max-logprobs",
@@ -151,39 +110,32 @@ final class ModelArguments {
   }
 
   LoadOptions load() throws StartException {
-    QuantType type =
-        switch (quantize.toLowerCase(Locale.ROOT)) {
-          case "nf4" -> QuantType.NF4;
-          case "fp4" -> QuantType.FP4;
-          case "none" -> null;
-          default ->
-              throw new StartException(
-                  "--quantize: expected nf4, fp4 or none, got '%s'".formatted(quantize));
-        };
-    if (blockSize != 64 && blockSize != 128 && blockSize != 256) {
-      throw new StartException("--block-size: expected 64, 128 or 256, got " + blockSize);
+    return resident.load().withCache(cache());
+  }
+
+  private CacheOptions cache() throws StartException {
+    if (noCache) {
+      if (cacheDir != null) {
+        throw new StartException("--cache-dir and --no-cache contradict each other; drop one");
+      }
+      return CacheOptions.NONE;
     }
-    return new LoadOptions(
-        type == null ? null : new QuantOptions(type, blockSize, !noDoubleQuant), skip);
+    if (cacheDir != null) {
+      return new CacheOptions(List.of(cacheDir), 0);
+    }
+    List<Path> folders = new ArrayList<>();
+    folders.add(model().resolve(".wardrobe"));
+    String xdg = System.getenv("XDG_CACHE_HOME");
+    if (xdg != null && Path.of(xdg).isAbsolute()) {
+      folders.add(Path.of(xdg, "wardrobe"));
+    } else if (System.getProperty("user.home") != null) {
+      folders.add(Path.of(System.getProperty("user.home"), ".cache", "wardrobe"));
+    }
+    return new CacheOptions(folders, CacheOptions.WORTHWHILE);
   }
 
   EngineOptions engine() throws StartException {
-    KvShape.Type kvType =
-        switch (kv.toLowerCase(Locale.ROOT)) {
-          case "f32" -> KvShape.Type.F32;
-          case "bf16" -> KvShape.Type.BF16;
-          default -> throw new StartException("--kv: expected f32 or bf16, got '%s'".formatted(kv));
-        };
-    try {
-      return EngineOptions.DEFAULT
-          .withKvType(kvType)
-          .withKvTokens(kvTokens)
-          .withMaxSequences(maxBatch)
-          .withMaxWaiting(Math.max(EngineOptions.DEFAULT.maxWaiting(), 4 * maxBatch))
-          .withPrefillTokens(prefillTokens);
-    } catch (IllegalArgumentException e) {
-      throw new StartException("--" + e.getMessage(), e);
-    }
+    return resident.engine();
   }
 
   int maxLogprobs() throws StartException {

@@ -31,6 +31,8 @@ final class ModelInfo {
             .setSteps(stats.steps())
             .setRunningSequences(stats.running())
             .setWaitingSequences(stats.waiting())
+            .setHeadQuantized(model.modules().head().quantized())
+            .setWeightsMapped(model.mapped())
             .setVersion(Version.text());
     QuantOptions quantization = model.quantization();
     if (quantization == null) {

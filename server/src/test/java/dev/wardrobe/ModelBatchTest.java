@@ -86,6 +86,8 @@ final class ModelBatchTest {
             requests,
             "--model",
             models.resolve("smollm2-135m-instruct-nf4").toString(),
+            "--cache-dir",
+            folder.resolve("cache").toString(),
             "--adapter",
             "sql=" + models.resolve("smollm2-adapters/sql"),
             "--adapter",

@@ -138,6 +138,7 @@ public final class CheckpointQuantizer {
     Path target = out.toAbsolutePath().normalize();
     checkTarget(target);
     try (StoredModel stored = StoredModel.open(model)) {
+      stored.checkTiedHead();
       if (stored.quantized()) {
         throw new ModelException(
             "%s: is quantized already; serve it as it is, or quantize the original checkpoint"

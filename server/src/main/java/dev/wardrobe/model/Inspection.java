@@ -46,6 +46,7 @@ public record Inspection(
   public static Inspection of(Path directory, boolean fingerprint)
       throws ModelException, IOException {
     try (StoredModel stored = StoredModel.open(directory)) {
+      stored.checkTiedHead();
       MemoryUse use = MemoryUse.NONE;
       List<String> types = new ArrayList<>();
       List<Integer> blockSizes = new ArrayList<>();

@@ -1,5 +1,6 @@
 package dev.wardrobe.model;
 
+import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Matrix;
 
 /**
@@ -25,6 +26,26 @@ public record MemoryUse(
     long parameters) {
 
   static final MemoryUse NONE = new MemoryUse(0, 0, 0, 0, 0, 0, 0, 0);
+
+  /** What a model's weights take. */
+  static MemoryUse of(Modules modules, Model.Weights weights) {
+    MemoryUse use = NONE;
+    for (Module module : modules.all()) {
+      Matrix matrix = weights.matrices[module.id()];
+      Buffer norm = weights.norms[module.id()];
+      Buffer bias = weights.biases[module.id()];
+      if (matrix != null) {
+        use = use.plus(module, matrix.footprint());
+      }
+      if (norm != null) {
+        use = use.plus(module, new Matrix.Footprint(0, 0, 0, norm.bytes()));
+      }
+      if (bias != null) {
+        use = use.plusBias(module.out(), bias.bytes());
+      }
+    }
+    return modules.headCopied() ? use.withoutParameters(modules.head()) : use;
+  }
 
   /** All bytes. */
   public long total() {
@@ -52,6 +73,19 @@ public record MemoryUse(
         norms + (norm ? bytes.dense() : 0),
         quantizedParameters + (module.quantized() ? parameters : 0),
         this.parameters + parameters);
+  }
+
+  /** This, with a module's weights not counted as parameters of their own: a tied head's copy. */
+  MemoryUse withoutParameters(Module module) {
+    return new MemoryUse(
+        packed,
+        absmax,
+        nestedAbsmax,
+        dense,
+        embeddings,
+        norms,
+        quantizedParameters,
+        parameters - module.parameters());
   }
 
   /** This and a bias of {@code width} elements that take {@code bytes}. */

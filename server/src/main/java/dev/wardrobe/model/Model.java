@@ -1,5 +1,6 @@
 package dev.wardrobe.model;
 
+import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.compute.Matrix;
@@ -20,8 +21,6 @@ public final class Model implements AutoCloseable {
   private final GenerationDefaults defaults;
   private final Modules modules;
   private final Weights weights;
-  private final String fingerprint;
-  private final @Nullable QuantOptions quantization;
   private final MemoryUse memory;
 
   /** What is resident, by module number; the host keeps norms and biases too. */
@@ -32,6 +31,10 @@ public final class Model implements AutoCloseable {
     final float[] @Nullable [] hostNorms;
     final float[] @Nullable [] hostBiases;
 
+    private String fingerprint = "";
+    private @Nullable QuantOptions quantization;
+    private @Nullable CacheFile file;
+
     Weights(int modules) {
       matrices = new Matrix[modules];
       norms = new Buffer[modules];
@@ -40,11 +43,68 @@ public final class Model implements AutoCloseable {
       hostBiases = new float[modules][];
     }
 
+    /**
+     * Where they come from.
+     *
+     * @param file the file that the matrices lie in, closed after them; null if in no file
+     */
+    void source(@Nullable CacheFile file, String fingerprint, @Nullable QuantOptions quantization) {
+      this.file = file;
+      this.fingerprint = fingerprint;
+      this.quantization = quantization;
+    }
+
+    void norm(Module module, float[] values, Backend backend) {
+      norms[module.id()] = upload(values, backend);
+      hostNorms[module.id()] = values;
+    }
+
+    void bias(Module module, float[] values, Backend backend) {
+      biases[module.id()] = upload(values, backend);
+      hostBiases[module.id()] = values;
+    }
+
+    private static Buffer upload(float[] values, Backend backend) {
+      Buffer buffer = backend.buffer(1, values.length);
+      backend.write(buffer, 0, values);
+      return buffer;
+    }
+
+    String fingerprint() {
+      return fingerprint;
+    }
+
+    @Nullable QuantOptions quantization() {
+      return quantization;
+    }
+
+    /** Whether the matrices lie in a mapped file. */
+    boolean mapped() {
+      return file != null;
+    }
+
+    /** Bytes of everything. */
+    long bytes() {
+      long bytes = 0;
+      for (int i = 0; i < matrices.length; i++) {
+        Matrix matrix = matrices[i];
+        Buffer norm = norms[i];
+        Buffer bias = biases[i];
+        bytes += matrix == null ? 0 : matrix.footprint().total();
+        bytes += norm == null ? 0 : norm.bytes();
+        bytes += bias == null ? 0 : bias.bytes();
+      }
+      return bytes;
+    }
+
     @Override
     public void close() {
       closeAll(matrices);
       closeAll(norms);
       closeAll(biases);
+      if (file != null) {
+        file.close();
+      }
     }
 
     private static void closeAll(@Nullable AutoCloseable[] resources) {
@@ -69,19 +129,14 @@ public final class Model implements AutoCloseable {
       @Nullable StoredModel stored,
       GenerationDefaults defaults,
       Modules modules,
-      Weights weights,
-      String fingerprint,
-      @Nullable QuantOptions quantization,
-      MemoryUse memory) {
+      Weights weights) {
     this.config = config;
     this.directory = directory;
     this.stored = stored;
     this.defaults = defaults;
     this.modules = modules;
     this.weights = weights;
-    this.fingerprint = fingerprint;
-    this.quantization = quantization;
-    this.memory = memory;
+    memory = MemoryUse.of(modules, weights);
   }
 
   public ModelConfig config() {
@@ -153,24 +208,30 @@ public final class Model implements AutoCloseable {
 
   /**
    * Whether {@code candidate} is the base's own weight of a module: the same shape, and the same
-   * bits once both are widened to float32. False for a weight held at 4 bits, and for random ones.
+   * bits once both are widened to float32. False for a projection held at 4 bits, and for random
+   * weights; a head that was quantized at load counts as what it is in the checkpoint.
    */
   public boolean sameWeights(int module, DenseMatrix candidate) {
     Module source = source(module);
+    boolean head = source.kind() == Module.Kind.HEAD;
     if (stored == null
-        || source.quantized()
+        || (head ? stored.modules().head().quantized() : source.quantized())
         || candidate.rows() != source.out()
         || candidate.cols() != (source.kind() == Module.Kind.NORM ? 1 : source.in())) {
       return false;
     }
     TensorInfo tensor = stored.weight(source);
-    return Floats.equal(tensor.dtype(), stored.data(tensor), candidate.dtype(), candidate.data());
+    boolean same =
+        Floats.equal(tensor.dtype(), stored.data(tensor), candidate.dtype(), candidate.data());
+    stored.release(tensor);
+    return same;
   }
 
   /** The module that holds a module's weight: the embedding for a tied head. */
   private Module source(int module) {
     Module own = modules.get(module);
-    return own.kind() == Module.Kind.HEAD && config().tied() ? modules.embedding() : own;
+    boolean shared = own.kind() == Module.Kind.HEAD && config().tied() && !own.quantized();
+    return shared ? modules.embedding() : own;
   }
 
   /**
@@ -179,12 +240,17 @@ public final class Model implements AutoCloseable {
    * @return 64 hexadecimal digits, or ""
    */
   public String fingerprint() {
-    return fingerprint;
+    return weights.fingerprint();
   }
 
   /** How the quantized weights are held (the first one's, if they differ), or null if none are. */
   public @Nullable QuantOptions quantization() {
-    return quantization;
+    return weights.quantization();
+  }
+
+  /** Whether the weights lie in a mapped cache file, rather than in memory of their own. */
+  public boolean mapped() {
+    return weights.mapped();
   }
 
   /** Where its resident bytes are. */

@@ -1,7 +1,6 @@
 package dev.wardrobe.model;
 
 import dev.wardrobe.compute.Backend;
-import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.quant.BitsAndBytes;
@@ -18,25 +17,31 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A loading model: from a Hugging Face directory to weights resident in a backend's memory, tensor
- * by tensor, so that beyond the resident weights no more than one tensor is in memory at a time.
+ * A loading model: from a Hugging Face directory to weights resident in a backend's memory. What an
+ * earlier load left in the {@link WeightCache} is used as it lies there; else tensor by tensor, so
+ * that beyond the resident weights no more than one tensor is in memory at a time.
  */
 public final class ModelLoader {
   private final StoredModel stored;
   private final Backend backend;
   private final Modules modules;
   private final @Nullable QuantOptions options;
+  private final QuantOptions headOptions;
   private final Model.Weights weights;
   private final Fingerprint fingerprint = new Fingerprint();
-  private MemoryUse memory = MemoryUse.NONE;
   private @Nullable QuantOptions quantization;
 
   private ModelLoader(
-      StoredModel stored, Backend backend, Modules modules, @Nullable QuantOptions options) {
+      StoredModel stored,
+      Backend backend,
+      Modules modules,
+      @Nullable QuantOptions options,
+      QuantOptions headOptions) {
     this.stored = stored;
     this.backend = backend;
     this.modules = modules;
     this.options = options;
+    this.headOptions = headOptions;
     this.weights = new Model.Weights(modules.all().size());
   }
 
@@ -53,14 +58,18 @@ public final class ModelLoader {
     Model model = null;
     try {
       GenerationDefaults defaults = GenerationDefaults.read(dir, stored.config());
-      Modules modules = stored.modules();
       QuantOptions quantize = stored.quantized() ? null : options.quantize();
-      if (quantize != null) {
-        SkipRule skip = new SkipRule(options.skip());
-        modules = new Modules(stored.config(), path -> !skip.skips(path));
-        skip.check(modules);
+      Modules modules = modules(stored, options);
+      WeightCache cache = WeightCache.of(stored, modules, quantize, options, backend);
+      Model.Weights weights = cache == null ? null : cache.read();
+      if (weights == null) {
+        stored.checkTiedHead();
+        weights = new ModelLoader(stored, backend, modules, quantize, options.head()).load();
+        if (cache != null) {
+          weights = cache.keep(weights);
+        }
       }
-      model = new ModelLoader(stored, backend, modules, quantize).load(defaults);
+      model = new Model(stored.config(), dir, stored, defaults, modules, weights);
       return model;
     } finally {
       if (model == null) {
@@ -69,7 +78,22 @@ public final class ModelLoader {
     }
   }
 
-  private Model load(GenerationDefaults defaults) throws ModelException, IOException {
+  /** A stored model's modules, with those marked as quantized that will be when it is loaded. */
+  static Modules modules(StoredModel stored, LoadOptions options) throws ModelException {
+    QuantOptions quantize = stored.quantized() ? null : options.quantize();
+    if (quantize == null) {
+      return options.quantizeHead()
+          ? new Modules(stored.config(), stored::quantizes, true)
+          : stored.modules();
+    }
+    SkipRule skip = new SkipRule(options.skip());
+    Modules modules =
+        new Modules(stored.config(), path -> !skip.skips(path), options.quantizeHead());
+    skip.check(modules);
+    return modules;
+  }
+
+  private Model.Weights load() throws ModelException, IOException {
     boolean complete = false;
     try {
       // In name order, which is the fingerprint's.
@@ -78,43 +102,25 @@ public final class ModelLoader {
       for (Module module : byName) {
         load(module);
       }
+      weights.source(null, fingerprint.hex(), quantization);
       complete = true;
+      return weights;
     } finally {
       if (!complete) {
         weights.close();
       }
     }
-    return new Model(
-        stored.config(),
-        stored.directory(),
-        stored,
-        defaults,
-        modules,
-        weights,
-        fingerprint.hex(),
-        quantization,
-        memory);
   }
 
   private void load(Module module) throws ModelException, IOException {
     if (module.kind() == Module.Kind.NORM) {
-      float[] values = stored.vector(stored.weight(module));
-      Buffer norm = upload(values);
-      weights.norms[module.id()] = norm;
-      weights.hostNorms[module.id()] = values;
-      memory = memory.plus(module, new Matrix.Footprint(0, 0, 0, norm.bytes()));
-    } else if (!stored.shared(module)) {
-      Matrix matrix = matrix(module);
-      weights.matrices[module.id()] = matrix;
-      memory = memory.plus(module, matrix.footprint());
+      weights.norm(module, stored.vector(stored.weight(module)), backend);
+    } else if (!stored.shared(module) || module.quantized()) {
+      weights.matrices[module.id()] = matrix(module);
     }
     TensorInfo bias = stored.bias(module);
     if (bias != null) {
-      float[] values = stored.vector(bias);
-      Buffer buffer = upload(values);
-      weights.biases[module.id()] = buffer;
-      weights.hostBiases[module.id()] = values;
-      memory = memory.plusBias(values.length, buffer.bytes());
+      weights.bias(module, stored.vector(bias), backend);
     }
   }
 
@@ -125,9 +131,11 @@ public final class ModelLoader {
         return backend.matrix(
             new DenseMatrix(tensor.dtype(), module.out(), module.in(), stored.data(tensor)));
       }
-      if (options == null) {
+      if (stored.modules().get(module.id()).quantized()) {
         return quantized(module, stored.quantizedWeight(module));
       }
+      boolean head = module.kind() == Module.Kind.HEAD;
+      QuantOptions how = head || options == null ? headOptions : options;
       // Shared: the quantizer's threads write to it.
       try (Arena arena = Arena.ofShared()) {
         QuantizedMatrix quantized =
@@ -135,10 +143,12 @@ public final class ModelLoader {
                 FloatSource.of(stored.checkpoint(), tensor),
                 module.out(),
                 module.in(),
-                options,
+                how,
                 BitsAndBytes.sourceDtype(tensor.dtype()),
                 arena);
-        return quantized(module, quantized);
+        // Like the type of keys and values, how the head is held is the server's choice: what
+        // adapters were trained on is the same base.
+        return head ? backend.matrix(quantized) : quantized(module, quantized);
       }
     } finally {
       stored.release(tensor);
@@ -151,11 +161,5 @@ public final class ModelLoader {
       quantization = new QuantOptions(matrix.type(), matrix.blockSize(), matrix.doubleQuant());
     }
     return backend.matrix(matrix);
-  }
-
-  private Buffer upload(float[] values) {
-    Buffer buffer = backend.buffer(1, values.length);
-    backend.write(buffer, 0, values);
-    return buffer;
   }
 }

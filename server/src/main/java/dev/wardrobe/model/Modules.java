@@ -31,6 +31,7 @@ public final class Modules {
   private final Module embedding;
   private final Module norm;
   private final Module head;
+  private final boolean headCopied;
 
   /**
    * The modules that {@code config} describes.
@@ -38,6 +39,16 @@ public final class Modules {
    * @param quantized by path, whether a linear module or an untied head is held at 4 bits
    */
   Modules(ModelConfig config, Predicate<String> quantized) {
+    this(config, quantized, false);
+  }
+
+  /**
+   * The modules that {@code config} describes.
+   *
+   * @param quantized by path, whether a linear module or an untied head is held at 4 bits
+   * @param quantizeHead whether the head is in any case, tied or not
+   */
+  Modules(ModelConfig config, Predicate<String> quantized, boolean quantizeHead) {
     int hidden = config.hidden();
     int queries = config.heads() * config.headDim();
     int keys = config.kvHeads() * config.headDim();
@@ -64,7 +75,8 @@ public final class Modules {
               linear(mlp + "down_proj", hidden, config.ffn(), config.mlpBias(), quantized)));
     }
     norm = norm("model.norm", hidden);
-    boolean headQuantized = !config.tied() && quantized.test("lm_head");
+    boolean headQuantized = quantizeHead || (!config.tied() && quantized.test("lm_head"));
+    headCopied = config.tied() && headQuantized;
     head = add("lm_head", Module.Kind.HEAD, config.vocabulary(), hidden, headQuantized, false);
   }
 
@@ -109,6 +121,11 @@ public final class Modules {
 
   public Module head() {
     return head;
+  }
+
+  /** Whether a tied head has a 4-bit copy of the embedding as its own. */
+  boolean headCopied() {
+    return headCopied;
   }
 
   Layer layer(int layer) {

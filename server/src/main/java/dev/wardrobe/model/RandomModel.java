@@ -1,7 +1,6 @@
 package dev.wardrobe.model;
 
 import dev.wardrobe.compute.Backend;
-import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Delta;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.compute.Lora;
@@ -37,7 +36,6 @@ public final class RandomModel {
       String name, ModelConfig config, boolean quantizedHead, long seed, Backend backend) {
     Modules modules = new Modules(config, path -> quantizedHead || !path.equals("lm_head"));
     Model.Weights weights = new Model.Weights(modules.all().size());
-    MemoryUse memory = MemoryUse.NONE;
     boolean complete = false;
     try {
       for (Module module : modules.all()) {
@@ -47,23 +45,15 @@ public final class RandomModel {
         if (module.kind() == Module.Kind.NORM) {
           float[] values = new float[module.out()];
           Arrays.fill(values, 1);
-          Buffer norm = upload(values, backend);
-          weights.norms[module.id()] = norm;
-          weights.hostNorms[module.id()] = values;
-          memory = memory.plus(module, new Matrix.Footprint(0, 0, 0, norm.bytes()));
+          weights.norm(module, values, backend);
         } else {
-          Matrix matrix = matrix(module, seed(seed, module.id()), backend);
-          weights.matrices[module.id()] = matrix;
-          memory = memory.plus(module, matrix.footprint());
+          weights.matrices[module.id()] = matrix(module, seed(seed, module.id()), backend);
         }
         if (module.bias()) {
-          float[] values = new float[module.out()];
-          Buffer bias = upload(values, backend);
-          weights.biases[module.id()] = bias;
-          weights.hostBiases[module.id()] = values;
-          memory = memory.plusBias(values.length, bias.bytes());
+          weights.bias(module, new float[module.out()], backend);
         }
       }
+      weights.source(null, "", QuantOptions.DEFAULT);
       complete = true;
     } finally {
       if (!complete) {
@@ -72,8 +62,7 @@ public final class RandomModel {
     }
     GenerationDefaults defaults =
         new GenerationDefaults(null, null, null, null, null, null, config.eos(), List.of());
-    return new Model(
-        config, Path.of(name), null, defaults, modules, weights, "", QuantOptions.DEFAULT, memory);
+    return new Model(config, Path.of(name), null, defaults, modules, weights);
   }
 
   /**
@@ -132,12 +121,6 @@ public final class RandomModel {
       data.set(ValueLayout.JAVA_SHORT, 2 * i, (short) (value >>> 16));
     }
     return new DenseMatrix(DType.BF16, rows, cols, data);
-  }
-
-  private static Buffer upload(float[] values, Backend backend) {
-    Buffer buffer = backend.buffer(1, values.length);
-    backend.write(buffer, 0, values);
-    return buffer;
   }
 
   /** A seed for each module. */

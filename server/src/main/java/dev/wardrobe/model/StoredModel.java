@@ -30,8 +30,7 @@ final class StoredModel implements AutoCloseable {
     this.file = file;
     this.config = config;
     this.checkpoint = checkpoint;
-    this.modules =
-        new Modules(config, path -> BitsAndBytes.isQuantized(checkpoint, path + ".weight"));
+    this.modules = new Modules(config, this::quantizes);
   }
 
   /**
@@ -81,14 +80,19 @@ final class StoredModel implements AutoCloseable {
     return config.quantization() != null || modules.all().stream().anyMatch(Module::quantized);
   }
 
+  /** Whether a module's weight is stored quantized. */
+  boolean quantizes(String path) {
+    return BitsAndBytes.isQuantized(checkpoint, path + ".weight");
+  }
+
   /** Whether a tied head shares the embedding's weight, and has none of its own. */
   boolean shared(Module module) {
     return module.kind() == Module.Kind.HEAD && config.tied();
   }
 
-  /** A module's weight, packed if it is quantized. */
+  /** A module's weight, packed if it is stored quantized; a tied head's is the embedding's. */
   TensorInfo weight(Module module) {
-    return require(module.weight());
+    return require((shared(module) ? modules.embedding() : module).weight());
   }
 
   /** A module's bias, or null if it has none. */
@@ -149,7 +153,9 @@ final class StoredModel implements AutoCloseable {
     Set<String> known = new TreeSet<>();
     for (Module module : modules.all()) {
       if (shared(module)) {
-        checkTiedHead(module);
+        if (checkpoint.find(module.weight()) != null) {
+          checkTensor(module.weight(), List.of((long) module.out(), (long) module.in()));
+        }
         known.add(module.weight());
         continue;
       }
@@ -218,13 +224,17 @@ final class StoredModel implements AutoCloseable {
             .formatted(directory, name, ModelConfig.FILE));
   }
 
-  /** A tied head may be stored beside the embedding, as long as it is the same. */
-  private void checkTiedHead(Module head) throws ModelException {
+  /**
+   * Checks that a tied head which is stored beside the embedding is the same. Reads both.
+   *
+   * @throws ModelException if they differ
+   */
+  void checkTiedHead() throws ModelException {
+    Module head = modules.head();
     TensorInfo stored = checkpoint.find(head.weight());
-    if (stored == null) {
+    if (stored == null || !shared(head)) {
       return;
     }
-    checkTensor(head.weight(), List.of((long) head.out(), (long) head.in()));
     TensorInfo embedding = require(modules.embedding().weight());
     if (!Floats.equal(embedding.dtype(), data(embedding), stored.dtype(), data(stored))) {
       throw new ModelException(
