@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.bench.Bench;
 import dev.wardrobe.bench.BenchOptions;
+import dev.wardrobe.bench.Cost;
 import dev.wardrobe.bench.Measurement;
 import dev.wardrobe.bench.Run;
 import dev.wardrobe.bench.Shape;
@@ -12,6 +13,7 @@ import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.compute.cpu.Roof;
 import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
@@ -178,6 +180,13 @@ final class BenchCommand implements Callable<Integer> {
       description = "Most prompt tokens in a step. Default: as to serve.")
   private int prefillTokens = EngineOptions.DEFAULT.prefillTokens();
 
+  @Option(
+      names = "--profile",
+      description =
+          "Time each operation too, and say how much of what this machine can read and compute, as"
+              + " a probe finds it, each reaches.")
+  private boolean profile;
+
   @Option(names = "--json", description = "Print one JSON document.")
   private boolean json;
 
@@ -196,6 +205,7 @@ final class BenchCommand implements Callable<Integer> {
             "the vector kernels were not in use after %d s; the machine is too busy to measure"
                 .formatted(WARM.toSeconds()));
       }
+      Roof roof = profile ? Roof.measure(threads) : null;
       if (!json) {
         out.printf(
             Locale.ROOT,
@@ -205,6 +215,9 @@ final class BenchCommand implements Callable<Integer> {
             describe(base),
             options.kv().name().toLowerCase(Locale.ROOT),
             options.prefillTokens());
+        if (roof != null) {
+          BenchTable.roof(out, roof);
+        }
         BenchTable.heading(out);
       }
       List<Measurement> all =
@@ -213,13 +226,16 @@ final class BenchCommand implements Callable<Integer> {
                   measurement -> {
                     if (!json) {
                       BenchTable.row(out, measurement);
+                      if (roof != null) {
+                        BenchTable.profile(out, measurement, roof);
+                      }
                     }
                   });
       if (json) {
         out.println(
             new ObjectMapper()
                 .writerWithDefaultPrettyPrinter()
-                .writeValueAsString(tree(base, backend, options, all)));
+                .writeValueAsString(tree(base, backend, options, all, roof)));
       } else {
         BenchTable.ratio(out, all);
       }
@@ -320,6 +336,7 @@ final class BenchCommand implements Callable<Integer> {
         warmUp,
         prefillTokens,
         type,
+        profile,
         seed);
   }
 
@@ -355,7 +372,11 @@ final class BenchCommand implements Callable<Integer> {
   }
 
   private ObjectNode tree(
-      Model base, Backend backend, BenchOptions options, List<Measurement> all) {
+      Model base,
+      Backend backend,
+      BenchOptions options,
+      List<Measurement> all,
+      @Nullable Roof roof) {
     ObjectNode root = new ObjectMapper().createObjectNode();
     root.put("backend", backend.describe());
     root.put("math", "exact");
@@ -372,6 +393,13 @@ final class BenchCommand implements Callable<Integer> {
     about.put("parameters", base.memory().parameters());
     about.put("bits_per_weight", base.memory().bitsPerWeight());
     about.put("bytes", base.memory().total());
+    if (roof != null) {
+      ObjectNode most = root.putObject("roof");
+      most.put("read_one_bytes_per_second", roof.readOne());
+      most.put("read_all_bytes_per_second", roof.readAll());
+      most.put("compute_one_flops", roof.computeOne());
+      most.put("compute_all_flops", roof.computeAll());
+    }
     ArrayNode measured = root.putArray("cases");
     for (Measurement each : all) {
       ObjectNode node = measured.addObject();
@@ -386,14 +414,13 @@ final class BenchCommand implements Callable<Integer> {
       node.put("min", each.min());
       node.put("max", each.max());
       node.put("undisturbed", each.undisturbed());
-      ArrayNode runs = node.putArray("runs");
       for (Run run : each.runs()) {
-        ObjectNode one = runs.addObject();
-        one.put("tokens", run.tokens());
-        one.put("seconds", run.seconds());
-        one.put("tokens_per_second", run.rate());
-        one.put("others", run.others());
-        one.put("undisturbed", run.undisturbed());
+        put(node.withArray("runs").addObject(), run);
+      }
+      if (roof != null) {
+        for (Cost cost : each.costs()) {
+          put(node.withArray("profile").addObject(), cost, each, roof);
+        }
       }
     }
     Double ratio = BenchTable.ratio(all);
@@ -401,5 +428,28 @@ final class BenchCommand implements Callable<Integer> {
       root.put("adapters_to_base", ratio);
     }
     return root;
+  }
+
+  private static void put(ObjectNode node, Run run) {
+    node.put("tokens", run.tokens());
+    node.put("seconds", run.seconds());
+    node.put("tokens_per_second", run.rate());
+    node.put("others", Double.isNaN(run.others()) ? null : run.others());
+    node.put("undisturbed", run.undisturbed());
+  }
+
+  private static void put(ObjectNode node, Cost cost, Measurement of, Roof roof) {
+    node.put("operation", cost.operation());
+    node.put("calls", cost.calls());
+    node.put("seconds", cost.seconds());
+    node.put("share", cost.seconds() / of.seconds());
+    node.put("milliseconds_per_step", 1e3 * cost.seconds() / of.steps());
+    node.put("weights", cost.weights());
+    node.put("bytes", cost.bytes());
+    node.put("operations", cost.operations());
+    node.put("gigaweights_per_second", BenchTable.rate((double) cost.weights(), cost));
+    node.put("gigabytes_per_second", BenchTable.rate((double) cost.bytes(), cost));
+    node.put("gigaflops", BenchTable.rate(cost.operations(), cost));
+    node.put("share_of_roof", cost.shareOfRoof(roof.readAll(), roof.computeAll()));
   }
 }

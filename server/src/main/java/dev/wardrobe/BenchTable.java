@@ -1,7 +1,9 @@
 package dev.wardrobe;
 
+import dev.wardrobe.bench.Cost;
 import dev.wardrobe.bench.Measurement;
 import dev.wardrobe.bench.Run;
+import dev.wardrobe.compute.cpu.Roof;
 import java.io.PrintWriter;
 import java.util.List;
 import java.util.Locale;
@@ -36,6 +38,61 @@ final class BenchTable {
         kept,
         others(measurement));
     out.flush();
+  }
+
+  /** What each operation took of a step's time, and of what the machine can do. */
+  static void profile(PrintWriter out, Measurement measurement, Roof roof) {
+    List<Cost> costs = measurement.costs();
+    if (costs.isEmpty()) {
+      return;
+    }
+    out.printf(
+        Locale.ROOT,
+        "  %-26s%9s%8s%10s%9s%9s%9s%9s%8s%n",
+        "of " + (measurement.prompt() > 0 ? "a prompt" : "a step"),
+        "ms",
+        "share",
+        "calls",
+        "MB",
+        "GB/s",
+        "Gw/s",
+        "GFLOP/s",
+        "of roof");
+    double steps = measurement.steps();
+    for (Cost cost : costs) {
+      out.printf(
+          Locale.ROOT,
+          "  %-26s%9.3f%7.1f%%%10.0f%9.1f%9.1f%9.1f%9.1f%7.1f%%%n",
+          cost.operation(),
+          1e3 * cost.seconds() / steps,
+          100 * cost.seconds() / measurement.seconds(),
+          cost.calls() / steps,
+          cost.bytes() / 1e6 / steps,
+          rate((double) cost.bytes(), cost),
+          rate((double) cost.weights(), cost),
+          rate(cost.operations(), cost),
+          100 * cost.shareOfRoof(roof.readAll(), roof.computeAll()));
+    }
+    out.println();
+    out.flush();
+  }
+
+  static void roof(PrintWriter out, Roof roof) {
+    out.printf(
+        Locale.ROOT,
+        "roof: read %.1f GB/s with one thread, %.1f with %d; compute %.0f GFLOP/s with one thread,"
+            + " %.0f with %d%n%n",
+        roof.readOne() / 1e9,
+        roof.readAll() / 1e9,
+        roof.threads(),
+        roof.computeOne() / 1e9,
+        roof.computeAll() / 1e9,
+        roof.threads());
+  }
+
+  /** Thousand millions a second. */
+  static double rate(double count, Cost cost) {
+    return cost.seconds() > 0 ? count / cost.seconds() / 1e9 : 0;
   }
 
   private static String name(Measurement m) {

@@ -1,6 +1,7 @@
 package dev.wardrobe;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.within;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -8,7 +9,9 @@ import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -17,6 +20,22 @@ import org.junit.jupiter.params.provider.CsvSource;
 final class BenchCommandTest {
   private static final String QUICK =
       "--reps 1 --retries 0 --warm-up 0 --steps 2 --prompt 20 --depth 24 --prefill-tokens 16";
+
+  private static final List<String> OPERATIONS =
+      List.of(
+          "step's tables",
+          "embed",
+          "norm",
+          "linear q, k, v",
+          "rope, kv write",
+          "attention",
+          "linear o",
+          "linear gate, up",
+          "activate",
+          "linear down",
+          "logits",
+          "sample",
+          "the rest");
 
   private final StringWriter out = new StringWriter();
   private final StringWriter err = new StringWriter();
@@ -73,15 +92,79 @@ final class BenchCommandTest {
   }
 
   @Test
+  void profile_accountsForAllTheTime() throws Exception {
+    int code = run("--shape tiny --cases prefill,adapters --adapters 2 --rank 3 --profile --json");
+    assertThat(err.toString()).isEmpty();
+    assertThat(code).isZero();
+    JsonNode root = new ObjectMapper().readTree(out.toString());
+    for (String figure :
+        List.of(
+            "read_one_bytes_per_second",
+            "read_all_bytes_per_second",
+            "compute_one_flops",
+            "compute_all_flops")) {
+      assertThat(root.get("roof").get(figure).asDouble()).as(figure).isBetween(1e7, 1e16);
+    }
+    for (JsonNode each : root.get("cases")) {
+      Map<String, JsonNode> costs = new LinkedHashMap<>();
+      double seconds = 0;
+      double share = 0;
+      for (JsonNode cost : each.get("profile")) {
+        costs.put(cost.get("operation").asText(), cost);
+        seconds += cost.get("seconds").asDouble();
+        share += cost.get("share").asDouble();
+      }
+      boolean adapted = each.get("adapters").asInt() > 0;
+      assertThat(costs.keySet())
+          .containsExactlyElementsOf(adapted ? with("adapters, by difference") : OPERATIONS);
+      assertThat(seconds).isCloseTo(each.at("/runs/0/seconds").asDouble(), within(1e-6));
+      assertThat(share).isCloseTo(1, within(1e-6));
+
+      boolean prefill = each.get("case").asText().equals("prefill");
+      // 20 tokens in steps of 16 are two; and there are two layers.
+      assertThat(costs.get("embed").get("calls").asInt()).isEqualTo(2);
+      assertThat(costs.get("linear down").get("calls").asInt()).isEqualTo(4);
+      assertThat(costs.get("norm").get("calls").asInt()).isEqualTo(2 * 5);
+      JsonNode down = costs.get("linear down");
+      int weights = 128 * 352;
+      assertThat(down.get("weights").asLong()).isEqualTo(4 * weights);
+      assertThat(down.get("operations").asDouble())
+          .isEqualTo(2.0 * 2 * weights * (prefill ? 20 : 2 * 2));
+      if (prefill) {
+        // Keys and values of 16 positions, then of 20, in two layers of two heads of 32.
+        assertThat(costs.get("attention").get("bytes").asLong())
+            .isEqualTo((16 + 20) * 2 * 2 * (2 * 32) * 4);
+        assertThat(costs.get("attention").get("operations").asDouble())
+            .isEqualTo(20 * 21 / 2 * 2 * 4 * (4 * 32));
+      }
+      if (adapted) {
+        // Inputs and outputs of the linear modules of a layer.
+        long sides = 4 * 128 + 128 + 64 + 64 + 128 + 2 * (128 + 352) + (352 + 128);
+        assertThat(costs.get("adapters, by difference").get("weights").asLong())
+            .isEqualTo(2 * 2 * 2 * 3 * sides);
+      }
+    }
+  }
+
+  private static List<String> with(String last) {
+    List<String> all = new ArrayList<>(OPERATIONS.subList(0, OPERATIONS.size() - 1));
+    all.add(last);
+    all.add(OPERATIONS.getLast());
+    return all;
+  }
+
+  @Test
   void table_ofAModel() {
     Path demo = Path.of(System.getProperty("wardrobe.root"), "deploy/models/demo/base");
-    int code = run("--model " + demo + " --cases decode,prefill");
+    int code = run("--model " + demo + " --cases decode,prefill --profile");
     assertThat(err.toString()).isEmpty();
     assertThat(code).isZero();
     assertThat(out.toString())
         .contains("exact mode", "4.127 bits per quantized weight")
         .containsPattern("(?m)^prefill 20 +[0-9.]+ ")
         .containsPattern("(?m)^decode 2 +[0-9.]+ ")
+        .containsPattern("(?m)^roof: read [0-9.]+ GB/s")
+        .containsPattern("(?m)^  linear gate, up +[0-9.]+ +[0-9.]+% ")
         .doesNotContain("stream");
   }
 

@@ -7,6 +7,7 @@ import dev.wardrobe.compute.Lora;
 import dev.wardrobe.model.Decoder;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.model.Module;
 import dev.wardrobe.model.RandomModel;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -31,11 +32,13 @@ public final class Bench {
 
   private final Model model;
   private final Backend backend;
+  private final @Nullable ProfiledBackend profiled;
   private final BenchOptions options;
 
   public Bench(Model model, Backend backend, BenchOptions options) {
     this.model = model;
-    this.backend = backend;
+    this.profiled = options.profile() ? new ProfiledBackend(backend, model.modules()) : null;
+    this.backend = profiled == null ? backend : profiled;
     this.options = options;
   }
 
@@ -157,41 +160,36 @@ public final class Bench {
       for (int i = 0; i < count; i++) {
         loras.add(RandomModel.adapter(model, options.rank(), options.seed() + 1 + i, backend));
       }
-      Streams base = streams(decoder, Collections.nCopies(count, null), capacity, 0);
-      Streams adapted = streams(decoder, loras, capacity, half);
-      List<Streams> both = List.of(base, adapted);
-      for (Streams streams : both) {
-        streams.prefill(options.prefillTokens());
+      Side base = new Side(streams(decoder, Collections.nCopies(count, null), capacity, 0));
+      Side adapted = new Side(streams(decoder, loras, capacity, half));
+      for (Side side : List.of(base, adapted)) {
+        side.streams.prefill(options.prefillTokens());
       }
       warmUp(
           () -> {
-            for (Streams streams : both) {
-              streams.rewind(BATCH_PROMPT);
-              streams.decode();
-            }
+            base.restart();
+            adapted.restart();
+            base.decode();
+            adapted.decode();
           });
-      List<Run> baseRuns = new ArrayList<>();
-      List<Run> adaptedRuns = new ArrayList<>();
       repeat(
           () -> {
-            both.forEach(streams -> streams.rewind(BATCH_PROMPT));
-            long[] nanos = new long[2];
+            base.restart();
+            adapted.restart();
             Occupancy before = Occupancy.now();
-            for (int i = 0; i < 2 * steps; i++) {
-              // Base first, adapters first, ...
-              int which = (i + i / 2) % 2;
-              long start = System.nanoTime();
-              both.get(which).decode();
-              nanos[which] += System.nanoTime() - start;
+            for (int i = 0; i < steps; i++) {
+              Side first = i % 2 == 0 ? base : adapted;
+              first.decode();
+              (first == base ? adapted : base).decode();
             }
             double others = before.others();
-            long tokens = (long) count * steps;
-            baseRuns.add(new Run(tokens, nanos[0] / 1e9, others));
-            adaptedRuns.add(new Run(tokens, nanos[1] / 1e9, others));
-            return adaptedRuns.getLast();
+            base.end((long) count * steps, others);
+            adapted.costs = apart(adapted.costs, base.costs, steps);
+            return adapted.end((long) count * steps, others);
           });
       return List.of(
-          new Measurement(Measurement.Kind.ADAPTERS, count, BATCH_PROMPT, 0, steps, 0, 0, baseRuns),
+          new Measurement(
+              Measurement.Kind.ADAPTERS, count, BATCH_PROMPT, 0, steps, 0, 0, base.runs),
           new Measurement(
               Measurement.Kind.ADAPTERS,
               count,
@@ -200,9 +198,67 @@ public final class Bench {
               steps,
               count,
               options.rank(),
-              adaptedRuns));
+              adapted.runs));
     } finally {
       loras.forEach(Lora::close);
+    }
+  }
+
+  /**
+   * Costs with adapters, the adapters' own apart: what projections took longer than the base's did
+   * in as many steps.
+   */
+  private List<Cost> apart(List<Cost> adapted, List<Cost> base, int steps) {
+    List<Cost> costs = new ArrayList<>();
+    double more = 0;
+    for (int i = 0; i < adapted.size(); i++) {
+      boolean linear = ProfiledBackend.linear(adapted.get(i));
+      costs.add(linear ? base.get(i) : adapted.get(i));
+      more += linear ? adapted.get(i).seconds() - base.get(i).seconds() : 0;
+    }
+    if (!costs.isEmpty()) {
+      long weights = 0;
+      for (Module module : model.modules().all()) {
+        if (module.kind() == Module.Kind.LINEAR) {
+          weights += (long) options.rank() * (module.in() + module.out());
+        }
+      }
+      weights *= (long) options.adapters() * steps;
+      costs.add(
+          new Cost("adapters, by difference", steps, more, weights, 2 * weights, 2 * weights));
+    }
+    return costs;
+  }
+
+  /** One of two that take steps in turn. */
+  private final class Side {
+    private final Streams streams;
+    private final List<Run> runs = new ArrayList<>();
+    private List<Cost> costs = List.of();
+    private long nanos;
+
+    Side(Streams streams) {
+      this.streams = streams;
+    }
+
+    void restart() {
+      streams.rewind(BATCH_PROMPT);
+      costs = List.of();
+      nanos = 0;
+    }
+
+    void decode() {
+      costs();
+      long start = System.nanoTime();
+      streams.decode();
+      nanos += System.nanoTime() - start;
+      costs = Cost.sum(costs, costs());
+    }
+
+    Run end(long tokens, double others) {
+      double seconds = nanos / 1e9;
+      runs.add(new Run(tokens, seconds, others, rest(costs, seconds)));
+      return runs.getLast();
     }
   }
 
@@ -249,12 +305,29 @@ public final class Bench {
     } while (System.nanoTime() - end < 0);
   }
 
-  private static Run timed(long tokens, Runnable work) {
+  private Run timed(long tokens, Runnable work) {
+    costs();
     Occupancy before = Occupancy.now();
     long start = System.nanoTime();
     work.run();
     double seconds = (System.nanoTime() - start) / 1e9;
-    return new Run(tokens, seconds, before.others());
+    return new Run(tokens, seconds, before.others(), rest(costs(), seconds));
+  }
+
+  /** Costs since the last time; none unless asked for. */
+  private List<Cost> costs() {
+    return profiled == null ? List.of() : profiled.take();
+  }
+
+  /** With what the operations leave of the time. */
+  private static List<Cost> rest(List<Cost> costs, double seconds) {
+    if (costs.isEmpty()) {
+      return costs;
+    }
+    List<Cost> all = new ArrayList<>(costs);
+    double known = costs.stream().mapToDouble(Cost::seconds).sum();
+    all.add(new Cost("the rest", 0, seconds - known, 0, 0, 0));
+    return all;
   }
 
   /** Runs until enough runs were undisturbed, or too many were not. */

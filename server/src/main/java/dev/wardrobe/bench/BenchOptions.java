@@ -19,6 +19,7 @@ import java.util.Set;
  * @param warmUp seconds that a case runs before it is timed
  * @param prefillTokens most prompt tokens in a step
  * @param kv how keys and values are stored
+ * @param profile whether each operation is timed too
  * @param seed of prompts and adapters
  */
 public record BenchOptions(
@@ -34,6 +35,7 @@ public record BenchOptions(
     double warmUp,
     int prefillTokens,
     KvShape.Type kv,
+    boolean profile,
     long seed) {
   public BenchOptions {
     kinds = Set.copyOf(kinds);

@@ -2,6 +2,7 @@ package dev.wardrobe.bench;
 
 import java.util.List;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * All runs of one case.
@@ -82,12 +83,32 @@ public record Measurement(
     return runs.stream().anyMatch(Run::undisturbed);
   }
 
+  /** Seconds of the runs that count. */
+  public double seconds() {
+    return counted().mapToDouble(Run::seconds).sum();
+  }
+
+  /** Steps in the runs that count; a prefill is taken as one. */
+  public long steps() {
+    return counted().count() * Math.max(1, generated);
+  }
+
+  /** Costs of operations over the runs that count; empty if nobody asked for them. */
+  public List<Cost> costs() {
+    List<Cost> sums = List.of();
+    for (Run run : counted().toList()) {
+      sums = Cost.sum(sums, run.costs());
+    }
+    return sums;
+  }
+
+  private Stream<Run> counted() {
+    boolean any = undisturbed();
+    return runs.stream().filter(run -> run.undisturbed() || !any);
+  }
+
   /** Ascending. */
   private double[] rates() {
-    return runs.stream()
-        .filter(run -> run.undisturbed() || !undisturbed())
-        .mapToDouble(Run::rate)
-        .sorted()
-        .toArray();
+    return counted().mapToDouble(Run::rate).sorted().toArray();
   }
 }
