@@ -27,7 +27,7 @@ import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The processor as a backend: weights off the heap in 16-row panels, activations on it, a fixed
+ * The processor as a backend: weights off the heap in 32-row panels, activations on it, a fixed
  * number of threads of which the caller is the first.
  *
  * <p>Operations are done when they return. Each output is computed by one thread, in an order that

@@ -12,7 +12,7 @@ import java.util.List;
 
 /**
  * A matrix of 16 or 32 bit floats as stored: panel by panel, within a panel input by input, for
- * each the weights of 16 rows. An embedding and a head that is tied to it share one.
+ * each the weights of 32 rows. An embedding and a head that is tied to it share one.
  */
 final class DensePanels implements Panels {
   private static final ValueLayout.OfShort SHORT =
@@ -33,7 +33,7 @@ final class DensePanels implements Panels {
     dtype = source.dtype();
     this.region = region;
     String what = "matrix (%d, %d) of %s".formatted(rows, cols, dtype);
-    data = region.allocate(what, NativeMemory.multiply(what, panels(), ROWS, cols, dtype.bytes()));
+    data = region.allocate(what, NativeMemory.multiply(what, panels(), HEIGHT, cols, dtype.bytes()));
     if (dtype == DType.F32) {
       copyInts(source.data());
     } else {
@@ -61,7 +61,7 @@ final class DensePanels implements Panels {
     PackedForm.check(rows > 0 && cols > 0 && parts.size() == 1 && !form.hasRemaining());
     data = parts.getFirst();
     String what = "packed matrix (%d, %d)".formatted(rows, cols);
-    PackedForm.size(data, NativeMemory.multiply(what, panels(), ROWS, cols, dtype.bytes()));
+    PackedForm.size(data, NativeMemory.multiply(what, panels(), HEIGHT, cols, dtype.bytes()));
     region.adopt(data);
   }
 
@@ -82,17 +82,17 @@ final class DensePanels implements Panels {
 
   private void copyShorts(MemorySegment source) {
     short[] row = new short[cols];
-    short[] panel = new short[cols * ROWS];
-    for (int first = 0; first < rows; first += ROWS) {
-      int live = Math.min(ROWS, rows - first);
-      for (int lane = 0; lane < ROWS; lane++) {
+    short[] panel = new short[cols * HEIGHT];
+    for (int first = 0; first < rows; first += HEIGHT) {
+      int live = Math.min(HEIGHT, rows - first);
+      for (int lane = 0; lane < HEIGHT; lane++) {
         if (lane < live) {
           MemorySegment.copy(source, SHORT, 2L * (first + lane) * cols, row, 0, cols);
         } else {
           Arrays.fill(row, (short) 0);
         }
         for (int k = 0; k < cols; k++) {
-          panel[k * ROWS + lane] = row[k];
+          panel[k * HEIGHT + lane] = row[k];
         }
       }
       MemorySegment.copy(panel, 0, data, SHORT, 2 * element(first, 0), panel.length);
@@ -101,17 +101,17 @@ final class DensePanels implements Panels {
 
   private void copyInts(MemorySegment source) {
     int[] row = new int[cols];
-    int[] panel = new int[cols * ROWS];
-    for (int first = 0; first < rows; first += ROWS) {
-      int live = Math.min(ROWS, rows - first);
-      for (int lane = 0; lane < ROWS; lane++) {
+    int[] panel = new int[cols * HEIGHT];
+    for (int first = 0; first < rows; first += HEIGHT) {
+      int live = Math.min(HEIGHT, rows - first);
+      for (int lane = 0; lane < HEIGHT; lane++) {
         if (lane < live) {
           MemorySegment.copy(source, INT, 4L * (first + lane) * cols, row, 0, cols);
         } else {
           Arrays.fill(row, 0);
         }
         for (int k = 0; k < cols; k++) {
-          panel[k * ROWS + lane] = row[k];
+          panel[k * HEIGHT + lane] = row[k];
         }
       }
       MemorySegment.copy(panel, 0, data, INT, 4 * element(first, 0), panel.length);
@@ -137,9 +137,9 @@ final class DensePanels implements Panels {
     return data;
   }
 
-  /** Index in {@link #data} of a weight; the panel's 15 others follow or precede it. */
+  /** Index in {@link #data} of a weight; the panel's 31 others follow or precede it. */
   long element(int row, int k) {
-    return ((long) (row / ROWS) * cols + k) * ROWS + row % ROWS;
+    return ((long) (row / HEIGHT) * cols + k) * HEIGHT + row % HEIGHT;
   }
 
   @Override
@@ -151,7 +151,7 @@ final class DensePanels implements Panels {
   public void row(int row, float[] out, int at) {
     long first = element(row, 0);
     for (int k = 0; k < cols; k++) {
-      out[at + k] = value(first + (long) ROWS * k);
+      out[at + k] = value(first + (long) HEIGHT * k);
     }
   }
 

@@ -33,6 +33,9 @@ final class Elementary {
   private static final double LN2 = 0.6931471805599453;
   private static final double SQRT2 = 1.4142135623730951;
 
+  /** Partial sums of a sum along a row; every vector's lanes divide it. */
+  static final int LANES = 16;
+
   private Elementary() {}
 
   /** e to the {@code x}; NaN stays NaN. */

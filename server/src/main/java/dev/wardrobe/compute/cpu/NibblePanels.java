@@ -11,12 +11,12 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A 4-bit matrix: panel by panel, within a panel for each group of 8 inputs 16 ints, one a row,
+ * A 4-bit matrix: panel by panel, within a panel for each group of 8 inputs 32 ints, one a row,
  * with input j of the group in bits 4j to 4j+3. The scales stay as stored, 8-bit codes where they
  * are doubly quantized, and are decoded when used.
  *
  * <p>Where blocks end with the rows ({@link #aligned}), a panel's scales lie together, for each
- * block those of 16 rows; else they keep their order.
+ * block those of 32 rows; else they keep their order.
  */
 final class NibblePanels implements Panels {
   /** Inputs of an int. */
@@ -52,7 +52,7 @@ final class NibblePanels implements Panels {
     this.region = region;
     String what = "%s matrix (%d, %d)".formatted(source.type(), rows, cols);
 
-    packed = region.allocate(what, NativeMemory.multiply(what, panels(), groups, ROWS, 4));
+    packed = region.allocate(what, NativeMemory.multiply(what, panels(), groups, HEIGHT, 4));
     pack(source.packed());
 
     boolean doubleQuant = source.doubleQuant();
@@ -60,7 +60,7 @@ final class NibblePanels implements Panels {
     MemorySegment stored = doubleQuant ? source.absmaxCodes() : source.absmaxPlain();
     if (aligned) {
       int blocks = blocksPerRow();
-      absmax = region.allocate(what, NativeMemory.multiply(what, panels(), blocks, ROWS, size));
+      absmax = region.allocate(what, NativeMemory.multiply(what, panels(), blocks, HEIGHT, size));
       for (int row = 0; row < rows; row++) {
         long first = (long) row * blocks;
         for (int block = 0; block < blocks; block++) {
@@ -106,10 +106,10 @@ final class NibblePanels implements Panels {
     String what = "packed matrix (%d, %d)".formatted(rows, cols);
     PackedForm.check(parts.size() == (doubleQuant ? 3 : 2));
     packed = parts.get(0);
-    PackedForm.size(packed, NativeMemory.multiply(what, panels(), groups, ROWS, 4));
+    PackedForm.size(packed, NativeMemory.multiply(what, panels(), groups, HEIGHT, 4));
     absmax = parts.get(1);
     long blocks = ((long) rows * cols + blockSize - 1) / blockSize;
-    long scales = aligned ? NativeMemory.multiply(what, panels(), blocksPerRow(), ROWS) : blocks;
+    long scales = aligned ? NativeMemory.multiply(what, panels(), blocksPerRow(), HEIGHT) : blocks;
     PackedForm.size(absmax, doubleQuant ? scales : 4 * scales);
     if (doubleQuant) {
       int nestedBlockSize = form.getInt();
@@ -140,10 +140,10 @@ final class NibblePanels implements Panels {
   private void pack(MemorySegment from) {
     // A panel at a time and by way of arrays: the source may be a file that is read once, in order.
     int[] row = new int[groups];
-    int[] panel = new int[Math.multiplyExact(groups, ROWS)];
-    for (int first = 0; first < rows; first += ROWS) {
-      int live = Math.min(ROWS, rows - first);
-      for (int lane = 0; lane < ROWS; lane++) {
+    int[] panel = new int[Math.multiplyExact(groups, HEIGHT)];
+    for (int first = 0; first < rows; first += HEIGHT) {
+      int live = Math.min(HEIGHT, rows - first);
+      for (int lane = 0; lane < HEIGHT; lane++) {
         if (lane >= live) {
           Arrays.fill(row, 0);
         } else if (cols % GROUP == 0) {
@@ -152,10 +152,10 @@ final class NibblePanels implements Panels {
           readSingly(from, first + lane, row);
         }
         for (int group = 0; group < groups; group++) {
-          panel[group * ROWS + lane] = row[group];
+          panel[group * HEIGHT + lane] = row[group];
         }
       }
-      MemorySegment.copy(panel, 0, packed, INT, 4 * word(first / ROWS, 0), panel.length);
+      MemorySegment.copy(panel, 0, packed, INT, 4 * word(first / HEIGHT, 0), panel.length);
     }
   }
 
@@ -211,9 +211,9 @@ final class NibblePanels implements Panels {
     return cols / blockSize;
   }
 
-  /** Index in ints of the first of the 16 that hold {@code group} of {@code panel}. */
+  /** Index in ints of the first of the 32 that hold {@code group} of {@code panel}. */
   long word(int panel, int group) {
-    return ((long) panel * groups + group) * ROWS;
+    return ((long) panel * groups + group) * HEIGHT;
   }
 
   @Override
@@ -222,18 +222,18 @@ final class NibblePanels implements Panels {
   }
 
   private long panelOrder(int row, int block) {
-    return ((long) (row / ROWS) * blocksPerRow() + block) * ROWS + row % ROWS;
+    return ((long) (row / HEIGHT) * blocksPerRow() + block) * HEIGHT + row % HEIGHT;
   }
 
   /** Floats that {@link #scales} writes. */
   int scaleCount() {
-    return aligned ? blocksPerRow() * ROWS : 0;
+    return aligned ? blocksPerRow() * HEIGHT : 0;
   }
 
-  /** Decodes the scales of a panel to {@code out[block · 16 + row]}; {@link #aligned} only. */
+  /** Decodes the scales of a panel to {@code out[block · 32 + row]}; {@link #aligned} only. */
   void scales(int panel, Scratch scratch, float[] out) {
     int blocks = blocksPerRow();
-    int count = blocks * ROWS;
+    int count = blocks * HEIGHT;
     long from = (long) panel * count;
     Nested nested = this.nested;
     if (nested == null) {
@@ -242,20 +242,20 @@ final class NibblePanels implements Panels {
     }
     byte[] codes = scratch.bytes(count);
     MemorySegment.copy(absmax, BYTE, from, codes, 0, count);
-    int live = Math.min(ROWS, rows - panel * ROWS);
+    int live = Math.min(HEIGHT, rows - panel * HEIGHT);
     for (int row = 0; row < live; row++) {
-      long index = (long) (panel * ROWS + row) * blocks;
+      long index = (long) (panel * HEIGHT + row) * blocks;
       int block = 0;
       while (block < blocks) {
         long outer = (index + block) / nested.blockSize;
         float scale = nested.absmax.get(FLOAT, 4 * outer);
         int end = (int) Math.min(blocks, (outer + 1) * nested.blockSize - index);
-        decode(codes, nested.map, scale, nested.offset, block * ROWS + row, end * ROWS, out);
+        decode(codes, nested.map, scale, nested.offset, block * HEIGHT + row, end * HEIGHT, out);
         block = end;
       }
     }
-    for (int row = live; row < ROWS; row++) {
-      for (int at = row; at < count; at += ROWS) {
+    for (int row = live; row < HEIGHT; row++) {
+      for (int at = row; at < count; at += HEIGHT) {
         out[at] = 0;
       }
     }
@@ -263,7 +263,7 @@ final class NibblePanels implements Panels {
 
   private static void decode(
       byte[] codes, float[] map, float scale, float offset, int from, int to, float[] out) {
-    for (int at = from; at < to; at += ROWS) {
+    for (int at = from; at < to; at += HEIGHT) {
       // Two roundings, never fused.
       float centred = map[codes[at] & 0xff] * scale;
       out[at] = centred + offset;
@@ -296,8 +296,8 @@ final class NibblePanels implements Panels {
    */
   void row(int row, int from, int to, float[] out, int at, int stride) {
     long first = (long) row * cols;
-    int panel = row / ROWS;
-    int lane = row % ROWS;
+    int panel = row / HEIGHT;
+    int lane = row % HEIGHT;
     int k = from;
     while (k < to) {
       long block = (first + k) / blockSize;
@@ -310,15 +310,15 @@ final class NibblePanels implements Panels {
     }
   }
 
-  /** Writes inputs {@code k} to {@code k + count} of a panel, as {@code (count, 16 rows)}. */
+  /** Writes inputs {@code k} to {@code k + count} of a panel, as {@code (count, 32 rows)}. */
   void weights(int panel, int k, int count, float[] tile) {
-    int live = Math.min(ROWS, rows - panel * ROWS);
-    for (int row = 0; row < ROWS; row++) {
+    int live = Math.min(HEIGHT, rows - panel * HEIGHT);
+    for (int row = 0; row < HEIGHT; row++) {
       if (row < live) {
-        row(panel * ROWS + row, k, k + count, tile, row, ROWS);
+        row(panel * HEIGHT + row, k, k + count, tile, row, HEIGHT);
       } else {
         for (int i = 0; i < count; i++) {
-          tile[i * ROWS + row] = 0;
+          tile[i * HEIGHT + row] = 0;
         }
       }
     }

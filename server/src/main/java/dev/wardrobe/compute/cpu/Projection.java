@@ -111,8 +111,8 @@ final class Projection {
       kernels.linear(weight, panelFrom, panelTo, x, first, last, y, scratch);
       i = end;
     }
-    int outFrom = panelFrom * Panels.ROWS;
-    int outTo = Math.min(panelTo * Panels.ROWS, base.rows());
+    int outFrom = panelFrom * Panels.HEIGHT;
+    int outTo = Math.min(panelTo * Panels.HEIGHT, base.rows());
     for (i = 0; i < parts.length; i++) {
       adapt(i, t, outFrom, outTo, scratch);
     }

@@ -9,7 +9,7 @@ import org.jspecify.annotations.Nullable;
 
 /** The kernels in plain Java, written to be read: the oracles of {@link VectorKernels}. */
 final class ScalarKernels implements Kernels {
-  private static final int ROWS = Panels.ROWS;
+  private static final int HEIGHT = Panels.HEIGHT;
   private static final ValueLayout.OfInt INT =
       ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
   private static final ValueLayout.OfFloat FLOAT =
@@ -44,9 +44,9 @@ final class ScalarKernels implements Kernels {
       Panels w, int panel, float[] x, int from, int to, float[] y, Scratch scratch) {
     int cols = w.cols();
     float[] sums = scratch.sums;
-    Arrays.fill(sums, 0, (to - from) * ROWS, 0);
-    float[] scales = scratch.scales(ROWS);
-    Arrays.fill(scales, 0, ROWS, 1);
+    Arrays.fill(sums, 0, (to - from) * HEIGHT, 0);
+    float[] scales = scratch.scales(HEIGHT);
+    Arrays.fill(scales, 0, HEIGHT, 1);
     int blockSize = 0;
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       scales = scratch.scales(nibbles.scaleCount());
@@ -57,54 +57,53 @@ final class ScalarKernels implements Kernels {
       int k = unit * w.unit();
       int count = Math.min(w.unit(), cols - k);
       codes(w, panel, k, count, scratch);
-      int scale = blockSize == 0 ? 0 : k / blockSize * ROWS;
+      int scale = blockSize == 0 ? 0 : k / blockSize * HEIGHT;
       for (int token = from; token < to; token++) {
         chain(scratch.tile, count, x, token * cols + k, scratch.chains);
-        accumulate(scratch.chains, scales, scale, sums, (token - from) * ROWS);
+        accumulate(scratch.chains, scales, scale, sums, (token - from) * HEIGHT);
       }
     }
-    int live = Math.min(ROWS, w.rows() - panel * ROWS);
+    int live = Math.min(HEIGHT, w.rows() - panel * HEIGHT);
     for (int token = from; token < to; token++) {
-      System.arraycopy(sums, (token - from) * ROWS, y, token * w.rows() + panel * ROWS, live);
+      System.arraycopy(sums, (token - from) * HEIGHT, y, token * w.rows() + panel * HEIGHT, live);
     }
   }
 
-  /** Four chains of fma for each of 16 rows. */
+  /** Two chains of fma for each of 32 rows. */
   private static void chain(float[] tile, int count, float[] x, int at, float[] chains) {
     Arrays.fill(chains, 0);
     for (int i = 0; i < count; i++) {
-      int chain = i % 4 * ROWS;
+      int chain = i % 2 * HEIGHT;
       float input = x[at + i];
-      for (int row = 0; row < ROWS; row++) {
-        chains[chain + row] = Math.fma(tile[i * ROWS + row], input, chains[chain + row]);
+      for (int row = 0; row < HEIGHT; row++) {
+        chains[chain + row] = Math.fma(tile[i * HEIGHT + row], input, chains[chain + row]);
       }
     }
   }
 
   private static void accumulate(
       float[] chains, float[] scales, int scaleAt, float[] sums, int at) {
-    for (int row = 0; row < ROWS; row++) {
-      float even = chains[row] + chains[ROWS + row];
-      float odd = chains[2 * ROWS + row] + chains[3 * ROWS + row];
-      sums[at + row] = Math.fma(scales[scaleAt + row], even + odd, sums[at + row]);
+    for (int row = 0; row < HEIGHT; row++) {
+      float partial = chains[row] + chains[HEIGHT + row];
+      sums[at + row] = Math.fma(scales[scaleAt + row], partial, sums[at + row]);
     }
   }
 
-  /** Tiles {@code (count inputs, 16 rows)}: weights, but without their scale if they have one. */
+  /** Tiles {@code (count inputs, 32 rows)}: weights, but without their scale if they have one. */
   private static void codes(Panels w, int panel, int k, int count, Scratch scratch) {
     switch (w) {
       case DensePanels dense ->
           widen(
               dense.dtype(),
               dense.data(),
-              dense.element(panel * ROWS, k),
+              dense.element(panel * HEIGHT, k),
               scratch.tile,
               0,
-              count * ROWS,
+              count * HEIGHT,
               scratch);
       case NibblePanels nibbles when nibbles.aligned() -> {
         long first = nibbles.word(panel, k / NibblePanels.GROUP);
-        int words = count / NibblePanels.GROUP * ROWS;
+        int words = count / NibblePanels.GROUP * HEIGHT;
         MemorySegment.copy(nibbles.packed(), INT, 4 * first, scratch.words, 0, words);
         values(scratch.words, count, nibbles.codebook(), scratch.tile);
       }
@@ -114,10 +113,10 @@ final class ScalarKernels implements Kernels {
 
   private static void values(int[] words, int count, float[] codebook, float[] tile) {
     for (int i = 0; i < count; i++) {
-      int word = i / NibblePanels.GROUP * ROWS;
+      int word = i / NibblePanels.GROUP * HEIGHT;
       int shift = 4 * (i % NibblePanels.GROUP);
-      for (int row = 0; row < ROWS; row++) {
-        tile[i * ROWS + row] = codebook[(words[word + row] >>> shift) & 15];
+      for (int row = 0; row < HEIGHT; row++) {
+        tile[i * HEIGHT + row] = codebook[(words[word + row] >>> shift) & 15];
       }
     }
   }
@@ -159,13 +158,13 @@ final class ScalarKernels implements Kernels {
         } else {
           codes(w, panel, k, count, scratch);
         }
-        int live = Math.min(ROWS, rows - panel * ROWS);
+        int live = Math.min(HEIGHT, rows - panel * HEIGHT);
         for (int token = 0; token < tokens; token++) {
           for (int row = 0; row < live; row++) {
-            float gradient = dy[token * rows + panel * ROWS + row];
+            float gradient = dy[token * rows + panel * HEIGHT + row];
             for (int i = 0; i < count; i++) {
               int at = token * count + i;
-              sums[at] = Math.fma(gradient, tile[i * ROWS + row], sums[at]);
+              sums[at] = Math.fma(gradient, tile[i * HEIGHT + row], sums[at]);
             }
           }
         }

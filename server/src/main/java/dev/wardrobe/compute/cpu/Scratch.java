@@ -5,23 +5,23 @@ final class Scratch {
   /** Tokens for which a tile of weights is used before the next is decoded. */
   static final int TOKENS = 64;
 
-  /** A tile: {@code (inputs of a unit, 16 rows)}. */
-  final float[] tile = new float[Panels.UNIT * Panels.ROWS];
+  /** A tile: {@code (inputs of a unit, 32 rows)}. */
+  final float[] tile = new float[Panels.UNIT * Panels.HEIGHT];
 
-  /** A tile the other way round: {@code (16 rows, inputs of a unit)}. */
-  final float[] turned = new float[Panels.UNIT * Panels.ROWS];
+  /** A tile the other way round: {@code (32 rows, inputs of a unit)}. */
+  final float[] turned = new float[Panels.UNIT * Panels.HEIGHT];
 
-  /** Sums of a panel: {@code (tokens, 16 rows)}. */
-  final float[] sums = new float[TOKENS * Panels.ROWS];
+  /** Sums of a panel: {@code (tokens, 32 rows)}. */
+  final float[] sums = new float[TOKENS * Panels.HEIGHT];
 
   /** Codes of a tile. */
-  final int[] words = new int[Panels.UNIT / NibblePanels.GROUP * Panels.ROWS];
+  final int[] words = new int[Panels.UNIT / NibblePanels.GROUP * Panels.HEIGHT];
 
-  /** Four chains of a panel's rows. */
-  final float[] chains = new float[4 * Panels.ROWS];
+  /** Two chains of a panel's rows. */
+  final float[] chains = new float[2 * Panels.HEIGHT];
 
   /** Lanes of up to four sums. */
-  final float[] lanes = new float[4 * Panels.ROWS];
+  final float[] lanes = new float[4 * Elementary.LANES];
 
   private float[] scales = new float[0];
   private float[] scores = new float[0];

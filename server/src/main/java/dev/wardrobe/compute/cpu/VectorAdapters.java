@@ -11,7 +11,7 @@ import org.jspecify.annotations.Nullable;
 
 /** Low-rank products. */
 final class VectorAdapters {
-  private static final int ROWS = Panels.ROWS;
+  private static final int ROWS = Elementary.LANES;
 
   private VectorAdapters() {}
 

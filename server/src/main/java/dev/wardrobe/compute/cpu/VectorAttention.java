@@ -14,7 +14,7 @@ import jdk.incubator.vector.FloatVector;
 
 /** One head over the pages of keys and values. */
 final class VectorAttention {
-  private static final int ROWS = Panels.ROWS;
+  private static final int ROWS = Elementary.LANES;
 
   private VectorAttention() {}
 

@@ -5,10 +5,13 @@ import static dev.wardrobe.compute.cpu.Vectors.INTS;
 import static dev.wardrobe.compute.cpu.Vectors.LANES;
 import static dev.wardrobe.compute.cpu.Vectors.ORDER;
 import static dev.wardrobe.compute.cpu.Vectors.bfloat16;
+import static dev.wardrobe.compute.cpu.Vectors.float32;
 import static dev.wardrobe.compute.cpu.Vectors.tile;
 import static dev.wardrobe.compute.cpu.Vectors.widen;
 import static jdk.incubator.vector.VectorOperators.EQ;
+import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
+import static jdk.incubator.vector.VectorOperators.LT;
 import static jdk.incubator.vector.VectorOperators.NE;
 
 import dev.wardrobe.safetensors.DType;
@@ -19,9 +22,15 @@ import jdk.incubator.vector.IntVector;
 
 /** Products with the base's weights, forward and backward. */
 final class VectorProjections {
-  private static final int ROWS = Panels.ROWS;
+  /*
+   * A panel is worked on in pairs of vectors ("left", "right"), because two rows of lanes with two
+   * chains each are the four sums that hide the latency of fma, and share each input. From memory a
+   * panel is read strictly in order: hardware prefetches one stream well, and several badly.
+   */
+  private static final int HEIGHT = Panels.HEIGHT;
+  private static final int PAIR = 2 * LANES;
   private static final int GROUP = NibblePanels.GROUP;
-  private static final float[] NO_SCALES = new float[0];
+  private static final int CODES = 16;
 
   private VectorProjections() {}
 
@@ -37,212 +46,356 @@ final class VectorProjections {
     for (int first = from; first < to; first += Scratch.TOKENS) {
       int last = Math.min(to, first + Scratch.TOKENS);
       for (int panel = panelFrom; panel < panelTo; panel++) {
-        if (last - first == 1
-            && LANES == ROWS
-            && w instanceof NibblePanels nibbles
-            && nibbles.aligned()) {
-          nibblesOfOne(nibbles, panel, x, first * w.cols(), scratch);
-        } else if (last - first == 1
-            && w instanceof DensePanels dense
-            && dense.dtype() == DType.BF16) {
-          bfloat16OfOne(dense, panel, x, first * w.cols(), scratch.sums);
-        } else {
-          panel(w, panel, x, first, last, scratch);
+        if (last - first > 1 || !one(w, panel, x, first * w.cols(), scratch)) {
+          several(w, panel, x, first, last, scratch);
         }
-        int live = Math.min(ROWS, w.rows() - panel * ROWS);
+        int live = Math.min(HEIGHT, w.rows() - panel * HEIGHT);
         for (int token = first; token < last; token++) {
           System.arraycopy(
-              scratch.sums, (token - first) * ROWS, y, token * w.rows() + panel * ROWS, live);
+              scratch.sums, (token - first) * HEIGHT, y, token * w.rows() + panel * HEIGHT, live);
         }
       }
     }
   }
 
-  /** One token: weights go from memory into the sum without a stop. Vectors of 16 lanes only. */
+  /** One token, if weights of this kind can go from memory into the sum without a stop. */
+  private static boolean one(Panels w, int panel, float[] x, int at, Scratch scratch) {
+    switch (w) {
+      case NibblePanels nibbles when nibbles.aligned() && LANES >= 8 ->
+          nibblesOfOne(nibbles, panel, x, at, scratch);
+      case DensePanels dense when dense.dtype() == DType.BF16 -> {
+        long first = dense.element(panel * HEIGHT, 0);
+        for (int strip = 0; strip < HEIGHT; strip += PAIR) {
+          bfloat16OfOne(dense.data(), first + strip, w.cols(), x, at, scratch.sums, strip);
+        }
+      }
+      case DensePanels dense when dense.dtype() == DType.F32 -> {
+        long first = dense.element(panel * HEIGHT, 0);
+        for (int strip = 0; strip < HEIGHT; strip += PAIR) {
+          float32OfOne(dense.data(), first + strip, w.cols(), x, at, scratch.sums, strip);
+        }
+      }
+      default -> {
+        return false;
+      }
+    }
+    return true;
+  }
+
   private static void nibblesOfOne(NibblePanels w, int panel, float[] x, int at, Scratch scratch) {
     float[] scales = scratch.scales(w.scaleCount());
     w.scales(panel, scratch, scales);
-    nibbles(
-        w.packed(),
-        4 * w.word(panel, 0),
-        w.codebook(),
-        scales,
-        w.blockSize() / w.unit(),
-        w.units(),
-        w.unit() / GROUP,
-        x,
-        at,
-        scratch.sums);
-  }
-
-  private static void nibbles(
-      MemorySegment packed,
-      long bytes,
-      float[] codebook,
-      float[] scales,
-      int unitsPerBlock,
-      int units,
-      int groups,
-      float[] x,
-      int at,
-      float[] sums) {
-    IntVector table = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
-    FloatVector sum = FloatVector.zero(FLOATS);
-    long next = bytes;
-    int k = at;
-    for (int unit = 0; unit < units; unit++) {
-      FloatVector a0 = FloatVector.zero(FLOATS);
-      FloatVector a1 = FloatVector.zero(FLOATS);
-      FloatVector a2 = FloatVector.zero(FLOATS);
-      FloatVector a3 = FloatVector.zero(FLOATS);
-      for (int group = 0; group < groups; group++) {
-        // Of an index selectFrom takes the lowest four bits alone.
-        IntVector eight = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-        a0 =
-            eight
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k]), a0);
-        a1 =
-            eight
-                .lanewise(LSHR, 4)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 1]), a1);
-        a2 =
-            eight
-                .lanewise(LSHR, 8)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 2]), a2);
-        a3 =
-            eight
-                .lanewise(LSHR, 12)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 3]), a3);
-        a0 =
-            eight
-                .lanewise(LSHR, 16)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 4]), a0);
-        a1 =
-            eight
-                .lanewise(LSHR, 20)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 5]), a1);
-        a2 =
-            eight
-                .lanewise(LSHR, 24)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 6]), a2);
-        a3 =
-            eight
-                .lanewise(LSHR, 28)
-                .selectFrom(table)
-                .reinterpretAsFloats()
-                .fma(FloatVector.broadcast(FLOATS, x[k + 7]), a3);
-        next += 4 * ROWS;
-        k += GROUP;
+    long bytes = 4 * w.word(panel, 0);
+    int unitsPerBlock = w.blockSize() / w.unit();
+    int groups = w.unit() / GROUP;
+    if (LANES == CODES) {
+      nibblesOfSixteen(
+          w.packed(),
+          bytes,
+          w.codebook(),
+          scales,
+          unitsPerBlock,
+          w.units(),
+          groups,
+          x,
+          at,
+          scratch.sums);
+    } else {
+      for (int strip = 0; strip < HEIGHT; strip += PAIR) {
+        nibblesOfEight(
+            w.packed(),
+            bytes + 4L * strip,
+            w.codebook(),
+            scales,
+            strip,
+            unitsPerBlock,
+            w.units(),
+            groups,
+            x,
+            at,
+            scratch.sums,
+            strip);
       }
-      FloatVector scale = FloatVector.fromArray(FLOATS, scales, unit / unitsPerBlock * ROWS);
-      sum = scale.fma(a0.add(a1).add(a2.add(a3)), sum);
-    }
-    sum.intoArray(sums, 0);
-  }
-
-  /** One token and bfloat16 weights: the usual head. */
-  private static void bfloat16OfOne(DensePanels w, int panel, float[] x, int at, float[] sums) {
-    long first = w.element(panel * ROWS, 0);
-    for (int strip = 0; strip < ROWS; strip += LANES) {
-      bfloat16Strip(w.data(), first + strip, w.cols(), x, at, sums, strip);
     }
   }
 
-  private static void bfloat16Strip(
-      MemorySegment data, long first, int cols, float[] x, int at, float[] sums, int strip) {
-    FloatVector sum = FloatVector.zero(FLOATS);
-    long next = first;
-    for (int k = 0; k < cols; k += Panels.UNIT) {
-      FloatVector a0 = FloatVector.zero(FLOATS);
-      FloatVector a1 = FloatVector.zero(FLOATS);
-      FloatVector a2 = FloatVector.zero(FLOATS);
-      FloatVector a3 = FloatVector.zero(FLOATS);
-      int i = at + k;
-      int end = at + Math.min(cols, k + Panels.UNIT);
-      for (; i + 3 < end; i += 4) {
-        a0 = bfloat16(data, next).fma(FloatVector.broadcast(FLOATS, x[i]), a0);
-        a1 = bfloat16(data, next + ROWS).fma(FloatVector.broadcast(FLOATS, x[i + 1]), a1);
-        a2 = bfloat16(data, next + 2 * ROWS).fma(FloatVector.broadcast(FLOATS, x[i + 2]), a2);
-        a3 = bfloat16(data, next + 3 * ROWS).fma(FloatVector.broadcast(FLOATS, x[i + 3]), a3);
-        next += 4 * ROWS;
-      }
-      if (i < end) {
-        a0 = bfloat16(data, next).fma(FloatVector.broadcast(FLOATS, x[i]), a0);
-      }
-      if (i + 1 < end) {
-        a1 = bfloat16(data, next + ROWS).fma(FloatVector.broadcast(FLOATS, x[i + 1]), a1);
-      }
-      if (i + 2 < end) {
-        a2 = bfloat16(data, next + 2 * ROWS).fma(FloatVector.broadcast(FLOATS, x[i + 2]), a2);
-      }
-      sum = sum.add(a0.add(a1).add(a2.add(a3)));
-    }
-    sum.intoArray(sums, strip);
-  }
+/** One token; vectors of 16 lanes. */
+private static void nibblesOfSixteen(MemorySegment packed,long bytes,float[] codebook,float[] scales,int unitsPerBlock,int units,int groups,float[] x,int at,float[] sums){
+IntVector table = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
+FloatVector leftSum = FloatVector.zero(FLOATS);
+FloatVector rightSum = leftSum;
+long next = bytes;
+int k = at;
+for (int unit = 0; unit < units; unit++) {
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+for (int group = 0; group < groups; group++) {
+// Of an index selectFrom takes the lowest four bits alone.
+IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
+IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
+FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
+a0 = left.selectFrom(table).reinterpretAsFloats().fma(input, a0);
+b0 = right.selectFrom(table).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 1]);
+a1 = left.lanewise(LSHR, 4).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 4).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+input = FloatVector.broadcast(FLOATS, x[k + 2]);
+a0 = left.lanewise(LSHR, 8).selectFrom(table).reinterpretAsFloats().fma(input, a0);
+b0 = right.lanewise(LSHR, 8).selectFrom(table).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 3]);
+a1 = left.lanewise(LSHR, 12).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 12).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+input = FloatVector.broadcast(FLOATS, x[k + 4]);
+a0 = left.lanewise(LSHR, 16).selectFrom(table).reinterpretAsFloats().fma(input, a0);
+b0 = right.lanewise(LSHR, 16).selectFrom(table).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 5]);
+a1 = left.lanewise(LSHR, 20).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 20).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+input = FloatVector.broadcast(FLOATS, x[k + 6]);
+a0 = left.lanewise(LSHR, 24).selectFrom(table).reinterpretAsFloats().fma(input, a0);
+b0 = right.lanewise(LSHR, 24).selectFrom(table).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 7]);
+a1 = left.lanewise(LSHR, 28).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 28).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+next += 4 * HEIGHT;
+k += GROUP;
+}
+int scale = unit / unitsPerBlock * HEIGHT;
+leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
+rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
+}
+leftSum.intoArray(sums, 0);
+rightSum.intoArray(sums, LANES);
+}
+
+/** One token and 16 rows; vectors of 8 lanes, which hold the table in two halves. */
+private static void nibblesOfEight(MemorySegment packed,long bytes,float[] codebook,float[] scales,int scaleAt,int unitsPerBlock,int units,int groups,float[] x,int at,float[] sums,int sumAt){
+IntVector low = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
+IntVector high = FloatVector.fromArray(FLOATS, codebook, LANES % CODES).reinterpretAsInts();
+FloatVector leftSum = FloatVector.zero(FLOATS);
+FloatVector rightSum = leftSum;
+long next = bytes;
+int k = at;
+for (int unit = 0; unit < units; unit++) {
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+for (int group = 0; group < groups; group++) {
+IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
+IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
+FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
+a0 = left.selectFrom(low).blend(left.selectFrom(high), left.lanewise(LSHL, 28).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
+b0 = right.selectFrom(low).blend(right.selectFrom(high), right.lanewise(LSHL, 28).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 1]);
+a1 = left.lanewise(LSHR, 4).selectFrom(low).blend(left.lanewise(LSHR, 4).selectFrom(high), left.lanewise(LSHL, 24).compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 4).selectFrom(low).blend(right.lanewise(LSHR, 4).selectFrom(high), right.lanewise(LSHL, 24).compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
+input = FloatVector.broadcast(FLOATS, x[k + 2]);
+a0 = left.lanewise(LSHR, 8).selectFrom(low).blend(left.lanewise(LSHR, 8).selectFrom(high), left.lanewise(LSHL, 20).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
+b0 = right.lanewise(LSHR, 8).selectFrom(low).blend(right.lanewise(LSHR, 8).selectFrom(high), right.lanewise(LSHL, 20).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 3]);
+a1 = left.lanewise(LSHR, 12).selectFrom(low).blend(left.lanewise(LSHR, 12).selectFrom(high), left.lanewise(LSHL, 16).compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 12).selectFrom(low).blend(right.lanewise(LSHR, 12).selectFrom(high), right.lanewise(LSHL, 16).compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
+input = FloatVector.broadcast(FLOATS, x[k + 4]);
+a0 = left.lanewise(LSHR, 16).selectFrom(low).blend(left.lanewise(LSHR, 16).selectFrom(high), left.lanewise(LSHL, 12).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
+b0 = right.lanewise(LSHR, 16).selectFrom(low).blend(right.lanewise(LSHR, 16).selectFrom(high), right.lanewise(LSHL, 12).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 5]);
+a1 = left.lanewise(LSHR, 20).selectFrom(low).blend(left.lanewise(LSHR, 20).selectFrom(high), left.lanewise(LSHL, 8).compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 20).selectFrom(low).blend(right.lanewise(LSHR, 20).selectFrom(high), right.lanewise(LSHL, 8).compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
+input = FloatVector.broadcast(FLOATS, x[k + 6]);
+a0 = left.lanewise(LSHR, 24).selectFrom(low).blend(left.lanewise(LSHR, 24).selectFrom(high), left.lanewise(LSHL, 4).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
+b0 = right.lanewise(LSHR, 24).selectFrom(low).blend(right.lanewise(LSHR, 24).selectFrom(high), right.lanewise(LSHL, 4).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[k + 7]);
+a1 = left.lanewise(LSHR, 28).selectFrom(low).blend(left.lanewise(LSHR, 28).selectFrom(high), left.compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
+b1 = right.lanewise(LSHR, 28).selectFrom(low).blend(right.lanewise(LSHR, 28).selectFrom(high), right.compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
+next += 4 * HEIGHT;
+k += GROUP;
+}
+int scale = scaleAt + unit / unitsPerBlock * HEIGHT;
+leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
+rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
+}
+leftSum.intoArray(sums, sumAt);
+rightSum.intoArray(sums, sumAt + LANES);
+}
+
+/** One token and bfloat16 weights: the usual head. */
+private static void bfloat16OfOne(MemorySegment data,long first,int cols,float[] x,int at,float[] sums,int sumAt){
+FloatVector leftSum = FloatVector.zero(FLOATS);
+FloatVector rightSum = leftSum;
+long next = first;
+for (int k = 0; k < cols; k += Panels.UNIT) {
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+int i = at + k;
+int end = at + Math.min(cols, k + Panels.UNIT);
+for (; i + 1 < end; i += 2) {
+FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+a0 = bfloat16(data, next).fma(input, a0);
+b0 = bfloat16(data, next + LANES).fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[i + 1]);
+a1 = bfloat16(data, next + HEIGHT).fma(input, a1);
+b1 = bfloat16(data, next + HEIGHT + LANES).fma(input, b1);
+next += 2 * HEIGHT;
+}
+if (i < end) {
+FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+a0 = bfloat16(data, next).fma(input, a0);
+b0 = bfloat16(data, next + LANES).fma(input, b0);
+}
+leftSum = leftSum.add(a0.add(a1));
+rightSum = rightSum.add(b0.add(b1));
+}
+leftSum.intoArray(sums, sumAt);
+rightSum.intoArray(sums, sumAt + LANES);
+}
+
+/** One token and float32 weights. */
+private static void float32OfOne(MemorySegment data,long first,int cols,float[] x,int at,float[] sums,int sumAt){
+FloatVector leftSum = FloatVector.zero(FLOATS);
+FloatVector rightSum = leftSum;
+long next = first;
+for (int k = 0; k < cols; k += Panels.UNIT) {
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+int i = at + k;
+int end = at + Math.min(cols, k + Panels.UNIT);
+for (; i + 1 < end; i += 2) {
+FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+a0 = float32(data, next).fma(input, a0);
+b0 = float32(data, next + LANES).fma(input, b0);
+input = FloatVector.broadcast(FLOATS, x[i + 1]);
+a1 = float32(data, next + HEIGHT).fma(input, a1);
+b1 = float32(data, next + HEIGHT + LANES).fma(input, b1);
+next += 2 * HEIGHT;
+}
+if (i < end) {
+FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+a0 = float32(data, next).fma(input, a0);
+b0 = float32(data, next + LANES).fma(input, b0);
+}
+leftSum = leftSum.add(a0.add(a1));
+rightSum = rightSum.add(b0.add(b1));
+}
+leftSum.intoArray(sums, sumAt);
+rightSum.intoArray(sums, sumAt + LANES);
+}
+
 
   /** Several tokens: each unit's weights are decoded once, into a tile that stays in the cache. */
-  private static void panel(Panels w, int panel, float[] x, int from, int to, Scratch scratch) {
+  private static void several(Panels w, int panel, float[] x, int from, int to, Scratch scratch) {
     int cols = w.cols();
     int tokens = to - from;
-    Arrays.fill(scratch.sums, 0, tokens * ROWS, 0);
-    float[] scales = NO_SCALES;
+    Arrays.fill(scratch.sums, 0, tokens * HEIGHT, 0);
+    boolean scaled = w instanceof NibblePanels nibbles && nibbles.aligned();
+    float[] scales;
     int unitsPerBlock = 1;
-    if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
+    if (w instanceof NibblePanels nibbles && scaled) {
       scales = scratch.scales(nibbles.scaleCount());
       nibbles.scales(panel, scratch, scales);
       unitsPerBlock = nibbles.blockSize() / nibbles.unit();
     } else {
-      scales = scratch.scales(ROWS);
-      Arrays.fill(scales, 0, ROWS, 1);
+      scales = scratch.scales(HEIGHT);
+      Arrays.fill(scales, 0, HEIGHT, 1);
     }
-    boolean scaled = w instanceof NibblePanels nibbles && nibbles.aligned();
     for (int unit = 0; unit < w.units(); unit++) {
       int k = unit * w.unit();
       int count = Math.min(w.unit(), cols - k);
       codes(w, panel, k, count, scratch.tile);
-      int scale = scaled ? unit / unitsPerBlock * ROWS : 0;
-      for (int strip = 0; strip < ROWS; strip += LANES) {
-        int token = 0;
-        for (; token + 3 < tokens && count % 4 == 0; token += 4) {
-          fourTokens(
-              scratch.tile,
+      int scale = scaled ? unit / unitsPerBlock * HEIGHT : 0;
+      for (int strip = 0; strip < HEIGHT; strip += PAIR) {
+        tokens(
+            scratch.tile,
+            strip,
+            count,
+            x,
+            from * cols + k,
+            cols,
+            tokens,
+            scales,
+            scale + strip,
+            scratch.sums);
+      }
+    }
+  }
+
+  /**
+   * All tokens with one tile. Six at a time have 24 sums, for which there are registers where
+   * vectors have 16 lanes; else two have.
+   */
+  private static void tokens(
+      float[] tile,
+      int strip,
+      int count,
+      float[] x,
+      int at,
+      int stride,
+      int tokens,
+      float[] scales,
+      int scaleAt,
+      float[] sums) {
+    int token = 0;
+    if (count % 2 == 0) {
+      if (LANES == CODES) {
+        for (; token + 5 < tokens; token += 6) {
+          sixTokens(
+              tile,
               strip,
               count,
               x,
-              (from + token) * cols + k,
-              cols,
+              at + token * stride,
+              stride,
               scales,
-              scale + strip,
-              scratch.sums,
-              token * ROWS + strip);
+              scaleAt,
+              sums,
+              token * HEIGHT + strip);
         }
-        for (; token < tokens; token++) {
-          oneToken(
-              scratch.tile,
+        if (token + 3 < tokens) {
+          fourTokens(
+              tile,
               strip,
               count,
               x,
-              (from + token) * cols + k,
+              at + token * stride,
+              stride,
               scales,
-              scale + strip,
-              scratch.sums,
-              token * ROWS + strip);
+              scaleAt,
+              sums,
+              token * HEIGHT + strip);
+          token += 4;
         }
       }
+      for (; token + 1 < tokens; token += 2) {
+        twoTokens(
+            tile,
+            strip,
+            count,
+            x,
+            at + token * stride,
+            stride,
+            scales,
+            scaleAt,
+            sums,
+            token * HEIGHT + strip);
+      }
+    }
+    for (; token < tokens; token++) {
+      oneToken(
+          tile,
+          strip,
+          count,
+          x,
+          at + token * stride,
+          scales,
+          scaleAt,
+          sums,
+          token * HEIGHT + strip);
     }
   }
 
@@ -257,130 +410,206 @@ final class VectorProjections {
       float[] sums,
       int sumAt) {
     FloatVector a0 = FloatVector.zero(FLOATS);
-    FloatVector a1 = FloatVector.zero(FLOATS);
-    FloatVector a2 = FloatVector.zero(FLOATS);
-    FloatVector a3 = FloatVector.zero(FLOATS);
-    int i = 0;
-    int row = strip;
-    for (; i + 3 < count; i += 4) {
-      a0 =
-          FloatVector.fromArray(FLOATS, tile, row)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
-      a1 =
-          FloatVector.fromArray(FLOATS, tile, row + ROWS)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
-      a2 =
-          FloatVector.fromArray(FLOATS, tile, row + 2 * ROWS)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
-      a3 =
-          FloatVector.fromArray(FLOATS, tile, row + 3 * ROWS)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i + 3]), a3);
-      row += 4 * ROWS;
-    }
-    if (i < count) {
-      a0 =
-          FloatVector.fromArray(FLOATS, tile, row)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
-    }
-    if (i + 1 < count) {
-      a1 =
-          FloatVector.fromArray(FLOATS, tile, row + ROWS)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
-    }
-    if (i + 2 < count) {
-      a2 =
-          FloatVector.fromArray(FLOATS, tile, row + 2 * ROWS)
-              .fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
-    }
-    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
-    scale
-        .fma(a0.add(a1).add(a2.add(a3)), FloatVector.fromArray(FLOATS, sums, sumAt))
-        .intoArray(sums, sumAt);
-  }
-
-  /**
-   * Four tokens share each load of the tile: 16 sums in as many registers. The count is a multiple
-   * of 4.
-   */
-  private static void fourTokens(
-      float[] tile,
-      int strip,
-      int count,
-      float[] x,
-      int at,
-      int stride,
-      float[] scales,
-      int scaleAt,
-      float[] sums,
-      int sumAt) {
-    int p1 = at + stride;
-    int p2 = p1 + stride;
-    int p3 = p2 + stride;
-    FloatVector a0 = FloatVector.zero(FLOATS);
     FloatVector a1 = a0;
     FloatVector a2 = a0;
     FloatVector a3 = a0;
-    FloatVector b0 = a0;
-    FloatVector b1 = a0;
-    FloatVector b2 = a0;
-    FloatVector b3 = a0;
-    FloatVector c0 = a0;
-    FloatVector c1 = a0;
-    FloatVector c2 = a0;
-    FloatVector c3 = a0;
-    FloatVector d0 = a0;
-    FloatVector d1 = a0;
-    FloatVector d2 = a0;
-    FloatVector d3 = a0;
+    int i = 0;
     int row = strip;
-    for (int i = 0; i < count; i += 4) {
-      FloatVector w = FloatVector.fromArray(FLOATS, tile, row);
-      a0 = w.fma(FloatVector.broadcast(FLOATS, x[at + i]), a0);
-      b0 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i]), b0);
-      c0 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i]), c0);
-      d0 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i]), d0);
-      w = FloatVector.fromArray(FLOATS, tile, row + ROWS);
-      a1 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 1]), a1);
-      b1 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 1]), b1);
-      c1 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 1]), c1);
-      d1 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 1]), d1);
-      w = FloatVector.fromArray(FLOATS, tile, row + 2 * ROWS);
-      a2 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 2]), a2);
-      b2 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 2]), b2);
-      c2 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 2]), c2);
-      d2 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 2]), d2);
-      w = FloatVector.fromArray(FLOATS, tile, row + 3 * ROWS);
-      a3 = w.fma(FloatVector.broadcast(FLOATS, x[at + i + 3]), a3);
-      b3 = w.fma(FloatVector.broadcast(FLOATS, x[p1 + i + 3]), b3);
-      c3 = w.fma(FloatVector.broadcast(FLOATS, x[p2 + i + 3]), c3);
-      d3 = w.fma(FloatVector.broadcast(FLOATS, x[p3 + i + 3]), d3);
-      row += 4 * ROWS;
+    for (; i + 1 < count; i += 2) {
+      FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+      a0 = FloatVector.fromArray(FLOATS, tile, row).fma(input, a0);
+      a2 = FloatVector.fromArray(FLOATS, tile, row + LANES).fma(input, a2);
+      input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+      a1 = FloatVector.fromArray(FLOATS, tile, row + HEIGHT).fma(input, a1);
+      a3 = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES).fma(input, a3);
+      row += 2 * HEIGHT;
+    }
+    if (i < count) {
+      FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+      a0 = FloatVector.fromArray(FLOATS, tile, row).fma(input, a0);
+      a2 = FloatVector.fromArray(FLOATS, tile, row + LANES).fma(input, a2);
     }
     FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+    scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
     scale
-        .fma(a0.add(a1).add(a2.add(a3)), FloatVector.fromArray(FLOATS, sums, sumAt))
-        .intoArray(sums, sumAt);
-    scale
-        .fma(b0.add(b1).add(b2.add(b3)), FloatVector.fromArray(FLOATS, sums, sumAt + ROWS))
-        .intoArray(sums, sumAt + ROWS);
-    scale
-        .fma(c0.add(c1).add(c2.add(c3)), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * ROWS))
-        .intoArray(sums, sumAt + 2 * ROWS);
-    scale
-        .fma(d0.add(d1).add(d2.add(d3)), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * ROWS))
-        .intoArray(sums, sumAt + 3 * ROWS);
+        .fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES))
+        .intoArray(sums, sumAt + LANES);
   }
 
+  /*
+   * Below, the count is even. Sums are named by token, and numbered: left even, left odd, right
+   * even, right odd inputs.
+   */
+
+
+private static void twoTokens(float[] tile,int strip,int count,float[] x,int at,int stride,float[] scales,int scaleAt,float[] sums,int sumAt){
+int p1 = at + stride;
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector a2 = a0;
+FloatVector a3 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+FloatVector b2 = a0;
+FloatVector b3 = a0;
+int row = strip; for (int i = 0; i < count; i += 2) {
+FloatVector left = FloatVector.fromArray(FLOATS, tile, row); FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
+FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+a0 = left.fma(input, a0); a2 = right.fma(input, a2);
+input = FloatVector.broadcast(FLOATS, x[p1 + i]);
+b0 = left.fma(input, b0); b2 = right.fma(input, b2);
+left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT); right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
+input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+a1 = left.fma(input, a1); a3 = right.fma(input, a3);
+input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
+b1 = left.fma(input, b1); b3 = right.fma(input, b3);
+row += 2 * HEIGHT; }
+FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+scale.fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT)).intoArray(sums, sumAt + HEIGHT);
+scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
+scale.fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES)).intoArray(sums, sumAt + LANES);
+scale.fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES)).intoArray(sums, sumAt + HEIGHT + LANES);
+}
+
+
+private static void fourTokens(float[] tile,int strip,int count,float[] x,int at,int stride,float[] scales,int scaleAt,float[] sums,int sumAt){
+int p1 = at + stride;
+int p2 = p1 + stride;
+int p3 = p2 + stride;
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector a2 = a0;
+FloatVector a3 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+FloatVector b2 = a0;
+FloatVector b3 = a0;
+FloatVector c0 = a0;
+FloatVector c1 = a0;
+FloatVector c2 = a0;
+FloatVector c3 = a0;
+FloatVector d0 = a0;
+FloatVector d1 = a0;
+FloatVector d2 = a0;
+FloatVector d3 = a0;
+int row = strip; for (int i = 0; i < count; i += 2) {
+FloatVector left = FloatVector.fromArray(FLOATS, tile, row); FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
+FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+a0 = left.fma(input, a0); a2 = right.fma(input, a2);
+input = FloatVector.broadcast(FLOATS, x[p1 + i]);
+b0 = left.fma(input, b0); b2 = right.fma(input, b2);
+input = FloatVector.broadcast(FLOATS, x[p2 + i]);
+c0 = left.fma(input, c0); c2 = right.fma(input, c2);
+input = FloatVector.broadcast(FLOATS, x[p3 + i]);
+d0 = left.fma(input, d0); d2 = right.fma(input, d2);
+left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT); right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
+input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+a1 = left.fma(input, a1); a3 = right.fma(input, a3);
+input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
+b1 = left.fma(input, b1); b3 = right.fma(input, b3);
+input = FloatVector.broadcast(FLOATS, x[p2 + i + 1]);
+c1 = left.fma(input, c1); c3 = right.fma(input, c3);
+input = FloatVector.broadcast(FLOATS, x[p3 + i + 1]);
+d1 = left.fma(input, d1); d3 = right.fma(input, d3);
+row += 2 * HEIGHT; }
+FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+scale.fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT)).intoArray(sums, sumAt + HEIGHT);
+scale.fma(c0.add(c1), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT)).intoArray(sums, sumAt + 2 * HEIGHT);
+scale.fma(d0.add(d1), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT)).intoArray(sums, sumAt + 3 * HEIGHT);
+scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
+scale.fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES)).intoArray(sums, sumAt + LANES);
+scale.fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES)).intoArray(sums, sumAt + HEIGHT + LANES);
+scale.fma(c2.add(c3), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT + LANES)).intoArray(sums, sumAt + 2 * HEIGHT + LANES);
+scale.fma(d2.add(d3), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT + LANES)).intoArray(sums, sumAt + 3 * HEIGHT + LANES);
+}
+
+/** Six tokens share each load of the tile, and the tile's two vectors each input. */
+private static void sixTokens(float[] tile,int strip,int count,float[] x,int at,int stride,float[] scales,int scaleAt,float[] sums,int sumAt){
+int p1 = at + stride;
+int p2 = p1 + stride;
+int p3 = p2 + stride;
+int p4 = p3 + stride;
+int p5 = p4 + stride;
+FloatVector a0 = FloatVector.zero(FLOATS);
+FloatVector a1 = a0;
+FloatVector a2 = a0;
+FloatVector a3 = a0;
+FloatVector b0 = a0;
+FloatVector b1 = a0;
+FloatVector b2 = a0;
+FloatVector b3 = a0;
+FloatVector c0 = a0;
+FloatVector c1 = a0;
+FloatVector c2 = a0;
+FloatVector c3 = a0;
+FloatVector d0 = a0;
+FloatVector d1 = a0;
+FloatVector d2 = a0;
+FloatVector d3 = a0;
+FloatVector e0 = a0;
+FloatVector e1 = a0;
+FloatVector e2 = a0;
+FloatVector e3 = a0;
+FloatVector f0 = a0;
+FloatVector f1 = a0;
+FloatVector f2 = a0;
+FloatVector f3 = a0;
+int row = strip; for (int i = 0; i < count; i += 2) {
+FloatVector left = FloatVector.fromArray(FLOATS, tile, row); FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
+FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+a0 = left.fma(input, a0); a2 = right.fma(input, a2);
+input = FloatVector.broadcast(FLOATS, x[p1 + i]);
+b0 = left.fma(input, b0); b2 = right.fma(input, b2);
+input = FloatVector.broadcast(FLOATS, x[p2 + i]);
+c0 = left.fma(input, c0); c2 = right.fma(input, c2);
+input = FloatVector.broadcast(FLOATS, x[p3 + i]);
+d0 = left.fma(input, d0); d2 = right.fma(input, d2);
+input = FloatVector.broadcast(FLOATS, x[p4 + i]);
+e0 = left.fma(input, e0); e2 = right.fma(input, e2);
+input = FloatVector.broadcast(FLOATS, x[p5 + i]);
+f0 = left.fma(input, f0); f2 = right.fma(input, f2);
+left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT); right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
+input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+a1 = left.fma(input, a1); a3 = right.fma(input, a3);
+input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
+b1 = left.fma(input, b1); b3 = right.fma(input, b3);
+input = FloatVector.broadcast(FLOATS, x[p2 + i + 1]);
+c1 = left.fma(input, c1); c3 = right.fma(input, c3);
+input = FloatVector.broadcast(FLOATS, x[p3 + i + 1]);
+d1 = left.fma(input, d1); d3 = right.fma(input, d3);
+input = FloatVector.broadcast(FLOATS, x[p4 + i + 1]);
+e1 = left.fma(input, e1); e3 = right.fma(input, e3);
+input = FloatVector.broadcast(FLOATS, x[p5 + i + 1]);
+f1 = left.fma(input, f1); f3 = right.fma(input, f3);
+row += 2 * HEIGHT; }
+FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+scale.fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT)).intoArray(sums, sumAt + HEIGHT);
+scale.fma(c0.add(c1), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT)).intoArray(sums, sumAt + 2 * HEIGHT);
+scale.fma(d0.add(d1), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT)).intoArray(sums, sumAt + 3 * HEIGHT);
+scale.fma(e0.add(e1), FloatVector.fromArray(FLOATS, sums, sumAt + 4 * HEIGHT)).intoArray(sums, sumAt + 4 * HEIGHT);
+scale.fma(f0.add(f1), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT)).intoArray(sums, sumAt + 5 * HEIGHT);
+scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
+scale.fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES)).intoArray(sums, sumAt + LANES);
+scale.fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES)).intoArray(sums, sumAt + HEIGHT + LANES);
+scale.fma(c2.add(c3), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT + LANES)).intoArray(sums, sumAt + 2 * HEIGHT + LANES);
+scale.fma(d2.add(d3), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT + LANES)).intoArray(sums, sumAt + 3 * HEIGHT + LANES);
+scale.fma(e2.add(e3), FloatVector.fromArray(FLOATS, sums, sumAt + 4 * HEIGHT + LANES)).intoArray(sums, sumAt + 4 * HEIGHT + LANES);
+scale.fma(f2.add(f3), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT + LANES)).intoArray(sums, sumAt + 5 * HEIGHT + LANES);
+}
   /**
-   * The weights {@code (count inputs, 16 rows)} of a panel, without their scale if they have one.
+   * The weights {@code (count inputs, 32 rows)} of a panel, without their scale if they have one.
    */
   private static void codes(Panels w, int panel, int k, int count, float[] tile) {
     switch (w) {
       case DensePanels dense ->
-          widen(dense.dtype(), dense.data(), dense.element(panel * ROWS, k), tile, 0, count * ROWS);
+          widen(dense.dtype(), dense.data(), dense.element(panel * HEIGHT, k), tile, 0, count * HEIGHT);
       case NibblePanels nibbles when nibbles.aligned() -> {
         long bytes = 4 * nibbles.word(panel, k / GROUP);
-        for (int strip = 0; strip < ROWS; strip += LANES) {
+        for (int strip = 0; strip < HEIGHT; strip += LANES) {
           tileOfCodes(nibbles.packed(), bytes + 4L * strip, nibbles.codebook(), count, tile, strip);
         }
       }
@@ -392,9 +621,9 @@ final class VectorProjections {
   private static void tileOfCodes(
       MemorySegment packed, long bytes, float[] codebook, int count, float[] tile, int strip) {
     IntVector t0 = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
-    IntVector t1 = FloatVector.fromArray(FLOATS, codebook, LANES % ROWS).reinterpretAsInts();
-    IntVector t2 = FloatVector.fromArray(FLOATS, codebook, 2 * LANES % ROWS).reinterpretAsInts();
-    IntVector t3 = FloatVector.fromArray(FLOATS, codebook, 3 * LANES % ROWS).reinterpretAsInts();
+    IntVector t1 = FloatVector.fromArray(FLOATS, codebook, LANES % CODES).reinterpretAsInts();
+    IntVector t2 = FloatVector.fromArray(FLOATS, codebook, 2 * LANES % CODES).reinterpretAsInts();
+    IntVector t3 = FloatVector.fromArray(FLOATS, codebook, 3 * LANES % CODES).reinterpretAsInts();
     long next = bytes;
     int row = strip;
     for (int i = 0; i < count; i += GROUP) {
@@ -414,9 +643,9 @@ final class VectorProjections {
         }
         value.reinterpretAsFloats().intoArray(tile, row);
         eight = eight.lanewise(LSHR, 4);
-        row += ROWS;
+        row += HEIGHT;
       }
-      next += 4 * ROWS;
+      next += 4 * HEIGHT;
     }
   }
 
@@ -430,17 +659,17 @@ final class VectorProjections {
       float[] sums = scratch.row(tokens * Panels.UNIT);
       Arrays.fill(sums, 0, tokens * Panels.UNIT, 0);
       for (int panel = 0; panel < w.panels(); panel++) {
-        int live = Math.min(ROWS, rows - panel * ROWS);
+        int live = Math.min(HEIGHT, rows - panel * HEIGHT);
         weights(w, panel, k, count, scratch);
         turn(scratch.tile, count, scratch.turned);
         for (int token = 0; token < tokens; token++) {
           for (int i = 0; i < Panels.UNIT; i += 4 * LANES) {
-            sixteenGradients(
+            addGradients(
                 scratch.turned,
                 i,
                 live,
                 dy,
-                token * rows + panel * ROWS,
+                token * rows + panel * HEIGHT,
                 sums,
                 token * Panels.UNIT + i);
           }
@@ -454,15 +683,15 @@ final class VectorProjections {
     }
   }
 
-  /** The weights of a panel with their scale, {@code (count inputs, 16 rows)}. */
+  /** The weights of a panel with their scale, {@code (count inputs, 32 rows)}. */
   private static void weights(Panels w, int panel, int k, int count, Scratch scratch) {
     codes(w, panel, k, count, scratch.tile);
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       float[] scales = scratch.scales(nibbles.scaleCount());
       nibbles.scales(panel, scratch, scales);
-      int at = k / nibbles.blockSize() * ROWS;
-      for (int i = 0; i < count * ROWS; i += ROWS) {
-        for (int row = 0; row < ROWS; row++) {
+      int at = k / nibbles.blockSize() * HEIGHT;
+      for (int i = 0; i < count * HEIGHT; i += HEIGHT) {
+        for (int row = 0; row < HEIGHT; row++) {
           scratch.tile[i + row] *= scales[at + row];
         }
       }
@@ -471,16 +700,16 @@ final class VectorProjections {
 
   /** A tile the other way round; inputs beyond {@code count} are zeros. */
   private static void turn(float[] tile, int count, float[] turned) {
-    for (int row = 0; row < ROWS; row++) {
+    for (int row = 0; row < HEIGHT; row++) {
       for (int i = 0; i < count; i++) {
-        turned[row * Panels.UNIT + i] = tile[i * ROWS + row];
+        turned[row * Panels.UNIT + i] = tile[i * HEIGHT + row];
       }
       Arrays.fill(turned, row * Panels.UNIT + count, (row + 1) * Panels.UNIT, 0);
     }
   }
 
-  /** Adds up to 16 outputs' gradients to four vectors of inputs. */
-  private static void sixteenGradients(
+  /** Adds up to 32 outputs' gradients to four vectors of inputs. */
+  private static void addGradients(
       float[] turned, int from, int live, float[] dy, int dyAt, float[] sums, int at) {
     FloatVector s0 = tile(sums, at);
     FloatVector s1 = tile(sums, at + LANES);

@@ -10,7 +10,7 @@ import jdk.incubator.vector.FloatVector;
 
 /** Operations on single rows: norm, activation, exponentials. */
 final class VectorRows {
-  private static final int ROWS = Panels.ROWS;
+  private static final int ROWS = Elementary.LANES;
   private static final int RUN = Kernels.RUN;
 
   private VectorRows() {}

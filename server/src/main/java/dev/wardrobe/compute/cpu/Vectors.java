@@ -129,10 +129,10 @@ final class Vectors {
 
   /** Inner product in 16 lanes. */
   static float dot(float[] a, int aAt, float[] b, int bAt, int count, float[] lanes) {
-    int whole = count - count % Panels.ROWS;
-    for (int strip = 0; strip < Panels.ROWS; strip += LANES) {
+    int whole = count - count % Elementary.LANES;
+    for (int strip = 0; strip < Elementary.LANES; strip += LANES) {
       FloatVector sum = FloatVector.zero(FLOATS);
-      for (int k = strip; k < whole; k += Panels.ROWS) {
+      for (int k = strip; k < whole; k += Elementary.LANES) {
         sum = tile(a, aAt + k).fma(tile(b, bAt + k), sum);
       }
       sum.intoArray(lanes, strip);
