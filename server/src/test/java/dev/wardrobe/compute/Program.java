@@ -80,7 +80,7 @@ public final class Program {
               Map.of(0, w)));
     }
     Linear linear = new Linear(0, w, lab.buffer(lab.floats(out), out));
-    int[] sizes = out == 17 ? new int[] {1, 70} : new int[] {1, 2, 6};
+    int[] sizes = out == 17 ? new int[] {1, 70} : new int[] {1, 2, 13};
     for (int tokens : sizes) {
       List<Batch.Segment> segments = new ArrayList<>();
       int from = 0;

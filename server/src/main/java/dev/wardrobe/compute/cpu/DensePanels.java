@@ -33,7 +33,8 @@ final class DensePanels implements Panels {
     dtype = source.dtype();
     this.region = region;
     String what = "matrix (%d, %d) of %s".formatted(rows, cols, dtype);
-    data = region.allocate(what, NativeMemory.multiply(what, panels(), HEIGHT, cols, dtype.bytes()));
+    data =
+        region.allocate(what, NativeMemory.multiply(what, panels(), HEIGHT, cols, dtype.bytes()));
     if (dtype == DType.F32) {
       copyInts(source.data());
     } else {

@@ -8,6 +8,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -40,7 +41,17 @@ final class NibblePanels implements Panels {
   private final NativeMemory.Region region;
 
   /** What decodes an 8-bit scale: {@code map[code] · absmax[i / blockSize] + offset}. */
-  private record Nested(MemorySegment absmax, float[] map, int blockSize, float offset) {}
+  private record Nested(
+      MemorySegment absmax, float[] map, short[] halves, int blockSize, float offset) {
+    Nested(MemorySegment absmax, float[] map, int blockSize, float offset) {
+      this(absmax, map, new short[2 * map.length], blockSize, offset);
+      for (int i = 0; i < map.length; i++) {
+        int bits = Float.floatToRawIntBits(map[i]);
+        halves[i] = (short) (bits >>> 16);
+        halves[map.length + i] = (short) bits;
+      }
+    }
+  }
 
   NibblePanels(QuantizedMatrix source, NativeMemory.Region region) {
     rows = source.rows();
@@ -207,7 +218,27 @@ final class NibblePanels implements Panels {
     return blockSize;
   }
 
-  private int blocksPerRow() {
+  /** Whether scales are 8-bit codes. */
+  boolean doubleQuant() {
+    return nested != null;
+  }
+
+  /** Where the scales are: 8-bit codes or floats. */
+  MemorySegment absmax() {
+    return absmax;
+  }
+
+  /** The values of 8-bit scales: the upper halves of their bits, then the lower. */
+  short[] halves() {
+    return Objects.requireNonNull(nested).halves;
+  }
+
+  /** What is added to each decoded scale. */
+  float offset() {
+    return Objects.requireNonNull(nested).offset;
+  }
+
+  int blocksPerRow() {
     return cols / blockSize;
   }
 
@@ -242,31 +273,78 @@ final class NibblePanels implements Panels {
     }
     byte[] codes = scratch.bytes(count);
     MemorySegment.copy(absmax, BYTE, from, codes, 0, count);
-    int live = Math.min(HEIGHT, rows - panel * HEIGHT);
-    for (int row = 0; row < live; row++) {
-      long index = (long) (panel * HEIGHT + row) * blocks;
-      int block = 0;
-      while (block < blocks) {
-        long outer = (index + block) / nested.blockSize;
-        float scale = nested.absmax.get(FLOAT, 4 * outer);
-        int end = (int) Math.min(blocks, (outer + 1) * nested.blockSize - index);
-        decode(codes, nested.map, scale, nested.offset, block * HEIGHT + row, end * HEIGHT, out);
-        block = end;
-      }
-    }
-    for (int row = live; row < HEIGHT; row++) {
-      for (int at = row; at < count; at += HEIGHT) {
-        out[at] = 0;
+    lookUp(codes, nested.map, count, out);
+    int[] turns = scratch.turns(maxTurns());
+    int turnCount = turns(panel, scratch.outer, turns);
+    int block = 0;
+    for (int turn = 0; turn <= turnCount; turn++) {
+      int end = turn == turnCount ? blocks : turns[turn] / HEIGHT;
+      decode(out, block * HEIGHT, end * HEIGHT, scratch.outer, nested.offset);
+      block = end;
+      if (turn < turnCount) {
+        turn(panel, turns[turn], scratch.outer);
       }
     }
   }
 
-  private static void decode(
-      byte[] codes, float[] map, float scale, float offset, int from, int to, float[] out) {
+  /** What {@link #turns} may find. */
+  int maxTurns() {
+    return nested == null ? 0 : scaleCount() / nested.blockSize + 2;
+  }
+
+  /**
+   * Leaves in {@code outer} what each row of a panel scales the scale of its first block by, and in
+   * {@code turns}, ascending, each {@code block · 32 + row} where a row goes on to the next value;
+   * returns how many. Rows beyond the last take any value.
+   */
+  int turns(int panel, float[] outer, int[] turns) {
+    int blocks = blocksPerRow();
+    Nested nested = Objects.requireNonNull(this.nested);
+    long first = (long) panel * HEIGHT * blocks;
+    int live = Math.min(HEIGHT, rows - panel * HEIGHT);
+    long end = first + (long) live * blocks;
+    long at = first / nested.blockSize;
+    // The next index at which a value ends.
+    long next = (at + 1) * nested.blockSize;
+    float value = nested.absmax.get(FLOAT, 4 * at);
+    int count = 0;
+    int row = 0;
+    for (long start = first; start < end; start += blocks) {
+      while (next <= start) {
+        value = nested.absmax.get(FLOAT, 4 * ++at);
+        next += nested.blockSize;
+      }
+      outer[row] = value;
+      for (long turn = next; turn < start + blocks; turn += nested.blockSize) {
+        turns[count++] = (int) (turn - start) * HEIGHT + row;
+      }
+      row++;
+    }
+    Arrays.sort(turns, 0, count);
+    return count;
+  }
+
+  /** Lets a row go on to its next value. */
+  void turn(int panel, int turn, float[] outer) {
+    Nested nested = Objects.requireNonNull(this.nested);
+    int row = turn % HEIGHT;
+    long index = (long) (panel * HEIGHT + row) * blocksPerRow() + turn / HEIGHT;
+    outer[row] = nested.absmax.get(FLOAT, 4 * (index / nested.blockSize));
+  }
+
+  private static void lookUp(byte[] codes, float[] map, int count, float[] out) {
+    for (int i = 0; i < count; i++) {
+      out[i] = map[codes[i] & 0xff];
+    }
+  }
+
+  private static void decode(float[] out, int from, int to, float[] outer, float offset) {
     for (int at = from; at < to; at += HEIGHT) {
-      // Two roundings, never fused.
-      float centred = map[codes[at] & 0xff] * scale;
-      out[at] = centred + offset;
+      for (int row = 0; row < HEIGHT; row++) {
+        // Two roundings, never fused.
+        float centred = out[at + row] * outer[row];
+        out[at + row] = centred + offset;
+      }
     }
   }
 

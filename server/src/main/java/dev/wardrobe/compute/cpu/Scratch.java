@@ -20,6 +20,9 @@ final class Scratch {
   /** Two chains of a panel's rows. */
   final float[] chains = new float[2 * Panels.HEIGHT];
 
+  /** What a panel's rows scale their scales by. */
+  final float[] outer = new float[Panels.HEIGHT];
+
   /** Lanes of up to four sums. */
   final float[] lanes = new float[4 * Elementary.LANES];
 
@@ -30,6 +33,7 @@ final class Scratch {
   private int[] tokens = new int[0];
   private double[] sums64 = new double[0];
   private long[] order = new long[0];
+  private int[] turns = new int[0];
   private byte[] bytes = new byte[0];
   private short[] shorts = new short[0];
 
@@ -87,6 +91,14 @@ final class Scratch {
       order = new long[2 * count];
     }
     return order;
+  }
+
+  /** Where rows of a panel turn to the next of the values that scale their scales. */
+  int[] turns(int count) {
+    if (turns.length < count) {
+      turns = new int[count];
+    }
+    return turns;
   }
 
   /** Codes of scales. */

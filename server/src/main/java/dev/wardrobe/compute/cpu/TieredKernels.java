@@ -197,8 +197,10 @@ final class TieredKernels implements Kernels {
 
     void project(Kernels kernels) {
       for (Panels w : panels) {
+        // Sixes, fours, twos and ones.
         kernels.linear(w, 0, w.panels(), x, 0, 1, y, scratch);
-        kernels.linear(w, 0, w.panels(), x, 0, TOKENS, y, scratch);
+        kernels.linear(w, 0, w.panels(), x, 0, 5, y, scratch);
+        kernels.linear(w, 0, w.panels(), x, 0, 8, y, scratch);
       }
     }
 

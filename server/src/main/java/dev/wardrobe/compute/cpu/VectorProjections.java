@@ -13,12 +13,18 @@ import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
 import static jdk.incubator.vector.VectorOperators.LT;
 import static jdk.incubator.vector.VectorOperators.NE;
+import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_B2S;
+import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_S2I;
 
 import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import jdk.incubator.vector.ByteVector;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
+import jdk.incubator.vector.VectorMask;
+import jdk.incubator.vector.VectorSpecies;
 
 /** Products with the base's weights, forward and backward. */
 final class VectorProjections {
@@ -31,6 +37,8 @@ final class VectorProjections {
   private static final int PAIR = 2 * LANES;
   private static final int GROUP = NibblePanels.GROUP;
   private static final int CODES = 16;
+  private static final VectorSpecies<Short> WORDS = ShortVector.SPECIES_512;
+  private static final VectorSpecies<Byte> BYTES = ByteVector.SPECIES_256;
 
   private VectorProjections() {}
 
@@ -84,7 +92,7 @@ final class VectorProjections {
 
   private static void nibblesOfOne(NibblePanels w, int panel, float[] x, int at, Scratch scratch) {
     float[] scales = scratch.scales(w.scaleCount());
-    w.scales(panel, scratch, scales);
+    scales(w, panel, scratch, scales);
     long bytes = 4 * w.word(panel, 0);
     int unitsPerBlock = w.blockSize() / w.unit();
     int groups = w.unit() / GROUP;
@@ -119,174 +127,399 @@ final class VectorProjections {
     }
   }
 
-/** One token; vectors of 16 lanes. */
-private static void nibblesOfSixteen(MemorySegment packed,long bytes,float[] codebook,float[] scales,int unitsPerBlock,int units,int groups,float[] x,int at,float[] sums){
-IntVector table = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
-FloatVector leftSum = FloatVector.zero(FLOATS);
-FloatVector rightSum = leftSum;
-long next = bytes;
-int k = at;
-for (int unit = 0; unit < units; unit++) {
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-for (int group = 0; group < groups; group++) {
-// Of an index selectFrom takes the lowest four bits alone.
-IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
-FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
-a0 = left.selectFrom(table).reinterpretAsFloats().fma(input, a0);
-b0 = right.selectFrom(table).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 1]);
-a1 = left.lanewise(LSHR, 4).selectFrom(table).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 4).selectFrom(table).reinterpretAsFloats().fma(input, b1);
-input = FloatVector.broadcast(FLOATS, x[k + 2]);
-a0 = left.lanewise(LSHR, 8).selectFrom(table).reinterpretAsFloats().fma(input, a0);
-b0 = right.lanewise(LSHR, 8).selectFrom(table).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 3]);
-a1 = left.lanewise(LSHR, 12).selectFrom(table).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 12).selectFrom(table).reinterpretAsFloats().fma(input, b1);
-input = FloatVector.broadcast(FLOATS, x[k + 4]);
-a0 = left.lanewise(LSHR, 16).selectFrom(table).reinterpretAsFloats().fma(input, a0);
-b0 = right.lanewise(LSHR, 16).selectFrom(table).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 5]);
-a1 = left.lanewise(LSHR, 20).selectFrom(table).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 20).selectFrom(table).reinterpretAsFloats().fma(input, b1);
-input = FloatVector.broadcast(FLOATS, x[k + 6]);
-a0 = left.lanewise(LSHR, 24).selectFrom(table).reinterpretAsFloats().fma(input, a0);
-b0 = right.lanewise(LSHR, 24).selectFrom(table).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 7]);
-a1 = left.lanewise(LSHR, 28).selectFrom(table).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 28).selectFrom(table).reinterpretAsFloats().fma(input, b1);
-next += 4 * HEIGHT;
-k += GROUP;
-}
-int scale = unit / unitsPerBlock * HEIGHT;
-leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
-rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
-}
-leftSum.intoArray(sums, 0);
-rightSum.intoArray(sums, LANES);
-}
+  /** One token; vectors of 16 lanes. */
+  private static void nibblesOfSixteen(
+      MemorySegment packed,
+      long bytes,
+      float[] codebook,
+      float[] scales,
+      int unitsPerBlock,
+      int units,
+      int groups,
+      float[] x,
+      int at,
+      float[] sums) {
+    IntVector table = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
+    FloatVector leftSum = FloatVector.zero(FLOATS);
+    FloatVector rightSum = leftSum;
+    long next = bytes;
+    int k = at;
+    for (int unit = 0; unit < units; unit++) {
+      FloatVector a0 = FloatVector.zero(FLOATS);
+      FloatVector a1 = a0;
+      FloatVector b0 = a0;
+      FloatVector b1 = a0;
+      for (int group = 0; group < groups; group++) {
+        // Of an index selectFrom takes the lowest four bits alone.
+        IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
+        IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
+        FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
+        a0 = left.selectFrom(table).reinterpretAsFloats().fma(input, a0);
+        b0 = right.selectFrom(table).reinterpretAsFloats().fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 1]);
+        a1 = left.lanewise(LSHR, 4).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+        b1 = right.lanewise(LSHR, 4).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+        input = FloatVector.broadcast(FLOATS, x[k + 2]);
+        a0 = left.lanewise(LSHR, 8).selectFrom(table).reinterpretAsFloats().fma(input, a0);
+        b0 = right.lanewise(LSHR, 8).selectFrom(table).reinterpretAsFloats().fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 3]);
+        a1 = left.lanewise(LSHR, 12).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+        b1 = right.lanewise(LSHR, 12).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+        input = FloatVector.broadcast(FLOATS, x[k + 4]);
+        a0 = left.lanewise(LSHR, 16).selectFrom(table).reinterpretAsFloats().fma(input, a0);
+        b0 = right.lanewise(LSHR, 16).selectFrom(table).reinterpretAsFloats().fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 5]);
+        a1 = left.lanewise(LSHR, 20).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+        b1 = right.lanewise(LSHR, 20).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+        input = FloatVector.broadcast(FLOATS, x[k + 6]);
+        a0 = left.lanewise(LSHR, 24).selectFrom(table).reinterpretAsFloats().fma(input, a0);
+        b0 = right.lanewise(LSHR, 24).selectFrom(table).reinterpretAsFloats().fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 7]);
+        a1 = left.lanewise(LSHR, 28).selectFrom(table).reinterpretAsFloats().fma(input, a1);
+        b1 = right.lanewise(LSHR, 28).selectFrom(table).reinterpretAsFloats().fma(input, b1);
+        next += 4 * HEIGHT;
+        k += GROUP;
+      }
+      int scale = unit / unitsPerBlock * HEIGHT;
+      leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
+      rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
+    }
+    leftSum.intoArray(sums, 0);
+    rightSum.intoArray(sums, LANES);
+  }
 
-/** One token and 16 rows; vectors of 8 lanes, which hold the table in two halves. */
-private static void nibblesOfEight(MemorySegment packed,long bytes,float[] codebook,float[] scales,int scaleAt,int unitsPerBlock,int units,int groups,float[] x,int at,float[] sums,int sumAt){
-IntVector low = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
-IntVector high = FloatVector.fromArray(FLOATS, codebook, LANES % CODES).reinterpretAsInts();
-FloatVector leftSum = FloatVector.zero(FLOATS);
-FloatVector rightSum = leftSum;
-long next = bytes;
-int k = at;
-for (int unit = 0; unit < units; unit++) {
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-for (int group = 0; group < groups; group++) {
-IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
-FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
-a0 = left.selectFrom(low).blend(left.selectFrom(high), left.lanewise(LSHL, 28).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
-b0 = right.selectFrom(low).blend(right.selectFrom(high), right.lanewise(LSHL, 28).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 1]);
-a1 = left.lanewise(LSHR, 4).selectFrom(low).blend(left.lanewise(LSHR, 4).selectFrom(high), left.lanewise(LSHL, 24).compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 4).selectFrom(low).blend(right.lanewise(LSHR, 4).selectFrom(high), right.lanewise(LSHL, 24).compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
-input = FloatVector.broadcast(FLOATS, x[k + 2]);
-a0 = left.lanewise(LSHR, 8).selectFrom(low).blend(left.lanewise(LSHR, 8).selectFrom(high), left.lanewise(LSHL, 20).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
-b0 = right.lanewise(LSHR, 8).selectFrom(low).blend(right.lanewise(LSHR, 8).selectFrom(high), right.lanewise(LSHL, 20).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 3]);
-a1 = left.lanewise(LSHR, 12).selectFrom(low).blend(left.lanewise(LSHR, 12).selectFrom(high), left.lanewise(LSHL, 16).compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 12).selectFrom(low).blend(right.lanewise(LSHR, 12).selectFrom(high), right.lanewise(LSHL, 16).compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
-input = FloatVector.broadcast(FLOATS, x[k + 4]);
-a0 = left.lanewise(LSHR, 16).selectFrom(low).blend(left.lanewise(LSHR, 16).selectFrom(high), left.lanewise(LSHL, 12).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
-b0 = right.lanewise(LSHR, 16).selectFrom(low).blend(right.lanewise(LSHR, 16).selectFrom(high), right.lanewise(LSHL, 12).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 5]);
-a1 = left.lanewise(LSHR, 20).selectFrom(low).blend(left.lanewise(LSHR, 20).selectFrom(high), left.lanewise(LSHL, 8).compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 20).selectFrom(low).blend(right.lanewise(LSHR, 20).selectFrom(high), right.lanewise(LSHL, 8).compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
-input = FloatVector.broadcast(FLOATS, x[k + 6]);
-a0 = left.lanewise(LSHR, 24).selectFrom(low).blend(left.lanewise(LSHR, 24).selectFrom(high), left.lanewise(LSHL, 4).compare(LT, 0)).reinterpretAsFloats().fma(input, a0);
-b0 = right.lanewise(LSHR, 24).selectFrom(low).blend(right.lanewise(LSHR, 24).selectFrom(high), right.lanewise(LSHL, 4).compare(LT, 0)).reinterpretAsFloats().fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[k + 7]);
-a1 = left.lanewise(LSHR, 28).selectFrom(low).blend(left.lanewise(LSHR, 28).selectFrom(high), left.compare(LT, 0)).reinterpretAsFloats().fma(input, a1);
-b1 = right.lanewise(LSHR, 28).selectFrom(low).blend(right.lanewise(LSHR, 28).selectFrom(high), right.compare(LT, 0)).reinterpretAsFloats().fma(input, b1);
-next += 4 * HEIGHT;
-k += GROUP;
-}
-int scale = scaleAt + unit / unitsPerBlock * HEIGHT;
-leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
-rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
-}
-leftSum.intoArray(sums, sumAt);
-rightSum.intoArray(sums, sumAt + LANES);
-}
+  /** One token and 16 rows; vectors of 8 lanes, which hold the table in two halves. */
+  private static void nibblesOfEight(
+      MemorySegment packed,
+      long bytes,
+      float[] codebook,
+      float[] scales,
+      int scaleAt,
+      int unitsPerBlock,
+      int units,
+      int groups,
+      float[] x,
+      int at,
+      float[] sums,
+      int sumAt) {
+    IntVector low = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
+    IntVector high = FloatVector.fromArray(FLOATS, codebook, LANES % CODES).reinterpretAsInts();
+    FloatVector leftSum = FloatVector.zero(FLOATS);
+    FloatVector rightSum = leftSum;
+    long next = bytes;
+    int k = at;
+    for (int unit = 0; unit < units; unit++) {
+      FloatVector a0 = FloatVector.zero(FLOATS);
+      FloatVector a1 = a0;
+      FloatVector b0 = a0;
+      FloatVector b1 = a0;
+      for (int group = 0; group < groups; group++) {
+        IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
+        IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
+        FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
+        a0 =
+            left.selectFrom(low)
+                .blend(left.selectFrom(high), left.lanewise(LSHL, 28).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a0);
+        b0 =
+            right
+                .selectFrom(low)
+                .blend(right.selectFrom(high), right.lanewise(LSHL, 28).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 1]);
+        a1 =
+            left.lanewise(LSHR, 4)
+                .selectFrom(low)
+                .blend(
+                    left.lanewise(LSHR, 4).selectFrom(high), left.lanewise(LSHL, 24).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a1);
+        b1 =
+            right
+                .lanewise(LSHR, 4)
+                .selectFrom(low)
+                .blend(
+                    right.lanewise(LSHR, 4).selectFrom(high),
+                    right.lanewise(LSHL, 24).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b1);
+        input = FloatVector.broadcast(FLOATS, x[k + 2]);
+        a0 =
+            left.lanewise(LSHR, 8)
+                .selectFrom(low)
+                .blend(
+                    left.lanewise(LSHR, 8).selectFrom(high), left.lanewise(LSHL, 20).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a0);
+        b0 =
+            right
+                .lanewise(LSHR, 8)
+                .selectFrom(low)
+                .blend(
+                    right.lanewise(LSHR, 8).selectFrom(high),
+                    right.lanewise(LSHL, 20).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 3]);
+        a1 =
+            left.lanewise(LSHR, 12)
+                .selectFrom(low)
+                .blend(
+                    left.lanewise(LSHR, 12).selectFrom(high),
+                    left.lanewise(LSHL, 16).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a1);
+        b1 =
+            right
+                .lanewise(LSHR, 12)
+                .selectFrom(low)
+                .blend(
+                    right.lanewise(LSHR, 12).selectFrom(high),
+                    right.lanewise(LSHL, 16).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b1);
+        input = FloatVector.broadcast(FLOATS, x[k + 4]);
+        a0 =
+            left.lanewise(LSHR, 16)
+                .selectFrom(low)
+                .blend(
+                    left.lanewise(LSHR, 16).selectFrom(high),
+                    left.lanewise(LSHL, 12).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a0);
+        b0 =
+            right
+                .lanewise(LSHR, 16)
+                .selectFrom(low)
+                .blend(
+                    right.lanewise(LSHR, 16).selectFrom(high),
+                    right.lanewise(LSHL, 12).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 5]);
+        a1 =
+            left.lanewise(LSHR, 20)
+                .selectFrom(low)
+                .blend(
+                    left.lanewise(LSHR, 20).selectFrom(high), left.lanewise(LSHL, 8).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a1);
+        b1 =
+            right
+                .lanewise(LSHR, 20)
+                .selectFrom(low)
+                .blend(
+                    right.lanewise(LSHR, 20).selectFrom(high),
+                    right.lanewise(LSHL, 8).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b1);
+        input = FloatVector.broadcast(FLOATS, x[k + 6]);
+        a0 =
+            left.lanewise(LSHR, 24)
+                .selectFrom(low)
+                .blend(
+                    left.lanewise(LSHR, 24).selectFrom(high), left.lanewise(LSHL, 4).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a0);
+        b0 =
+            right
+                .lanewise(LSHR, 24)
+                .selectFrom(low)
+                .blend(
+                    right.lanewise(LSHR, 24).selectFrom(high),
+                    right.lanewise(LSHL, 4).compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[k + 7]);
+        a1 =
+            left.lanewise(LSHR, 28)
+                .selectFrom(low)
+                .blend(left.lanewise(LSHR, 28).selectFrom(high), left.compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, a1);
+        b1 =
+            right
+                .lanewise(LSHR, 28)
+                .selectFrom(low)
+                .blend(right.lanewise(LSHR, 28).selectFrom(high), right.compare(LT, 0))
+                .reinterpretAsFloats()
+                .fma(input, b1);
+        next += 4 * HEIGHT;
+        k += GROUP;
+      }
+      int scale = scaleAt + unit / unitsPerBlock * HEIGHT;
+      leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
+      rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
+    }
+    leftSum.intoArray(sums, sumAt);
+    rightSum.intoArray(sums, sumAt + LANES);
+  }
 
-/** One token and bfloat16 weights: the usual head. */
-private static void bfloat16OfOne(MemorySegment data,long first,int cols,float[] x,int at,float[] sums,int sumAt){
-FloatVector leftSum = FloatVector.zero(FLOATS);
-FloatVector rightSum = leftSum;
-long next = first;
-for (int k = 0; k < cols; k += Panels.UNIT) {
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-int i = at + k;
-int end = at + Math.min(cols, k + Panels.UNIT);
-for (; i + 1 < end; i += 2) {
-FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
-a0 = bfloat16(data, next).fma(input, a0);
-b0 = bfloat16(data, next + LANES).fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[i + 1]);
-a1 = bfloat16(data, next + HEIGHT).fma(input, a1);
-b1 = bfloat16(data, next + HEIGHT + LANES).fma(input, b1);
-next += 2 * HEIGHT;
-}
-if (i < end) {
-FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
-a0 = bfloat16(data, next).fma(input, a0);
-b0 = bfloat16(data, next + LANES).fma(input, b0);
-}
-leftSum = leftSum.add(a0.add(a1));
-rightSum = rightSum.add(b0.add(b1));
-}
-leftSum.intoArray(sums, sumAt);
-rightSum.intoArray(sums, sumAt + LANES);
-}
+  /** One token and bfloat16 weights: the usual head. */
+  private static void bfloat16OfOne(
+      MemorySegment data, long first, int cols, float[] x, int at, float[] sums, int sumAt) {
+    FloatVector leftSum = FloatVector.zero(FLOATS);
+    FloatVector rightSum = leftSum;
+    long next = first;
+    for (int k = 0; k < cols; k += Panels.UNIT) {
+      FloatVector a0 = FloatVector.zero(FLOATS);
+      FloatVector a1 = a0;
+      FloatVector b0 = a0;
+      FloatVector b1 = a0;
+      int i = at + k;
+      int end = at + Math.min(cols, k + Panels.UNIT);
+      for (; i + 1 < end; i += 2) {
+        FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+        a0 = bfloat16(data, next).fma(input, a0);
+        b0 = bfloat16(data, next + LANES).fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[i + 1]);
+        a1 = bfloat16(data, next + HEIGHT).fma(input, a1);
+        b1 = bfloat16(data, next + HEIGHT + LANES).fma(input, b1);
+        next += 2 * HEIGHT;
+      }
+      if (i < end) {
+        FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+        a0 = bfloat16(data, next).fma(input, a0);
+        b0 = bfloat16(data, next + LANES).fma(input, b0);
+      }
+      leftSum = leftSum.add(a0.add(a1));
+      rightSum = rightSum.add(b0.add(b1));
+    }
+    leftSum.intoArray(sums, sumAt);
+    rightSum.intoArray(sums, sumAt + LANES);
+  }
 
-/** One token and float32 weights. */
-private static void float32OfOne(MemorySegment data,long first,int cols,float[] x,int at,float[] sums,int sumAt){
-FloatVector leftSum = FloatVector.zero(FLOATS);
-FloatVector rightSum = leftSum;
-long next = first;
-for (int k = 0; k < cols; k += Panels.UNIT) {
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-int i = at + k;
-int end = at + Math.min(cols, k + Panels.UNIT);
-for (; i + 1 < end; i += 2) {
-FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
-a0 = float32(data, next).fma(input, a0);
-b0 = float32(data, next + LANES).fma(input, b0);
-input = FloatVector.broadcast(FLOATS, x[i + 1]);
-a1 = float32(data, next + HEIGHT).fma(input, a1);
-b1 = float32(data, next + HEIGHT + LANES).fma(input, b1);
-next += 2 * HEIGHT;
-}
-if (i < end) {
-FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
-a0 = float32(data, next).fma(input, a0);
-b0 = float32(data, next + LANES).fma(input, b0);
-}
-leftSum = leftSum.add(a0.add(a1));
-rightSum = rightSum.add(b0.add(b1));
-}
-leftSum.intoArray(sums, sumAt);
-rightSum.intoArray(sums, sumAt + LANES);
-}
+  /** One token and float32 weights. */
+  private static void float32OfOne(
+      MemorySegment data, long first, int cols, float[] x, int at, float[] sums, int sumAt) {
+    FloatVector leftSum = FloatVector.zero(FLOATS);
+    FloatVector rightSum = leftSum;
+    long next = first;
+    for (int k = 0; k < cols; k += Panels.UNIT) {
+      FloatVector a0 = FloatVector.zero(FLOATS);
+      FloatVector a1 = a0;
+      FloatVector b0 = a0;
+      FloatVector b1 = a0;
+      int i = at + k;
+      int end = at + Math.min(cols, k + Panels.UNIT);
+      for (; i + 1 < end; i += 2) {
+        FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+        a0 = float32(data, next).fma(input, a0);
+        b0 = float32(data, next + LANES).fma(input, b0);
+        input = FloatVector.broadcast(FLOATS, x[i + 1]);
+        a1 = float32(data, next + HEIGHT).fma(input, a1);
+        b1 = float32(data, next + HEIGHT + LANES).fma(input, b1);
+        next += 2 * HEIGHT;
+      }
+      if (i < end) {
+        FloatVector input = FloatVector.broadcast(FLOATS, x[i]);
+        a0 = float32(data, next).fma(input, a0);
+        b0 = float32(data, next + LANES).fma(input, b0);
+      }
+      leftSum = leftSum.add(a0.add(a1));
+      rightSum = rightSum.add(b0.add(b1));
+    }
+    leftSum.intoArray(sums, sumAt);
+    rightSum.intoArray(sums, sumAt + LANES);
+  }
 
+  /** What {@link NibblePanels#scales} does, in vectors where they can look up a 256-entry table. */
+  static void scales(NibblePanels w, int panel, Scratch scratch, float[] out) {
+    if (LANES != CODES || !w.doubleQuant()) {
+      w.scales(panel, scratch, out);
+      return;
+    }
+    int blocks = w.blocksPerRow();
+    long codes = (long) panel * blocks * HEIGHT;
+    int[] turns = scratch.turns(w.maxTurns());
+    int turnCount = w.turns(panel, scratch.outer, turns);
+    int block = 0;
+    for (int turn = 0; turn <= turnCount; turn++) {
+      int end = turn == turnCount ? blocks : turns[turn] / HEIGHT;
+      decodeScales(
+          w.absmax(),
+          codes + (long) block * HEIGHT,
+          end - block,
+          w.halves(),
+          scratch.outer,
+          w.offset(),
+          out,
+          block * HEIGHT);
+      block = end;
+      if (turn < turnCount) {
+        w.turn(panel, turns[turn], scratch.outer);
+      }
+    }
+  }
+
+  /*
+   * A table of 256 floats is too large to be looked up at once: its upper and lower 16 bits are, each
+   * in four parts of 64, of which the code's two highest bits choose one.
+   */
+  private static void decodeScales(
+      MemorySegment codes,
+      long first,
+      int blocks,
+      short[] halves,
+      float[] outer,
+      float offset,
+      float[] out,
+      int at) {
+
+    ShortVector t0 = ShortVector.fromArray(WORDS, halves, 0 * WORDS.length());
+    ShortVector t1 = ShortVector.fromArray(WORDS, halves, 1 * WORDS.length());
+    ShortVector t2 = ShortVector.fromArray(WORDS, halves, 2 * WORDS.length());
+    ShortVector t3 = ShortVector.fromArray(WORDS, halves, 3 * WORDS.length());
+    ShortVector t4 = ShortVector.fromArray(WORDS, halves, 4 * WORDS.length());
+    ShortVector t5 = ShortVector.fromArray(WORDS, halves, 5 * WORDS.length());
+    ShortVector t6 = ShortVector.fromArray(WORDS, halves, 6 * WORDS.length());
+    ShortVector t7 = ShortVector.fromArray(WORDS, halves, 7 * WORDS.length());
+    ShortVector t8 = ShortVector.fromArray(WORDS, halves, 8 * WORDS.length());
+    ShortVector t9 = ShortVector.fromArray(WORDS, halves, 9 * WORDS.length());
+    ShortVector t10 = ShortVector.fromArray(WORDS, halves, 10 * WORDS.length());
+    ShortVector t11 = ShortVector.fromArray(WORDS, halves, 11 * WORDS.length());
+    ShortVector t12 = ShortVector.fromArray(WORDS, halves, 12 * WORDS.length());
+    ShortVector t13 = ShortVector.fromArray(WORDS, halves, 13 * WORDS.length());
+    ShortVector t14 = ShortVector.fromArray(WORDS, halves, 14 * WORDS.length());
+    ShortVector t15 = ShortVector.fromArray(WORDS, halves, 15 * WORDS.length());
+
+    FloatVector leftOuter = FloatVector.fromArray(FLOATS, outer, 0);
+    FloatVector rightOuter = FloatVector.fromArray(FLOATS, outer, LANES % HEIGHT);
+    FloatVector offsets = FloatVector.broadcast(FLOATS, offset);
+    long next = first;
+    int row = at;
+    for (int block = 0; block < blocks; block++) {
+      ShortVector code =
+          (ShortVector)
+              ByteVector.fromMemorySegment(BYTES, codes, next, ORDER)
+                  .convertShape(ZERO_EXTEND_B2S, WORDS, 0);
+      VectorMask<Short> odd = code.and((short) 64).compare(NE, (short) 0);
+      VectorMask<Short> upper = code.and((short) 128).compare(NE, (short) 0);
+      ShortVector high =
+          code.selectFrom(t0, t1)
+              .blend(code.selectFrom(t2, t3), odd)
+              .blend(code.selectFrom(t4, t5).blend(code.selectFrom(t6, t7), odd), upper);
+      ShortVector low =
+          code.selectFrom(t8, t9)
+              .blend(code.selectFrom(t10, t11), odd)
+              .blend(code.selectFrom(t12, t13).blend(code.selectFrom(t14, t15), odd), upper);
+      IntVector left =
+          ((IntVector) high.convertShape(ZERO_EXTEND_S2I, INTS, 0))
+              .lanewise(LSHL, 16)
+              .or(low.convertShape(ZERO_EXTEND_S2I, INTS, 0));
+      IntVector right =
+          ((IntVector) high.convertShape(ZERO_EXTEND_S2I, INTS, 1))
+              .lanewise(LSHL, 16)
+              .or(low.convertShape(ZERO_EXTEND_S2I, INTS, 1));
+      // Two roundings, never fused.
+      left.reinterpretAsFloats().mul(leftOuter).add(offsets).intoArray(out, row);
+      right.reinterpretAsFloats().mul(rightOuter).add(offsets).intoArray(out, row + LANES);
+      next += HEIGHT;
+      row += HEIGHT;
+    }
+  }
 
   /** Several tokens: each unit's weights are decoded once, into a tile that stays in the cache. */
   private static void several(Panels w, int panel, float[] x, int from, int to, Scratch scratch) {
@@ -298,7 +531,7 @@ rightSum.intoArray(sums, sumAt + LANES);
     int unitsPerBlock = 1;
     if (w instanceof NibblePanels nibbles && scaled) {
       scales = scratch.scales(nibbles.scaleCount());
-      nibbles.scales(panel, scratch, scales);
+      scales(nibbles, panel, scratch, scales);
       unitsPerBlock = nibbles.blockSize() / nibbles.unit();
     } else {
       scales = scratch.scales(HEIGHT);
@@ -442,171 +675,284 @@ rightSum.intoArray(sums, sumAt + LANES);
    * even, right odd inputs.
    */
 
+  private static void twoTokens(
+      float[] tile,
+      int strip,
+      int count,
+      float[] x,
+      int at,
+      int stride,
+      float[] scales,
+      int scaleAt,
+      float[] sums,
+      int sumAt) {
+    int p1 = at + stride;
+    FloatVector a0 = FloatVector.zero(FLOATS);
+    FloatVector a1 = a0;
+    FloatVector a2 = a0;
+    FloatVector a3 = a0;
+    FloatVector b0 = a0;
+    FloatVector b1 = a0;
+    FloatVector b2 = a0;
+    FloatVector b3 = a0;
+    int row = strip;
+    for (int i = 0; i < count; i += 2) {
+      FloatVector left = FloatVector.fromArray(FLOATS, tile, row);
+      FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
+      FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+      a0 = left.fma(input, a0);
+      a2 = right.fma(input, a2);
+      input = FloatVector.broadcast(FLOATS, x[p1 + i]);
+      b0 = left.fma(input, b0);
+      b2 = right.fma(input, b2);
+      left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT);
+      right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
+      input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+      a1 = left.fma(input, a1);
+      a3 = right.fma(input, a3);
+      input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
+      b1 = left.fma(input, b1);
+      b3 = right.fma(input, b3);
+      row += 2 * HEIGHT;
+    }
+    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+    scale
+        .fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT))
+        .intoArray(sums, sumAt + HEIGHT);
+    scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
+    scale
+        .fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES))
+        .intoArray(sums, sumAt + LANES);
+    scale
+        .fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES))
+        .intoArray(sums, sumAt + HEIGHT + LANES);
+  }
 
-private static void twoTokens(float[] tile,int strip,int count,float[] x,int at,int stride,float[] scales,int scaleAt,float[] sums,int sumAt){
-int p1 = at + stride;
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector a2 = a0;
-FloatVector a3 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-FloatVector b2 = a0;
-FloatVector b3 = a0;
-int row = strip; for (int i = 0; i < count; i += 2) {
-FloatVector left = FloatVector.fromArray(FLOATS, tile, row); FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
-FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
-a0 = left.fma(input, a0); a2 = right.fma(input, a2);
-input = FloatVector.broadcast(FLOATS, x[p1 + i]);
-b0 = left.fma(input, b0); b2 = right.fma(input, b2);
-left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT); right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
-input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
-a1 = left.fma(input, a1); a3 = right.fma(input, a3);
-input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
-b1 = left.fma(input, b1); b3 = right.fma(input, b3);
-row += 2 * HEIGHT; }
-FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
-scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
-scale.fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT)).intoArray(sums, sumAt + HEIGHT);
-scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
-scale.fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES)).intoArray(sums, sumAt + LANES);
-scale.fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES)).intoArray(sums, sumAt + HEIGHT + LANES);
-}
+  private static void fourTokens(
+      float[] tile,
+      int strip,
+      int count,
+      float[] x,
+      int at,
+      int stride,
+      float[] scales,
+      int scaleAt,
+      float[] sums,
+      int sumAt) {
+    int p1 = at + stride;
+    int p2 = p1 + stride;
+    int p3 = p2 + stride;
+    FloatVector a0 = FloatVector.zero(FLOATS);
+    FloatVector a1 = a0;
+    FloatVector a2 = a0;
+    FloatVector a3 = a0;
+    FloatVector b0 = a0;
+    FloatVector b1 = a0;
+    FloatVector b2 = a0;
+    FloatVector b3 = a0;
+    FloatVector c0 = a0;
+    FloatVector c1 = a0;
+    FloatVector c2 = a0;
+    FloatVector c3 = a0;
+    FloatVector d0 = a0;
+    FloatVector d1 = a0;
+    FloatVector d2 = a0;
+    FloatVector d3 = a0;
+    int row = strip;
+    for (int i = 0; i < count; i += 2) {
+      FloatVector left = FloatVector.fromArray(FLOATS, tile, row);
+      FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
+      FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+      a0 = left.fma(input, a0);
+      a2 = right.fma(input, a2);
+      input = FloatVector.broadcast(FLOATS, x[p1 + i]);
+      b0 = left.fma(input, b0);
+      b2 = right.fma(input, b2);
+      input = FloatVector.broadcast(FLOATS, x[p2 + i]);
+      c0 = left.fma(input, c0);
+      c2 = right.fma(input, c2);
+      input = FloatVector.broadcast(FLOATS, x[p3 + i]);
+      d0 = left.fma(input, d0);
+      d2 = right.fma(input, d2);
+      left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT);
+      right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
+      input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+      a1 = left.fma(input, a1);
+      a3 = right.fma(input, a3);
+      input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
+      b1 = left.fma(input, b1);
+      b3 = right.fma(input, b3);
+      input = FloatVector.broadcast(FLOATS, x[p2 + i + 1]);
+      c1 = left.fma(input, c1);
+      c3 = right.fma(input, c3);
+      input = FloatVector.broadcast(FLOATS, x[p3 + i + 1]);
+      d1 = left.fma(input, d1);
+      d3 = right.fma(input, d3);
+      row += 2 * HEIGHT;
+    }
+    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+    scale
+        .fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT))
+        .intoArray(sums, sumAt + HEIGHT);
+    scale
+        .fma(c0.add(c1), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT))
+        .intoArray(sums, sumAt + 2 * HEIGHT);
+    scale
+        .fma(d0.add(d1), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT))
+        .intoArray(sums, sumAt + 3 * HEIGHT);
+    scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
+    scale
+        .fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES))
+        .intoArray(sums, sumAt + LANES);
+    scale
+        .fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES))
+        .intoArray(sums, sumAt + HEIGHT + LANES);
+    scale
+        .fma(c2.add(c3), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT + LANES))
+        .intoArray(sums, sumAt + 2 * HEIGHT + LANES);
+    scale
+        .fma(d2.add(d3), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT + LANES))
+        .intoArray(sums, sumAt + 3 * HEIGHT + LANES);
+  }
 
+  /** Six tokens share each load of the tile, and the tile's two vectors each input. */
+  private static void sixTokens(
+      float[] tile,
+      int strip,
+      int count,
+      float[] x,
+      int at,
+      int stride,
+      float[] scales,
+      int scaleAt,
+      float[] sums,
+      int sumAt) {
+    int p1 = at + stride;
+    int p2 = p1 + stride;
+    int p3 = p2 + stride;
+    int p4 = p3 + stride;
+    int p5 = p4 + stride;
+    FloatVector a0 = FloatVector.zero(FLOATS);
+    FloatVector a1 = a0;
+    FloatVector a2 = a0;
+    FloatVector a3 = a0;
+    FloatVector b0 = a0;
+    FloatVector b1 = a0;
+    FloatVector b2 = a0;
+    FloatVector b3 = a0;
+    FloatVector c0 = a0;
+    FloatVector c1 = a0;
+    FloatVector c2 = a0;
+    FloatVector c3 = a0;
+    FloatVector d0 = a0;
+    FloatVector d1 = a0;
+    FloatVector d2 = a0;
+    FloatVector d3 = a0;
+    FloatVector e0 = a0;
+    FloatVector e1 = a0;
+    FloatVector e2 = a0;
+    FloatVector e3 = a0;
+    FloatVector f0 = a0;
+    FloatVector f1 = a0;
+    FloatVector f2 = a0;
+    FloatVector f3 = a0;
+    int row = strip;
+    for (int i = 0; i < count; i += 2) {
+      FloatVector left = FloatVector.fromArray(FLOATS, tile, row);
+      FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
+      FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
+      a0 = left.fma(input, a0);
+      a2 = right.fma(input, a2);
+      input = FloatVector.broadcast(FLOATS, x[p1 + i]);
+      b0 = left.fma(input, b0);
+      b2 = right.fma(input, b2);
+      input = FloatVector.broadcast(FLOATS, x[p2 + i]);
+      c0 = left.fma(input, c0);
+      c2 = right.fma(input, c2);
+      input = FloatVector.broadcast(FLOATS, x[p3 + i]);
+      d0 = left.fma(input, d0);
+      d2 = right.fma(input, d2);
+      input = FloatVector.broadcast(FLOATS, x[p4 + i]);
+      e0 = left.fma(input, e0);
+      e2 = right.fma(input, e2);
+      input = FloatVector.broadcast(FLOATS, x[p5 + i]);
+      f0 = left.fma(input, f0);
+      f2 = right.fma(input, f2);
+      left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT);
+      right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
+      input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
+      a1 = left.fma(input, a1);
+      a3 = right.fma(input, a3);
+      input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
+      b1 = left.fma(input, b1);
+      b3 = right.fma(input, b3);
+      input = FloatVector.broadcast(FLOATS, x[p2 + i + 1]);
+      c1 = left.fma(input, c1);
+      c3 = right.fma(input, c3);
+      input = FloatVector.broadcast(FLOATS, x[p3 + i + 1]);
+      d1 = left.fma(input, d1);
+      d3 = right.fma(input, d3);
+      input = FloatVector.broadcast(FLOATS, x[p4 + i + 1]);
+      e1 = left.fma(input, e1);
+      e3 = right.fma(input, e3);
+      input = FloatVector.broadcast(FLOATS, x[p5 + i + 1]);
+      f1 = left.fma(input, f1);
+      f3 = right.fma(input, f3);
+      row += 2 * HEIGHT;
+    }
+    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
+    scale
+        .fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT))
+        .intoArray(sums, sumAt + HEIGHT);
+    scale
+        .fma(c0.add(c1), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT))
+        .intoArray(sums, sumAt + 2 * HEIGHT);
+    scale
+        .fma(d0.add(d1), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT))
+        .intoArray(sums, sumAt + 3 * HEIGHT);
+    scale
+        .fma(e0.add(e1), FloatVector.fromArray(FLOATS, sums, sumAt + 4 * HEIGHT))
+        .intoArray(sums, sumAt + 4 * HEIGHT);
+    scale
+        .fma(f0.add(f1), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT))
+        .intoArray(sums, sumAt + 5 * HEIGHT);
+    scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
+    scale
+        .fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES))
+        .intoArray(sums, sumAt + LANES);
+    scale
+        .fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES))
+        .intoArray(sums, sumAt + HEIGHT + LANES);
+    scale
+        .fma(c2.add(c3), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT + LANES))
+        .intoArray(sums, sumAt + 2 * HEIGHT + LANES);
+    scale
+        .fma(d2.add(d3), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT + LANES))
+        .intoArray(sums, sumAt + 3 * HEIGHT + LANES);
+    scale
+        .fma(e2.add(e3), FloatVector.fromArray(FLOATS, sums, sumAt + 4 * HEIGHT + LANES))
+        .intoArray(sums, sumAt + 4 * HEIGHT + LANES);
+    scale
+        .fma(f2.add(f3), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT + LANES))
+        .intoArray(sums, sumAt + 5 * HEIGHT + LANES);
+  }
 
-private static void fourTokens(float[] tile,int strip,int count,float[] x,int at,int stride,float[] scales,int scaleAt,float[] sums,int sumAt){
-int p1 = at + stride;
-int p2 = p1 + stride;
-int p3 = p2 + stride;
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector a2 = a0;
-FloatVector a3 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-FloatVector b2 = a0;
-FloatVector b3 = a0;
-FloatVector c0 = a0;
-FloatVector c1 = a0;
-FloatVector c2 = a0;
-FloatVector c3 = a0;
-FloatVector d0 = a0;
-FloatVector d1 = a0;
-FloatVector d2 = a0;
-FloatVector d3 = a0;
-int row = strip; for (int i = 0; i < count; i += 2) {
-FloatVector left = FloatVector.fromArray(FLOATS, tile, row); FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
-FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
-a0 = left.fma(input, a0); a2 = right.fma(input, a2);
-input = FloatVector.broadcast(FLOATS, x[p1 + i]);
-b0 = left.fma(input, b0); b2 = right.fma(input, b2);
-input = FloatVector.broadcast(FLOATS, x[p2 + i]);
-c0 = left.fma(input, c0); c2 = right.fma(input, c2);
-input = FloatVector.broadcast(FLOATS, x[p3 + i]);
-d0 = left.fma(input, d0); d2 = right.fma(input, d2);
-left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT); right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
-input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
-a1 = left.fma(input, a1); a3 = right.fma(input, a3);
-input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
-b1 = left.fma(input, b1); b3 = right.fma(input, b3);
-input = FloatVector.broadcast(FLOATS, x[p2 + i + 1]);
-c1 = left.fma(input, c1); c3 = right.fma(input, c3);
-input = FloatVector.broadcast(FLOATS, x[p3 + i + 1]);
-d1 = left.fma(input, d1); d3 = right.fma(input, d3);
-row += 2 * HEIGHT; }
-FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
-scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
-scale.fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT)).intoArray(sums, sumAt + HEIGHT);
-scale.fma(c0.add(c1), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT)).intoArray(sums, sumAt + 2 * HEIGHT);
-scale.fma(d0.add(d1), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT)).intoArray(sums, sumAt + 3 * HEIGHT);
-scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
-scale.fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES)).intoArray(sums, sumAt + LANES);
-scale.fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES)).intoArray(sums, sumAt + HEIGHT + LANES);
-scale.fma(c2.add(c3), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT + LANES)).intoArray(sums, sumAt + 2 * HEIGHT + LANES);
-scale.fma(d2.add(d3), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT + LANES)).intoArray(sums, sumAt + 3 * HEIGHT + LANES);
-}
-
-/** Six tokens share each load of the tile, and the tile's two vectors each input. */
-private static void sixTokens(float[] tile,int strip,int count,float[] x,int at,int stride,float[] scales,int scaleAt,float[] sums,int sumAt){
-int p1 = at + stride;
-int p2 = p1 + stride;
-int p3 = p2 + stride;
-int p4 = p3 + stride;
-int p5 = p4 + stride;
-FloatVector a0 = FloatVector.zero(FLOATS);
-FloatVector a1 = a0;
-FloatVector a2 = a0;
-FloatVector a3 = a0;
-FloatVector b0 = a0;
-FloatVector b1 = a0;
-FloatVector b2 = a0;
-FloatVector b3 = a0;
-FloatVector c0 = a0;
-FloatVector c1 = a0;
-FloatVector c2 = a0;
-FloatVector c3 = a0;
-FloatVector d0 = a0;
-FloatVector d1 = a0;
-FloatVector d2 = a0;
-FloatVector d3 = a0;
-FloatVector e0 = a0;
-FloatVector e1 = a0;
-FloatVector e2 = a0;
-FloatVector e3 = a0;
-FloatVector f0 = a0;
-FloatVector f1 = a0;
-FloatVector f2 = a0;
-FloatVector f3 = a0;
-int row = strip; for (int i = 0; i < count; i += 2) {
-FloatVector left = FloatVector.fromArray(FLOATS, tile, row); FloatVector right = FloatVector.fromArray(FLOATS, tile, row + LANES);
-FloatVector input = FloatVector.broadcast(FLOATS, x[at + i]);
-a0 = left.fma(input, a0); a2 = right.fma(input, a2);
-input = FloatVector.broadcast(FLOATS, x[p1 + i]);
-b0 = left.fma(input, b0); b2 = right.fma(input, b2);
-input = FloatVector.broadcast(FLOATS, x[p2 + i]);
-c0 = left.fma(input, c0); c2 = right.fma(input, c2);
-input = FloatVector.broadcast(FLOATS, x[p3 + i]);
-d0 = left.fma(input, d0); d2 = right.fma(input, d2);
-input = FloatVector.broadcast(FLOATS, x[p4 + i]);
-e0 = left.fma(input, e0); e2 = right.fma(input, e2);
-input = FloatVector.broadcast(FLOATS, x[p5 + i]);
-f0 = left.fma(input, f0); f2 = right.fma(input, f2);
-left = FloatVector.fromArray(FLOATS, tile, row + HEIGHT); right = FloatVector.fromArray(FLOATS, tile, row + HEIGHT + LANES);
-input = FloatVector.broadcast(FLOATS, x[at + i + 1]);
-a1 = left.fma(input, a1); a3 = right.fma(input, a3);
-input = FloatVector.broadcast(FLOATS, x[p1 + i + 1]);
-b1 = left.fma(input, b1); b3 = right.fma(input, b3);
-input = FloatVector.broadcast(FLOATS, x[p2 + i + 1]);
-c1 = left.fma(input, c1); c3 = right.fma(input, c3);
-input = FloatVector.broadcast(FLOATS, x[p3 + i + 1]);
-d1 = left.fma(input, d1); d3 = right.fma(input, d3);
-input = FloatVector.broadcast(FLOATS, x[p4 + i + 1]);
-e1 = left.fma(input, e1); e3 = right.fma(input, e3);
-input = FloatVector.broadcast(FLOATS, x[p5 + i + 1]);
-f1 = left.fma(input, f1); f3 = right.fma(input, f3);
-row += 2 * HEIGHT; }
-FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
-scale.fma(a0.add(a1), FloatVector.fromArray(FLOATS, sums, sumAt)).intoArray(sums, sumAt);
-scale.fma(b0.add(b1), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT)).intoArray(sums, sumAt + HEIGHT);
-scale.fma(c0.add(c1), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT)).intoArray(sums, sumAt + 2 * HEIGHT);
-scale.fma(d0.add(d1), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT)).intoArray(sums, sumAt + 3 * HEIGHT);
-scale.fma(e0.add(e1), FloatVector.fromArray(FLOATS, sums, sumAt + 4 * HEIGHT)).intoArray(sums, sumAt + 4 * HEIGHT);
-scale.fma(f0.add(f1), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT)).intoArray(sums, sumAt + 5 * HEIGHT);
-scale = FloatVector.fromArray(FLOATS, scales, scaleAt + LANES);
-scale.fma(a2.add(a3), FloatVector.fromArray(FLOATS, sums, sumAt + LANES)).intoArray(sums, sumAt + LANES);
-scale.fma(b2.add(b3), FloatVector.fromArray(FLOATS, sums, sumAt + HEIGHT + LANES)).intoArray(sums, sumAt + HEIGHT + LANES);
-scale.fma(c2.add(c3), FloatVector.fromArray(FLOATS, sums, sumAt + 2 * HEIGHT + LANES)).intoArray(sums, sumAt + 2 * HEIGHT + LANES);
-scale.fma(d2.add(d3), FloatVector.fromArray(FLOATS, sums, sumAt + 3 * HEIGHT + LANES)).intoArray(sums, sumAt + 3 * HEIGHT + LANES);
-scale.fma(e2.add(e3), FloatVector.fromArray(FLOATS, sums, sumAt + 4 * HEIGHT + LANES)).intoArray(sums, sumAt + 4 * HEIGHT + LANES);
-scale.fma(f2.add(f3), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT + LANES)).intoArray(sums, sumAt + 5 * HEIGHT + LANES);
-}
   /**
    * The weights {@code (count inputs, 32 rows)} of a panel, without their scale if they have one.
    */
-  private static void codes(Panels w, int panel, int k, int count, float[] tile) {
+  static void codes(Panels w, int panel, int k, int count, float[] tile) {
     switch (w) {
       case DensePanels dense ->
-          widen(dense.dtype(), dense.data(), dense.element(panel * HEIGHT, k), tile, 0, count * HEIGHT);
+          widen(
+              dense.dtype(),
+              dense.data(),
+              dense.element(panel * HEIGHT, k),
+              tile,
+              0,
+              count * HEIGHT);
       case NibblePanels nibbles when nibbles.aligned() -> {
         long bytes = 4 * nibbles.word(panel, k / GROUP);
         for (int strip = 0; strip < HEIGHT; strip += LANES) {
@@ -688,7 +1034,7 @@ scale.fma(f2.add(f3), FloatVector.fromArray(FLOATS, sums, sumAt + 5 * HEIGHT + L
     codes(w, panel, k, count, scratch.tile);
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       float[] scales = scratch.scales(nibbles.scaleCount());
-      nibbles.scales(panel, scratch, scales);
+      scales(nibbles, panel, scratch, scales);
       int at = k / nibbles.blockSize() * HEIGHT;
       for (int i = 0; i < count * HEIGHT; i += HEIGHT) {
         for (int row = 0; row < HEIGHT; row++) {
