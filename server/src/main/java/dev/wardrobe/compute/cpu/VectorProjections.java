@@ -152,7 +152,7 @@ final class VectorProjections {
       for (int group = 0; group < groups; group++) {
         // Of an index selectFrom takes the lowest four bits alone.
         IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-        IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
+        IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4L * LANES, ORDER);
         FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
         a0 = left.selectFrom(table).reinterpretAsFloats().fma(input, a0);
         b0 = right.selectFrom(table).reinterpretAsFloats().fma(input, b0);
@@ -215,7 +215,7 @@ final class VectorProjections {
       FloatVector b1 = a0;
       for (int group = 0; group < groups; group++) {
         IntVector left = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
-        IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4 * LANES, ORDER);
+        IntVector right = IntVector.fromMemorySegment(INTS, packed, next + 4L * LANES, ORDER);
         FloatVector input = FloatVector.broadcast(FLOATS, x[k]);
         a0 =
             left.selectFrom(low)
