@@ -18,6 +18,7 @@ import dev.wardrobe.compute.Step;
 import dev.wardrobe.model.Modules;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.util.ArrayList;
+import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntFunction;
@@ -51,29 +52,38 @@ final class ProfiledBackend implements Backend {
 
   private final Backend backend;
   private final Modules modules;
-  private final long[] calls = new long[Operation.values().length];
-  private final long[] nanos = new long[calls.length];
-  private final long[] weights = new long[calls.length];
-  private final long[] bytes = new long[calls.length];
-  private final double[] operations = new double[calls.length];
+  private final Map<Operation, Tally> tallies = new EnumMap<>(Operation.class);
+
+  /** Counts of one kind of operation. */
+  private static final class Tally {
+    private long calls;
+    private long nanos;
+    private long weights;
+    private long bytes;
+    private double operations;
+  }
 
   ProfiledBackend(Backend backend, Modules modules) {
     this.backend = backend;
     this.modules = modules;
+    take();
   }
 
   /** All costs since the last time, in the order of a forward pass. */
   List<Cost> take() {
     List<Cost> costs = new ArrayList<>();
     for (Operation operation : Operation.values()) {
-      int i = operation.ordinal();
-      costs.add(
-          new Cost(operation.title, calls[i], nanos[i] / 1e9, weights[i], bytes[i], operations[i]));
-      calls[i] = 0;
-      nanos[i] = 0;
-      weights[i] = 0;
-      bytes[i] = 0;
-      operations[i] = 0;
+      Tally tally = tallies.put(operation, new Tally());
+      if (tally != null) {
+        costs.add(
+            new Cost(
+                operation.title,
+                tally.calls,
+                tally.nanos / 1e9,
+                tally.weights,
+                tally.bytes,
+                tally.operations));
+      }
     }
     return costs;
   }
@@ -84,11 +94,16 @@ final class ProfiledBackend implements Backend {
   }
 
   private void note(Operation operation, long start, long read, double computed) {
-    int i = operation.ordinal();
-    nanos[i] += System.nanoTime() - start;
-    calls[i]++;
-    bytes[i] += read;
-    operations[i] += computed;
+    long end = System.nanoTime();
+    Tally tally = tally(operation);
+    tally.nanos += end - start;
+    tally.calls++;
+    tally.bytes += read;
+    tally.operations += computed;
+  }
+
+  private Tally tally(Operation operation) {
+    return tallies.computeIfAbsent(operation, _ -> new Tally());
   }
 
   @Override
@@ -151,11 +166,11 @@ final class ProfiledBackend implements Backend {
   }
 
   private void weigh(Operation operation, Matrix weight, int rows) {
-    int i = operation.ordinal();
+    Tally tally = tally(operation);
     long elements = (long) weight.rows() * weight.cols();
-    weights[i] += elements;
-    bytes[i] += weight.footprint().total();
-    operations[i] += 2.0 * rows * elements;
+    tally.weights += elements;
+    tally.bytes += weight.footprint().total();
+    tally.operations += 2.0 * rows * elements;
   }
 
   private Operation operation(Linear first) {

@@ -55,7 +55,8 @@ public record Roof(
     return best;
   }
 
-  private static int sum(MemorySegment data, long from, long to) {
+  /** Reads a range once; the sum of some of it. */
+  static int sum(MemorySegment data, long from, long to) {
     int bytes = Vectors.INTS.vectorByteSize();
     IntVector s0 = IntVector.zero(Vectors.INTS);
     IntVector s1 = s0;
@@ -77,13 +78,18 @@ public record Roof(
       long start = System.nanoTime();
       pool.run((worker, scratch) -> sums[worker] += multiplyAdd(ROUNDS, sums[worker]));
       double seconds = (System.nanoTime() - start) / 1e9;
-      best = Math.max(best, 2.0 * ROUNDS * CHAINS * Vectors.LANES * sums.length / seconds);
+      best = Math.max(best, operations(ROUNDS) * sums.length / seconds);
     }
     return best;
   }
 
+  /** Operations of {@link #multiplyAdd}. */
+  static double operations(int rounds) {
+    return 2.0 * rounds * CHAINS * Vectors.LANES;
+  }
+
   /** {@link #CHAINS} chains that do not wait for each other. */
-  private static float multiplyAdd(int rounds, float seed) {
+  static float multiplyAdd(int rounds, float seed) {
     FloatVector a = FloatVector.broadcast(Vectors.FLOATS, 0.999f);
     FloatVector b = FloatVector.broadcast(Vectors.FLOATS, 0.001f + seed * 1e-9f);
     FloatVector c0 = b;
