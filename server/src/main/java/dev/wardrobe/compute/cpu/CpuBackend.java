@@ -37,6 +37,9 @@ public final class CpuBackend implements Backend {
   /** Multiplications below which waking another thread costs more than it saves. */
   private static final long WORTH_SHARING = 1 << 16;
 
+  /** Shares of each thread, so that others can take some of them, see {@link WorkerPool}. */
+  private static final int SHARES = 4;
+
   private static final String VECTOR_MODULE = "jdk.incubator.vector";
 
   private final NativeMemory memory = new NativeMemory();
@@ -664,22 +667,20 @@ public final class CpuBackend implements Backend {
     }
     division.items = items;
     division.count = count;
-    division.workers = workers;
-    pool.run(division);
+    division.shares = Math.min(count, workers * SHARES);
+    pool.run(division.shares, division);
   }
 
   private static final class Division implements WorkerPool.Work {
     private Items items = (from, to, scratch) -> {};
     private int count;
-    private int workers;
+    private int shares;
 
     @Override
-    public void run(int worker, Scratch scratch) {
-      int from = (int) ((long) count * worker / workers);
-      int to = (int) ((long) count * (worker + 1) / workers);
-      if (from < to) {
-        items.run(from, to, scratch);
-      }
+    public void run(int share, Scratch scratch) {
+      int from = (int) ((long) count * share / shares);
+      int to = (int) ((long) count * (share + 1) / shares);
+      items.run(from, to, scratch);
     }
   }
 
