@@ -9,6 +9,7 @@ import dev.wardrobe.safetensors.DType;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -22,7 +23,9 @@ public abstract class LinearContract extends BackendContract {
   @ParameterizedTest
   @CsvSource({
     "1, 64, NF4, 64, true",
-    "15, 128, NF4, 64, true",
+    "31, 128, NF4, 64, true",
+    "32, 1088, NF4, 64, true",
+    "65, 320, NF4, 64, false",
     "16, 192, NF4, 64, true",
     "17, 128, NF4, 128, true",
     "33, 512, NF4, 256, true",
@@ -53,11 +56,115 @@ public abstract class LinearContract extends BackendContract {
       names = {"F32", "F16", "BF16"})
   void linear_dense(DType dtype) {
     try (Lab lab = lab(dtype.name().length())) {
-      for (int[] shape : new int[][] {{1, 1}, {15, 64}, {16, 80}, {17, 112}, {33, 131}}) {
+      for (int[] shape :
+          new int[][] {{1, 1}, {31, 64}, {32, 80}, {17, 112}, {33, 131}, {65, 127}}) {
         DenseMatrix stored = lab.dense(dtype, shape[0], shape[1]);
         Matrix w = lab.matrix(stored);
         for (int tokens : new int[] {1, 3, 70}) {
           check(lab, w, Lab.values(stored), shape[0], shape[1], tokens);
+        }
+      }
+    }
+  }
+
+  /** However many tokens there are, each has the bits that it has alone. */
+  @ParameterizedTest
+  @CsvSource({"33, 192, true", "65, 131, false", "40, 80, true", "31, 64, false"})
+  void linear_anyNumberOfTokens(int rows, int cols, boolean fourBit) {
+    try (Lab lab = lab(rows + cols)) {
+      Matrix w =
+          fourBit
+              ? lab.matrix(lab.quantized(rows, cols, QuantType.NF4, 64, true))
+              : lab.matrix(lab.dense(DType.BF16, rows, cols));
+      int most = 70;
+      float[] x = lab.floats(most * cols);
+      float[] alone = new float[most * rows];
+      for (int token = 0; token < most; token++) {
+        float[] one = product(lab, w, Lab.rows(x, cols, token, token + 1), 1);
+        System.arraycopy(one, 0, alone, token * rows, rows);
+      }
+      for (int tokens = 2; tokens <= most; tokens++) {
+        int first = most - tokens;
+        lab.assertSame(
+            tokens + " tokens",
+            product(lab, w, Lab.rows(x, cols, first, most), tokens),
+            Lab.rows(alone, rows, first, most));
+      }
+    }
+  }
+
+  private static float[] product(Lab lab, Matrix w, float[] x, int tokens) {
+    Buffer y = lab.buffer(tokens, w.rows());
+    lab.backend.linear(
+        lab.step(tokens), List.of(new Linear(0, w, null)), lab.buffer(x, w.cols()), List.of(y));
+    return lab.read(y);
+  }
+
+  /** A row that is not finite stays so, and spoils no other. */
+  @ParameterizedTest
+  @ValueSource(floats = {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY})
+  void linear_notFinite(float wild) {
+    try (Lab lab = lab(11)) {
+      for (Matrix w :
+          List.of(
+              lab.matrix(lab.quantized(33, 192, QuantType.NF4, 64, true)),
+              lab.matrix(lab.dense(DType.BF16, 33, 131)),
+              lab.matrix(lab.dense(DType.F16, 33, 66)))) {
+        int cols = w.cols();
+        for (int tokens : new int[] {1, 2, 5, 13}) {
+          float[] x = lab.floats(tokens * cols);
+          float[] tame = product(lab, w, x, tokens);
+          int row = tokens / 2;
+          x[row * cols + cols - 1] = wild;
+          float[] y = product(lab, w, x, tokens);
+          for (int i = 0; i < y.length; i++) {
+            if (i / 33 == row) {
+              assertThat(Float.isFinite(y[i]))
+                  .as("%d of %d, seed %d", i, tokens, lab.seed)
+                  .isFalse();
+            } else {
+              assertThat(y[i]).as("%d of %d, seed %d", i, tokens, lab.seed).isEqualTo(tame[i]);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void linear_subnormalsAreNotFlushed() {
+    try (Lab lab = lab(12)) {
+      Matrix w = lab.matrix(Lab.dense(DType.F32, 1, 2, 1, 0.5f));
+      for (int tokens : new int[] {1, 2, 7}) {
+        float[] x = new float[2 * tokens];
+        Arrays.fill(x, 3 * Float.MIN_VALUE);
+        x[1] = 4 * Float.MIN_VALUE;
+        assertThat(product(lab, w, x, tokens)[0]).isEqualTo(5 * Float.MIN_VALUE);
+      }
+    }
+  }
+
+  /** Shapes and numbers of a new seed each time; what fails names it. */
+  @Test
+  void linear_randomShapes() {
+    long seed = System.nanoTime();
+    Random random = new Random(seed);
+    try (Lab lab = lab(seed)) {
+      for (int i = 0; i < 40; i++) {
+        int rows = 1 + random.nextInt(100);
+        int tokens = 1 + random.nextInt(70);
+        int cols = 1 + random.nextInt(400);
+        if (i % 4 == 3) {
+          DType dtype = List.of(DType.BF16, DType.F16, DType.F32).get(random.nextInt(3));
+          DenseMatrix dense = lab.dense(dtype, rows, cols);
+          check(lab, lab.matrix(dense), Lab.values(dense), rows, cols, tokens);
+        } else {
+          int block = 64 << random.nextInt(2);
+          // Every other one has blocks that end with the rows.
+          int width = i % 2 == 0 ? (cols + block - 1) / block * block : cols;
+          QuantType type = random.nextBoolean() ? QuantType.NF4 : QuantType.FP4;
+          QuantizedMatrix stored = lab.quantized(rows, width, type, block, random.nextBoolean());
+          check(lab, lab.matrix(stored), Lab.values(stored), rows, width, tokens);
         }
       }
     }

@@ -41,6 +41,7 @@ public final class Program {
       {31, 112, 64},
       {18, 96, 32},
       {65, 7, 64},
+      {40, 1216, 64},
       {200, 64, 64}
     };
     DType[] dtypes = {DType.BF16, DType.F32, DType.F16};
@@ -90,9 +91,16 @@ public final class Program {
         from = to;
       }
       Buffer y = lab.buffer(tokens, out);
+      float[] x = lab.floats(tokens * in);
+      if (tokens == 13) {
+        x[0] = Float.NaN;
+        x[in] = Float.NEGATIVE_INFINITY;
+        x[2 * in] = Float.MIN_VALUE;
+        x[3 * in] = -0.0f;
+        x[4 * in] = 1e38f;
+      }
       Step step = lab.step(tokens, segments.toArray(Batch.Segment[]::new));
-      lab.backend.linear(
-          step, List.of(linear), lab.buffer(lab.floats(tokens * in), in), List.of(y));
+      lab.backend.linear(step, List.of(linear), lab.buffer(x, in), List.of(y));
       results.put(what + " x " + tokens, lab.read(y));
       Buffer dx = lab.buffer(lab.floats(tokens * in), in);
       lab.backend.gradients().linearInput(w, tokens, y, dx);
