@@ -332,6 +332,15 @@ final class NibblePanels implements Panels {
     outer[row] = nested.absmax.get(FLOAT, 4 * (index / nested.blockSize));
   }
 
+  /** Decodes the scales of a block of a panel; {@link #aligned} only. */
+  void scales(int panel, int block, float[] out) {
+    int blocks = blocksPerRow();
+    int live = Math.min(HEIGHT, rows - panel * HEIGHT);
+    for (int row = 0; row < live; row++) {
+      out[row] = scale((long) (panel * HEIGHT + row) * blocks + block);
+    }
+  }
+
   private static void lookUp(byte[] codes, float[] map, int count, float[] out) {
     for (int i = 0; i < count; i++) {
       out[i] = map[codes[i] & 0xff];

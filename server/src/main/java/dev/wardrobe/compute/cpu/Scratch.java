@@ -8,8 +8,8 @@ final class Scratch {
   /** A tile: {@code (inputs of a unit, 32 rows)}. */
   final float[] tile = new float[Panels.UNIT * Panels.HEIGHT];
 
-  /** A tile the other way round: {@code (32 rows, inputs of a unit)}. */
-  final float[] turned = new float[Panels.UNIT * Panels.HEIGHT];
+  /** Sums of a unit's inputs: {@code (inputs of a unit, tokens)}. */
+  final float[] gradients = new float[Panels.UNIT * TOKENS];
 
   /** Sums of a panel: {@code (tokens, 32 rows)}. */
   final float[] sums = new float[TOKENS * Panels.HEIGHT];

@@ -6,7 +6,6 @@ import static dev.wardrobe.compute.cpu.Vectors.LANES;
 import static dev.wardrobe.compute.cpu.Vectors.ORDER;
 import static dev.wardrobe.compute.cpu.Vectors.bfloat16;
 import static dev.wardrobe.compute.cpu.Vectors.float32;
-import static dev.wardrobe.compute.cpu.Vectors.tile;
 import static dev.wardrobe.compute.cpu.Vectors.widen;
 import static jdk.incubator.vector.VectorOperators.EQ;
 import static jdk.incubator.vector.VectorOperators.LSHL;
@@ -995,36 +994,76 @@ final class VectorProjections {
     }
   }
 
+  /*
+   * Backward, lanes are tokens: a tile of weights is used as it lies, each weight broadcast, and the
+   * gradients are turned round instead, once for all of the matrix.
+   */
   static void linearInput(
       Panels w, int unitFrom, int unitTo, float[] dy, int tokens, float[] dx, Scratch scratch) {
-    int rows = w.rows();
-    int cols = w.cols();
-    for (int unit = unitFrom; unit < unitTo; unit++) {
-      int k = unit * w.unit();
-      int count = Math.min(w.unit(), cols - k);
-      float[] sums = scratch.row(tokens * Panels.UNIT);
-      Arrays.fill(sums, 0, tokens * Panels.UNIT, 0);
-      for (int panel = 0; panel < w.panels(); panel++) {
-        int live = Math.min(HEIGHT, rows - panel * HEIGHT);
-        weights(w, panel, k, count, scratch);
-        turn(scratch.tile, count, scratch.turned);
-        for (int token = 0; token < tokens; token++) {
-          for (int i = 0; i < Panels.UNIT; i += 4 * LANES) {
-            addGradients(
-                scratch.turned,
-                i,
-                live,
-                dy,
-                token * rows + panel * HEIGHT,
-                sums,
-                token * Panels.UNIT + i);
-          }
+    for (int first = 0; first < tokens; first += Scratch.TOKENS) {
+      int count = Math.min(Scratch.TOKENS, tokens - first);
+      float[] turned = scratch.row(w.rows() * Scratch.TOKENS);
+      turn(dy, first * w.rows(), w.rows(), count, turned);
+      for (int unit = unitFrom; unit < unitTo; unit++) {
+        gradients(w, unit, turned, first, count, dx, scratch);
+      }
+    }
+  }
+
+  /** {@code (tokens, rows)} as {@code (rows, 64 tokens)}; zeros up to a pair of vectors. */
+  private static void turn(float[] dy, int at, int rows, int tokens, float[] turned) {
+    int padded = (tokens + PAIR - 1) / PAIR * PAIR;
+    // A few rows at a time, so that what is written stays in the cache.
+    for (int from = 0; from < rows; from += CODES) {
+      int to = Math.min(rows, from + CODES);
+      for (int token = 0; token < tokens; token++) {
+        int source = at + token * rows;
+        for (int row = from; row < to; row++) {
+          turned[row * Scratch.TOKENS + token] = dy[source + row];
         }
       }
-      for (int token = 0; token < tokens; token++) {
-        for (int i = 0; i < count; i++) {
-          dx[token * cols + k + i] += sums[token * Panels.UNIT + i];
+      for (int row = from; row < to; row++) {
+        Arrays.fill(turned, row * Scratch.TOKENS + tokens, row * Scratch.TOKENS + padded, 0);
+      }
+    }
+  }
+
+  private static void gradients(
+      Panels w, int unit, float[] turned, int first, int tokens, float[] dx, Scratch scratch) {
+    int cols = w.cols();
+    int k = unit * w.unit();
+    int count = Math.min(w.unit(), cols - k);
+    float[] sums = scratch.gradients;
+    Arrays.fill(sums, 0);
+    for (int panel = 0; panel < w.panels(); panel++) {
+      int live = Math.min(HEIGHT, w.rows() - panel * HEIGHT);
+      weights(w, panel, k, count, scratch);
+      int at = panel * HEIGHT * Scratch.TOKENS;
+      for (int strip = 0; strip < tokens; strip += PAIR) {
+        int i = 0;
+        // Inputs beyond the count are of no consequence.
+        if (LANES == CODES) {
+          for (; i < count; i += 8) {
+            eightInputs(
+                scratch.tile,
+                i * HEIGHT,
+                live,
+                turned,
+                at + strip,
+                sums,
+                i * Scratch.TOKENS + strip);
+          }
         }
+        for (; i < count; i += 4) {
+          fourInputs(
+              scratch.tile, i * HEIGHT, live, turned, at + strip, sums, i * Scratch.TOKENS + strip);
+        }
+      }
+    }
+    for (int token = 0; token < tokens; token++) {
+      int to = (first + token) * cols + k;
+      for (int i = 0; i < count; i++) {
+        dx[to + i] += sums[i * Scratch.TOKENS + token];
       }
     }
   }
@@ -1033,46 +1072,124 @@ final class VectorProjections {
   private static void weights(Panels w, int panel, int k, int count, Scratch scratch) {
     codes(w, panel, k, count, scratch.tile);
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
-      float[] scales = scratch.scales(nibbles.scaleCount());
-      scales(nibbles, panel, scratch, scales);
-      int at = k / nibbles.blockSize() * HEIGHT;
-      for (int i = 0; i < count * HEIGHT; i += HEIGHT) {
-        for (int row = 0; row < HEIGHT; row++) {
-          scratch.tile[i + row] *= scales[at + row];
-        }
+      float[] scales = scratch.scales(HEIGHT);
+      nibbles.scales(panel, k / nibbles.blockSize(), scales);
+      multiply(scratch.tile, count, scales);
+    }
+  }
+
+  private static void multiply(float[] tile, int count, float[] scales) {
+    for (int strip = 0; strip < HEIGHT; strip += LANES) {
+      FloatVector scale = FloatVector.fromArray(FLOATS, scales, strip);
+      for (int row = strip; row < count * HEIGHT; row += HEIGHT) {
+        FloatVector.fromArray(FLOATS, tile, row).mul(scale).intoArray(tile, row);
       }
     }
   }
 
-  /** A tile the other way round; inputs beyond {@code count} are zeros. */
-  private static void turn(float[] tile, int count, float[] turned) {
-    for (int row = 0; row < HEIGHT; row++) {
-      for (int i = 0; i < count; i++) {
-        turned[row * Panels.UNIT + i] = tile[i * HEIGHT + row];
-      }
-      Arrays.fill(turned, row * Panels.UNIT + count, (row + 1) * Panels.UNIT, 0);
+  /** Adds up to 32 outputs' gradients to eight inputs of two vectors of tokens. */
+  private static void eightInputs(
+      float[] tile, int from, int live, float[] turned, int at, float[] sums, int sumAt) {
+    FloatVector a0 = FloatVector.fromArray(FLOATS, sums, sumAt);
+    FloatVector a1 = FloatVector.fromArray(FLOATS, sums, sumAt + LANES);
+    FloatVector b0 = FloatVector.fromArray(FLOATS, sums, sumAt + Scratch.TOKENS);
+    FloatVector b1 = FloatVector.fromArray(FLOATS, sums, sumAt + Scratch.TOKENS + LANES);
+    FloatVector c0 = FloatVector.fromArray(FLOATS, sums, sumAt + 2 * Scratch.TOKENS);
+    FloatVector c1 = FloatVector.fromArray(FLOATS, sums, sumAt + 2 * Scratch.TOKENS + LANES);
+    FloatVector d0 = FloatVector.fromArray(FLOATS, sums, sumAt + 3 * Scratch.TOKENS);
+    FloatVector d1 = FloatVector.fromArray(FLOATS, sums, sumAt + 3 * Scratch.TOKENS + LANES);
+    FloatVector e0 = FloatVector.fromArray(FLOATS, sums, sumAt + 4 * Scratch.TOKENS);
+    FloatVector e1 = FloatVector.fromArray(FLOATS, sums, sumAt + 4 * Scratch.TOKENS + LANES);
+    FloatVector f0 = FloatVector.fromArray(FLOATS, sums, sumAt + 5 * Scratch.TOKENS);
+    FloatVector f1 = FloatVector.fromArray(FLOATS, sums, sumAt + 5 * Scratch.TOKENS + LANES);
+    FloatVector g0 = FloatVector.fromArray(FLOATS, sums, sumAt + 6 * Scratch.TOKENS);
+    FloatVector g1 = FloatVector.fromArray(FLOATS, sums, sumAt + 6 * Scratch.TOKENS + LANES);
+    FloatVector h0 = FloatVector.fromArray(FLOATS, sums, sumAt + 7 * Scratch.TOKENS);
+    FloatVector h1 = FloatVector.fromArray(FLOATS, sums, sumAt + 7 * Scratch.TOKENS + LANES);
+    int next = at;
+    for (int row = from; row < from + live; row++) {
+      FloatVector left = FloatVector.fromArray(FLOATS, turned, next);
+      FloatVector right = FloatVector.fromArray(FLOATS, turned, next + LANES);
+      FloatVector weight = FloatVector.broadcast(FLOATS, tile[row]);
+      a0 = left.fma(weight, a0);
+      a1 = right.fma(weight, a1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + HEIGHT]);
+      b0 = left.fma(weight, b0);
+      b1 = right.fma(weight, b1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 2 * HEIGHT]);
+      c0 = left.fma(weight, c0);
+      c1 = right.fma(weight, c1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 3 * HEIGHT]);
+      d0 = left.fma(weight, d0);
+      d1 = right.fma(weight, d1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 4 * HEIGHT]);
+      e0 = left.fma(weight, e0);
+      e1 = right.fma(weight, e1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 5 * HEIGHT]);
+      f0 = left.fma(weight, f0);
+      f1 = right.fma(weight, f1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 6 * HEIGHT]);
+      g0 = left.fma(weight, g0);
+      g1 = right.fma(weight, g1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 7 * HEIGHT]);
+      h0 = left.fma(weight, h0);
+      h1 = right.fma(weight, h1);
+      next += Scratch.TOKENS;
     }
+    a0.intoArray(sums, sumAt);
+    a1.intoArray(sums, sumAt + LANES);
+    b0.intoArray(sums, sumAt + Scratch.TOKENS);
+    b1.intoArray(sums, sumAt + Scratch.TOKENS + LANES);
+    c0.intoArray(sums, sumAt + 2 * Scratch.TOKENS);
+    c1.intoArray(sums, sumAt + 2 * Scratch.TOKENS + LANES);
+    d0.intoArray(sums, sumAt + 3 * Scratch.TOKENS);
+    d1.intoArray(sums, sumAt + 3 * Scratch.TOKENS + LANES);
+    e0.intoArray(sums, sumAt + 4 * Scratch.TOKENS);
+    e1.intoArray(sums, sumAt + 4 * Scratch.TOKENS + LANES);
+    f0.intoArray(sums, sumAt + 5 * Scratch.TOKENS);
+    f1.intoArray(sums, sumAt + 5 * Scratch.TOKENS + LANES);
+    g0.intoArray(sums, sumAt + 6 * Scratch.TOKENS);
+    g1.intoArray(sums, sumAt + 6 * Scratch.TOKENS + LANES);
+    h0.intoArray(sums, sumAt + 7 * Scratch.TOKENS);
+    h1.intoArray(sums, sumAt + 7 * Scratch.TOKENS + LANES);
   }
 
-  /** Adds up to 32 outputs' gradients to four vectors of inputs. */
-  private static void addGradients(
-      float[] turned, int from, int live, float[] dy, int dyAt, float[] sums, int at) {
-    FloatVector s0 = tile(sums, at);
-    FloatVector s1 = tile(sums, at + LANES);
-    FloatVector s2 = tile(sums, at + 2 * LANES);
-    FloatVector s3 = tile(sums, at + 3 * LANES);
-    int i = from;
-    for (int row = 0; row < live; row++) {
-      FloatVector gradient = FloatVector.broadcast(FLOATS, dy[dyAt + row]);
-      s0 = tile(turned, i).fma(gradient, s0);
-      s1 = tile(turned, i + LANES).fma(gradient, s1);
-      s2 = tile(turned, i + 2 * LANES).fma(gradient, s2);
-      s3 = tile(turned, i + 3 * LANES).fma(gradient, s3);
-      i += Panels.UNIT;
+  /** The same for four inputs, where there are fewer registers. */
+  private static void fourInputs(
+      float[] tile, int from, int live, float[] turned, int at, float[] sums, int sumAt) {
+    FloatVector a0 = FloatVector.fromArray(FLOATS, sums, sumAt);
+    FloatVector a1 = FloatVector.fromArray(FLOATS, sums, sumAt + LANES);
+    FloatVector b0 = FloatVector.fromArray(FLOATS, sums, sumAt + Scratch.TOKENS);
+    FloatVector b1 = FloatVector.fromArray(FLOATS, sums, sumAt + Scratch.TOKENS + LANES);
+    FloatVector c0 = FloatVector.fromArray(FLOATS, sums, sumAt + 2 * Scratch.TOKENS);
+    FloatVector c1 = FloatVector.fromArray(FLOATS, sums, sumAt + 2 * Scratch.TOKENS + LANES);
+    FloatVector d0 = FloatVector.fromArray(FLOATS, sums, sumAt + 3 * Scratch.TOKENS);
+    FloatVector d1 = FloatVector.fromArray(FLOATS, sums, sumAt + 3 * Scratch.TOKENS + LANES);
+    int next = at;
+    for (int row = from; row < from + live; row++) {
+      FloatVector left = FloatVector.fromArray(FLOATS, turned, next);
+      FloatVector right = FloatVector.fromArray(FLOATS, turned, next + LANES);
+      FloatVector weight = FloatVector.broadcast(FLOATS, tile[row]);
+      a0 = left.fma(weight, a0);
+      a1 = right.fma(weight, a1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + HEIGHT]);
+      b0 = left.fma(weight, b0);
+      b1 = right.fma(weight, b1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 2 * HEIGHT]);
+      c0 = left.fma(weight, c0);
+      c1 = right.fma(weight, c1);
+      weight = FloatVector.broadcast(FLOATS, tile[row + 3 * HEIGHT]);
+      d0 = left.fma(weight, d0);
+      d1 = right.fma(weight, d1);
+      next += Scratch.TOKENS;
     }
-    s0.intoArray(sums, at);
-    s1.intoArray(sums, at + LANES);
-    s2.intoArray(sums, at + 2 * LANES);
-    s3.intoArray(sums, at + 3 * LANES);
+    a0.intoArray(sums, sumAt);
+    a1.intoArray(sums, sumAt + LANES);
+    b0.intoArray(sums, sumAt + Scratch.TOKENS);
+    b1.intoArray(sums, sumAt + Scratch.TOKENS + LANES);
+    c0.intoArray(sums, sumAt + 2 * Scratch.TOKENS);
+    c1.intoArray(sums, sumAt + 2 * Scratch.TOKENS + LANES);
+    d0.intoArray(sums, sumAt + 3 * Scratch.TOKENS);
+    d1.intoArray(sums, sumAt + 3 * Scratch.TOKENS + LANES);
   }
 }
