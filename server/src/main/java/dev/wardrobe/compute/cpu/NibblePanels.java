@@ -261,25 +261,25 @@ final class NibblePanels implements Panels {
     return aligned ? blocksPerRow() * HEIGHT : 0;
   }
 
-  /** Decodes the scales of a panel to {@code out[block · 32 + row]}; {@link #aligned} only. */
-  void scales(int panel, Scratch scratch, float[] out) {
+  /** Decodes the scales of a panel to {@code out[at + block · 32 + row]}; {@link #aligned} only. */
+  void scales(int panel, Scratch scratch, float[] out, int at) {
     int blocks = blocksPerRow();
     int count = blocks * HEIGHT;
     long from = (long) panel * count;
     Nested nested = this.nested;
     if (nested == null) {
-      MemorySegment.copy(absmax, FLOAT, 4 * from, out, 0, count);
+      MemorySegment.copy(absmax, FLOAT, 4 * from, out, at, count);
       return;
     }
     byte[] codes = scratch.bytes(count);
     MemorySegment.copy(absmax, BYTE, from, codes, 0, count);
-    lookUp(codes, nested.map, count, out);
+    lookUp(codes, nested.map, count, out, at);
     int[] turns = scratch.turns(maxTurns());
     int turnCount = turns(panel, scratch.outer, turns);
     int block = 0;
     for (int turn = 0; turn <= turnCount; turn++) {
       int end = turn == turnCount ? blocks : turns[turn] / HEIGHT;
-      decode(out, block * HEIGHT, end * HEIGHT, scratch.outer, nested.offset);
+      decode(out, at + block * HEIGHT, at + end * HEIGHT, scratch.outer, nested.offset);
       block = end;
       if (turn < turnCount) {
         turn(panel, turns[turn], scratch.outer);
@@ -341,9 +341,9 @@ final class NibblePanels implements Panels {
     }
   }
 
-  private static void lookUp(byte[] codes, float[] map, int count, float[] out) {
+  private static void lookUp(byte[] codes, float[] map, int count, float[] out, int at) {
     for (int i = 0; i < count; i++) {
-      out[i] = map[codes[i] & 0xff];
+      out[at + i] = map[codes[i] & 0xff];
     }
   }
 

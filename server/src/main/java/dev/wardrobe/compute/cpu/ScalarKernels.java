@@ -50,7 +50,7 @@ final class ScalarKernels implements Kernels {
     int blockSize = 0;
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       scales = scratch.scales(nibbles.scaleCount());
-      nibbles.scales(panel, scratch, scales);
+      nibbles.scales(panel, scratch, scales, 0);
       blockSize = nibbles.blockSize();
     }
     for (int unit = 0; unit < w.units(); unit++) {

@@ -36,6 +36,10 @@ final class VectorProjections {
   private static final int PAIR = 2 * LANES;
   private static final int GROUP = NibblePanels.GROUP;
   private static final int CODES = 16;
+
+  /** Scales that are decoded at once. */
+  private static final int SCALES = 8192;
+
   private static final VectorSpecies<Short> WORDS = ShortVector.SPECIES_512;
   private static final VectorSpecies<Byte> BYTES = ByteVector.SPECIES_256;
 
@@ -52,6 +56,13 @@ final class VectorProjections {
       Scratch scratch) {
     for (int first = from; first < to; first += Scratch.TOKENS) {
       int last = Math.min(to, first + Scratch.TOKENS);
+      if (last - first == 1
+          && w instanceof NibblePanels nibbles
+          && nibbles.aligned()
+          && LANES >= 8) {
+        nibblesOfOne(nibbles, panelFrom, panelTo, x, first, y, scratch);
+        continue;
+      }
       for (int panel = panelFrom; panel < panelTo; panel++) {
         if (last - first > 1 || !one(w, panel, x, first * w.cols(), scratch)) {
           several(w, panel, x, first, last, scratch);
@@ -68,8 +79,6 @@ final class VectorProjections {
   /** One token, if weights of this kind can go from memory into the sum without a stop. */
   private static boolean one(Panels w, int panel, float[] x, int at, Scratch scratch) {
     switch (w) {
-      case NibblePanels nibbles when nibbles.aligned() && LANES >= 8 ->
-          nibblesOfOne(nibbles, panel, x, at, scratch);
       case DensePanels dense when dense.dtype() == DType.BF16 -> {
         long first = dense.element(panel * HEIGHT, 0);
         for (int strip = 0; strip < HEIGHT; strip += PAIR) {
@@ -89,9 +98,36 @@ final class VectorProjections {
     return true;
   }
 
-  private static void nibblesOfOne(NibblePanels w, int panel, float[] x, int at, Scratch scratch) {
-    float[] scales = scratch.scales(w.scaleCount());
-    scales(w, panel, scratch, scales);
+  /**
+   * One token. The scales of several panels are decoded at once: what prefetches their codes takes
+   * its time to start, as it does for the weights when it was elsewhere.
+   */
+  private static void nibblesOfOne(
+      NibblePanels w,
+      int panelFrom,
+      int panelTo,
+      float[] x,
+      int token,
+      float[] y,
+      Scratch scratch) {
+    int count = w.scaleCount();
+    int most = Math.max(1, SCALES / count);
+    float[] scales = scratch.scales(Math.min(most, panelTo - panelFrom) * count);
+    for (int first = panelFrom; first < panelTo; first += most) {
+      int last = Math.min(panelTo, first + most);
+      for (int panel = first; panel < last; panel++) {
+        scales(w, panel, scratch, scales, (panel - first) * count);
+      }
+      for (int panel = first; panel < last; panel++) {
+        nibblesOfOne(w, panel, scales, (panel - first) * count, x, token * w.cols(), scratch.sums);
+        int live = Math.min(HEIGHT, w.rows() - panel * HEIGHT);
+        System.arraycopy(scratch.sums, 0, y, token * w.rows() + panel * HEIGHT, live);
+      }
+    }
+  }
+
+  private static void nibblesOfOne(
+      NibblePanels w, int panel, float[] scales, int scaleAt, float[] x, int at, float[] sums) {
     long bytes = 4 * w.word(panel, 0);
     int unitsPerBlock = w.blockSize() / w.unit();
     int groups = w.unit() / GROUP;
@@ -101,12 +137,13 @@ final class VectorProjections {
           bytes,
           w.codebook(),
           scales,
+          scaleAt,
           unitsPerBlock,
           w.units(),
           groups,
           x,
           at,
-          scratch.sums);
+          sums);
     } else {
       for (int strip = 0; strip < HEIGHT; strip += PAIR) {
         nibblesOfEight(
@@ -114,13 +151,13 @@ final class VectorProjections {
             bytes + 4L * strip,
             w.codebook(),
             scales,
-            strip,
+            scaleAt + strip,
             unitsPerBlock,
             w.units(),
             groups,
             x,
             at,
-            scratch.sums,
+            sums,
             strip);
       }
     }
@@ -132,6 +169,7 @@ final class VectorProjections {
       long bytes,
       float[] codebook,
       float[] scales,
+      int scaleAt,
       int unitsPerBlock,
       int units,
       int groups,
@@ -179,7 +217,7 @@ final class VectorProjections {
         next += 4 * HEIGHT;
         k += GROUP;
       }
-      int scale = unit / unitsPerBlock * HEIGHT;
+      int scale = scaleAt + unit / unitsPerBlock * HEIGHT;
       leftSum = FloatVector.fromArray(FLOATS, scales, scale).fma(a0.add(a1), leftSum);
       rightSum = FloatVector.fromArray(FLOATS, scales, scale + LANES).fma(b0.add(b1), rightSum);
     }
@@ -425,9 +463,9 @@ final class VectorProjections {
   }
 
   /** What {@link NibblePanels#scales} does, in vectors where they can look up a 256-entry table. */
-  static void scales(NibblePanels w, int panel, Scratch scratch, float[] out) {
+  private static void scales(NibblePanels w, int panel, Scratch scratch, float[] out, int at) {
     if (LANES != CODES || !w.doubleQuant()) {
-      w.scales(panel, scratch, out);
+      w.scales(panel, scratch, out, at);
       return;
     }
     int blocks = w.blocksPerRow();
@@ -445,7 +483,7 @@ final class VectorProjections {
           scratch.outer,
           w.offset(),
           out,
-          block * HEIGHT);
+          at + block * HEIGHT);
       block = end;
       if (turn < turnCount) {
         w.turn(panel, turns[turn], scratch.outer);
@@ -530,7 +568,7 @@ final class VectorProjections {
     int unitsPerBlock = 1;
     if (w instanceof NibblePanels nibbles && scaled) {
       scales = scratch.scales(nibbles.scaleCount());
-      scales(nibbles, panel, scratch, scales);
+      scales(nibbles, panel, scratch, scales, 0);
       unitsPerBlock = nibbles.blockSize() / nibbles.unit();
     } else {
       scales = scratch.scales(HEIGHT);
