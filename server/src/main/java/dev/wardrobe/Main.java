@@ -1,12 +1,14 @@
 package dev.wardrobe;
 
 import dev.wardrobe.adapter.AdapterException;
+import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.ModelException;
 import dev.wardrobe.spi.ServerExtension;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.FileSystemException;
 import java.util.ServiceLoader;
+import java.util.Set;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -28,13 +30,21 @@ import picocli.CommandLine.Spec;
       BenchCommand.class
     })
 public final class Main implements Runnable {
+  /** Commands whose first token comes sooner the sooner the kernels are compiled. */
+  private static final Set<String> COMPUTING = Set.of("serve", "batch", "bench");
+
   @Spec private CommandSpec spec = CommandSpec.create();
 
   private Main() {}
 
   /** Runs one command and ends the process with its exit code. */
   public static void main(String[] args) {
-    VectorModule.resolve();
+    if (!Boolean.getBoolean(CpuBackend.PLAIN)) {
+      VectorModule.resolve();
+    }
+    if (args.length > 0 && COMPUTING.contains(args[0])) {
+      CpuBackend.warmUp();
+    }
     System.exit(commandLine().execute(args));
   }
 

@@ -40,6 +40,9 @@ public final class CpuBackend implements Backend {
   /** Shares of each thread, so that others can take some of them, see {@link WorkerPool}. */
   private static final int SHARES = 4;
 
+  /** A system property that keeps to plain code: the launcher's archive of classes needs it. */
+  public static final String PLAIN = "wardrobe.vector.off";
+
   private static final String VECTOR_MODULE = "jdk.incubator.vector";
 
   private final NativeMemory memory = new NativeMemory();
@@ -76,7 +79,15 @@ public final class CpuBackend implements Backend {
     sampler = new Sampler(kernels);
   }
 
+  /** Begins to compile the vector kernels, so that a backend made later has them sooner. */
+  public static void warmUp() {
+    vectorKernels();
+  }
+
   private static Kernels vectorKernels() {
+    if (Boolean.getBoolean(PLAIN)) {
+      return new ScalarKernels();
+    }
     try {
       return Vectors.forced() ? new VectorKernels() : TieredKernels.shared();
     } catch (NoClassDefFoundError e) {
