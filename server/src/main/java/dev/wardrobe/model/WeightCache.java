@@ -47,18 +47,22 @@ final class WeightCache {
   private final Modules modules;
   private final Backend backend;
   private final String key;
-  private final String source;
+  private final String prefix;
   private final String name;
 
   private WeightCache(
-      List<Path> folders, Modules modules, Backend backend, String source, String key) {
+      List<Path> folders, Modules modules, Backend backend, String source, String options) {
     this.folders = folders;
     this.modules = modules;
     this.backend = backend;
-    this.key = key;
-    this.source = source.substring(0, 16);
-    byte[] digest = SourceDigest.sha().digest(key.getBytes(StandardCharsets.UTF_8));
-    name = this.source + "-" + SourceDigest.hex(digest, 16) + SUFFIX;
+    key = "source " + source + options + "layout " + backend.layout() + "\n";
+    prefix = source.substring(0, 16) + "-" + digest(options) + "-";
+    name = prefix + digest(backend.layout()) + SUFFIX;
+  }
+
+  private static String digest(String text) {
+    byte[] digest = SourceDigest.sha().digest(text.getBytes(StandardCharsets.UTF_8));
+    return SourceDigest.hex(digest, 16);
   }
 
   /**
@@ -83,16 +87,16 @@ final class WeightCache {
       if (folders.isEmpty() || bytes < options.cache().leastBytes()) {
         return null;
       }
-      StringBuilder key = new StringBuilder();
       String source = SourceDigest.of(files, folders);
-      key.append("source ").append(source);
       byte[] config = Files.readAllBytes(stored.directory().resolve(ModelConfig.FILE));
-      key.append("\nconfig ").append(SourceDigest.hex(SourceDigest.sha().digest(config), 64));
-      key.append("\nquantize ").append(quantize == null ? "as stored" : quantize);
-      key.append("\nhead ").append(options.quantizeHead() ? options.head() : "as stored");
-      key.append("\nskip ").append(quantize == null ? List.of() : options.skip());
-      key.append("\nlayout ").append(backend.layout()).append('\n');
-      return new WeightCache(folders, modules, backend, source, key.toString());
+      String key =
+          "\nconfig %s\nquantize %s\nhead %s\nskip %s\n"
+              .formatted(
+                  SourceDigest.hex(SourceDigest.sha().digest(config), 64),
+                  quantize == null ? "as stored" : quantize,
+                  options.quantizeHead() ? options.head() : "as stored",
+                  quantize == null ? List.of() : options.skip());
+      return new WeightCache(folders, modules, backend, source, key);
     } catch (IOException e) {
       LOG.warn("the weights are not cached: {}", e.toString());
       return null;
@@ -268,11 +272,16 @@ final class WeightCache {
     return new PackedMatrix(MemorySegment.ofArray(new byte[0]), List.of(data));
   }
 
-  /** Removes what a writer that died left behind. No other one lives: the lock is ours. */
-  private static void tidy(Path folder) throws IOException {
+  /**
+   * Removes what a writer that died left behind (no other one lives: the lock is ours), and the
+   * same weights in another version's layout.
+   */
+  private void tidy(Path folder) throws IOException {
     try (DirectoryStream<Path> files = Files.newDirectoryStream(folder)) {
       for (Path file : files) {
-        if (file.getFileName().toString().endsWith(UNFINISHED)) {
+        String other = file.getFileName().toString();
+        boolean old = other.startsWith(prefix) && !other.equals(name);
+        if (other.endsWith(UNFINISHED) || old) {
           Files.deleteIfExists(file);
         }
       }

@@ -324,6 +324,21 @@ final class WeightCacheTest {
   }
 
   @Test
+  void load_layoutOfAnotherVersion() throws Exception {
+    Loaded plain = load(DEFAULT);
+    load(cached(DEFAULT));
+    Path file = weightFile();
+    String name = file.getFileName().toString();
+    // What a program with another layout would have left, under the name that it would have.
+    Path old = file.resolveSibling(name.replaceFirst("-[0-9a-f]{16}\\.", "-0123456789abcdef."));
+    Files.move(file, old);
+    Loaded again = load(cached(DEFAULT));
+    again.same(plain);
+    assertThat(again.mapped).isTrue();
+    assertThat(weightFiles()).containsExactly(file);
+  }
+
+  @Test
   void load_manyAtATime() throws Exception {
     Loaded plain = load(DEFAULT);
     try (ExecutorService threads = Executors.newFixedThreadPool(6)) {

@@ -24,7 +24,8 @@ import org.jspecify.annotations.Nullable;
  * than after, and a hundred times slower than plain code: a first token would take a minute. So a
  * thread in the background drills the vector kernels on small inputs, beside the plain ones, until
  * they win. Each kind is drilled by itself, the one that a first token needs most at first: what
- * costs the time is the compiler, which has one thread where there are two processors. Where they never do (no compiler support for them), plain code goes on.
+ * costs the time is the compiler, which has one thread where there are two processors. Where they
+ * never do (no compiler support for them), plain code goes on.
  */
 final class TieredKernels implements Kernels {
   /** After this another kind has its turn. */
