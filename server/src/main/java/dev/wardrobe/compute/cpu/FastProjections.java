@@ -1,0 +1,198 @@
+package dev.wardrobe.compute.cpu;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The base's projections of many rows at once, by oneDNN: inputs and weights in bfloat16, sums in
+ * float32.
+ *
+ * <p>The weights are never resident in bfloat16. A worker dequantizes 64 outputs into a tile of its
+ * own that stays in its cache, multiplies all rows by it, and goes on to the next. Sums go from the
+ * cache to the output.
+ */
+final class FastProjections implements AutoCloseable {
+  /** Rows below which the exact kernels are used. */
+  static final int LEAST_ROWS = 16;
+
+  /** Panels of a tile. */
+  static final int PANELS = OneDnn.TILE_ROWS / Panels.ROWS;
+
+  /** Rows that a tile of weights is used for before it is forgotten. */
+  static final int MOST_ROWS = 512;
+
+  /** Rows of one product; fewer are filled up with zeros to a multiple of {@link #STEP}. */
+  private static final int CHUNK = 128;
+
+  /** What bounds the shapes that products are prepared for: preparing takes half a millisecond. */
+  private static final int STEP = 8;
+
+  /** Inputs of a tile: 384 KiB, so that tile and inputs fit a cache of 1 MiB. */
+  private static final int MOST_INPUTS = 3072;
+
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT;
+
+  private final OneDnn library;
+  private final Tiles tiles;
+  private final NativeMemory memory;
+  private final NativeMemory.Region region;
+  private final List<Worker> workers = new ArrayList<>();
+  private NativeMemory.Region inputsRegion;
+  private MemorySegment inputs;
+  private int rows;
+  private int cols;
+
+  FastProjections(OneDnn library, Tiles tiles, int threads, NativeMemory memory) {
+    this.library = library;
+    this.tiles = tiles;
+    this.memory = memory;
+    region = memory.region();
+    for (int i = 0; i < threads; i++) {
+      workers.add(new Worker());
+    }
+    inputsRegion = memory.region();
+    inputs = MemorySegment.NULL;
+  }
+
+  /** Makes room for {@code rows} inputs of {@code cols}. */
+  void begin(int rows, int cols) {
+    this.rows = rows;
+    this.cols = cols;
+    long bytes = 2L * paddedRows() * paddedCols();
+    if (inputs.byteSize() < bytes) {
+      inputsRegion.close();
+      inputsRegion = memory.region();
+      inputs = inputsRegion.allocate("inputs in bfloat16", bytes);
+    }
+  }
+
+  /** Rows to {@link #round}. */
+  int paddedRows() {
+    return roundUp(rows, STEP);
+  }
+
+  private int paddedCols() {
+    return roundUp(cols, OneDnn.TILE_INPUTS);
+  }
+
+  /** Inputs of all parts but the last, which may have fewer. */
+  private int partInputs() {
+    int padded = paddedCols();
+    int parts = (padded + MOST_INPUTS - 1) / MOST_INPUTS;
+    return roundUp((padded + parts - 1) / parts, Panels.UNIT);
+  }
+
+  private static int roundUp(int count, int to) {
+    return (count + to - 1) / to * to;
+  }
+
+  /** Where the inputs {@code k} on of the chunk's rows are: chunk by chunk, in it part by part. */
+  private long inputsAt(int chunk, int chunkRows, int k) {
+    return 2 * ((long) chunk * paddedCols() + (long) chunkRows * k);
+  }
+
+  /** Takes rows {@code from} to {@code to}; {@code x} begins with row {@code first}. */
+  void round(float[] x, int first, int from, int to) {
+    int padded = paddedCols();
+    int part = partInputs();
+    for (int row = from; row < to; row++) {
+      int chunk = row / CHUNK * CHUNK;
+      int chunkRows = Math.min(CHUNK, paddedRows() - chunk);
+      for (int k = 0; k < padded; k += part) {
+        int width = Math.min(part, padded - k);
+        int live = row < rows ? Math.min(width, cols - k) : 0;
+        long at = inputsAt(chunk, chunkRows, k) + 2L * (row - chunk) * width;
+        if (live > 0) {
+          tiles.round(x, (first + row) * cols + k, live, inputs, at);
+        }
+        inputs.asSlice(at + 2L * live, 2L * (width - live)).fill((byte) 0);
+      }
+    }
+  }
+
+  /**
+   * Outputs of tiles {@code from} to {@code to}: {@code y[first + row] = w · x[row]}.
+   *
+   * @param y {@code (tokens, w.rows())}
+   */
+  void multiply(
+      int worker, Panels w, int from, int to, float[] y, int first, Scratch scratch) {
+    library.enter();
+    for (int tile = from; tile < to; tile++) {
+      workers.get(worker).multiply(w, tile, scratch);
+      workers.get(worker).copy(w, tile, y, first);
+    }
+  }
+
+  @Override
+  public void close() {
+    for (Worker worker : workers) {
+      worker.close();
+    }
+    inputsRegion.close();
+    region.close();
+    library.close();
+  }
+
+  /** One worker's tile and sums. */
+  private final class Worker implements AutoCloseable {
+    private final MemorySegment weights =
+        region.allocate("tile of weights", 2L * OneDnn.TILE_ROWS * MOST_INPUTS);
+    private final MemorySegment sums =
+        region.allocate("sums of a tile", 4L * OneDnn.TILE_ROWS * MOST_ROWS);
+    private final Map<OneDnn.Shape, OneDnn.Product> products = new HashMap<>();
+
+    void multiply(Panels w, int tile, Scratch scratch) {
+      int padded = paddedCols();
+      int part = partInputs();
+      for (int k = 0; k < padded; k += part) {
+        int width = Math.min(part, padded - k);
+        fill(w, tile, k, width, scratch);
+        for (int chunk = 0; chunk < rows; chunk += CHUNK) {
+          int chunkRows = Math.min(CHUNK, paddedRows() - chunk);
+          OneDnn.Shape shape = OneDnn.Shape.forward(chunkRows, width, k > 0);
+          products
+              .computeIfAbsent(shape, missing -> library.product(missing, weights))
+              .run(
+                  inputs.asSlice(inputsAt(chunk, chunkRows, k)),
+                  sums.asSlice(4L * chunk * OneDnn.TILE_ROWS));
+        }
+      }
+    }
+
+    private void fill(Panels w, int tile, int k, int width, Scratch scratch) {
+      int live = Math.min(width, cols - k);
+      int last = Math.min((tile + 1) * PANELS, w.panels());
+      for (int panel = tile * PANELS; panel < last; panel++) {
+        long at = 4L * (panel % PANELS) * Panels.ROWS;
+        tiles.pairs(w, panel, k, live, weights, at, scratch);
+      }
+      long bytes = 4L * OneDnn.TILE_ROWS;
+      long written = (live + 1) / 2;
+      weights.asSlice(bytes * written, bytes * (width / 2 - written)).fill((byte) 0);
+    }
+
+    void copy(Panels w, int tile, float[] y, int first) {
+      int from = tile * OneDnn.TILE_ROWS;
+      int live = Math.min(OneDnn.TILE_ROWS, w.rows() - from);
+      for (int row = 0; row < rows; row++) {
+        MemorySegment.copy(
+            sums,
+            FLOAT,
+            4L * row * OneDnn.TILE_ROWS,
+            y,
+            (first + row) * w.rows() + from,
+            live);
+      }
+    }
+
+    @Override
+    public void close() {
+      products.values().forEach(OneDnn.Product::close);
+    }
+  }
+}

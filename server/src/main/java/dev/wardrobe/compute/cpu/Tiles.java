@@ -1,0 +1,26 @@
+package dev.wardrobe.compute.cpu;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * What turns inputs and weights into bfloat16 for {@link OneDnn}: {@link VectorTiles}, and {@link
+ * ScalarTiles}, which says in plain Java what it writes. Both write the same bits.
+ *
+ * <p>Rounding is to nearest, ties away from zero: half a unit in the last place at most, as ties to
+ * even, for a third of the operations. NaN stays NaN.
+ */
+interface Tiles {
+  /** Writes {@code x[from + i]} in bfloat16 from byte {@code at} on. */
+  void round(float[] x, int from, int count, MemorySegment to, long at);
+
+  /**
+   * Writes inputs {@code k} to {@code k + count} of a panel, {@code float32(code·absmax)} in
+   * bfloat16: for each two inputs 16 ints, one a row, the first input in the lower half; the ints of
+   * the next two inputs begin {@link OneDnn#TILE_ROWS} ints further on. A last single input is
+   * paired with 0.
+   *
+   * @param k a multiple of {@link Panels#UNIT}
+   * @param at the byte where the first 16 ints begin
+   */
+  void pairs(Panels w, int panel, int k, int count, MemorySegment tile, long at, Scratch scratch);
+}
