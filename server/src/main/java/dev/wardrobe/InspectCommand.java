@@ -5,6 +5,8 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterSummary;
+import dev.wardrobe.compute.MathMode;
+import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.Inspection;
 import dev.wardrobe.model.MemoryUse;
 import dev.wardrobe.model.ModelConfig;
@@ -42,8 +44,19 @@ final class InspectCommand implements Callable<Integer> {
       description = "Read all quantized weights, and print the base's fingerprint.")
   private boolean fingerprint;
 
+  @Option(
+      names = "--math",
+      paramLabel = "MODE",
+      defaultValue = "exact",
+      description =
+          "The mode that the model would be run in, exact or fast; says which one this machine"
+              + " would then use. Default: ${DEFAULT-VALUE}.")
+  private String math = "exact";
+
   @Override
-  public Integer call() throws ModelException, AdapterException, IOException {
+  public Integer call()
+      throws ModelException, AdapterException, IOException, StartException {
+    MathMode asked = ModelArguments.math(math);
     PrintWriter out = spec.commandLine().getOut();
     if (Files.exists(directory.resolve("adapter_config.json"))
         && !Files.exists(directory.resolve("config.json"))) {
@@ -56,10 +69,16 @@ final class InspectCommand implements Callable<Integer> {
       return 0;
     }
     Inspection model = Inspection.of(directory, fingerprint);
+    String refusal = CpuBackend.refusal(asked);
+    MathMode effective = refusal == null ? asked : MathMode.EXACT;
     if (json) {
-      out.println(pretty(tree(model)));
+      out.println(pretty(tree(model).put("math", effective.id())));
     } else {
       print(model, out);
+      out.println("math " + effective.id());
+    }
+    if (refusal != null) {
+      spec.commandLine().getErr().println("--math fast is not to be had: " + refusal);
     }
     return 0;
   }

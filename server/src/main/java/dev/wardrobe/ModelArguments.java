@@ -1,5 +1,6 @@
 package dev.wardrobe;
 
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.CacheOptions;
 import dev.wardrobe.model.LoadOptions;
@@ -61,6 +62,15 @@ final class ModelArguments {
       paramLabel = "N",
       description = "Threads that compute. Default: as many as there are processors.")
   private int threads = Runtime.getRuntime().availableProcessors();
+
+  @Option(
+      names = "--math",
+      paramLabel = "MODE",
+      defaultValue = "exact",
+      description =
+          "exact, or fast: prompts and batches of 16 rows and more in bfloat16 by oneDNN, where an"
+              + " answer's bits may depend on what else is in the batch. Default: ${DEFAULT-VALUE}.")
+  private String math = "exact";
 
   /**
    * @param maxLogprobs the default of {@code --max-logprobs}
@@ -143,6 +153,19 @@ final class ModelArguments {
       throw new StartException("--max-logprobs: expected 0 or more, or -1, got " + maxLogprobs);
     }
     return maxLogprobs;
+  }
+
+  MathMode math() throws StartException {
+    return math(math);
+  }
+
+  static MathMode math(String name) throws StartException {
+    for (MathMode mode : MathMode.values()) {
+      if (mode.id().equals(name.toLowerCase(Locale.ROOT))) {
+        return mode;
+      }
+    }
+    throw new StartException("--math: expected exact or fast, got '%s'".formatted(name));
   }
 
   int threads() throws StartException {

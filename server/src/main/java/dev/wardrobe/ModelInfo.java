@@ -24,6 +24,7 @@ final class ModelInfo {
             .setParameters(model.memory().parameters())
             .setFingerprint(model.fingerprint())
             .setBackend(stack.backend().describe())
+            .setMath(stack.backend().math().id())
             .addAllEosTokenIds(model.defaults().eos())
             .setHasTokenizer(stack.prompts().hasTokenizer())
             .setHasChatTemplate(stack.prompts().hasTemplate())

@@ -3,6 +3,7 @@ package dev.wardrobe;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.engine.Engine;
@@ -56,10 +57,12 @@ final class Stack implements AutoCloseable {
     LoadOptions load = arguments.load();
     EngineOptions engineOptions = arguments.engine();
     int threads = arguments.threads();
+    MathMode math = arguments.math();
     int maxLogprobs = arguments.maxLogprobs();
     boolean complete = false;
     try {
-      backend = keep(new CpuBackend(threads));
+      backend = keep(new CpuBackend(threads, math));
+      sayHowItComputes();
       model = keep(ModelLoader.load(directory, load, backend));
       warnOfIgnored(model.defaults());
       prompts = keep(Prompts.read(directory, model.config().vocabulary()));
@@ -92,6 +95,14 @@ final class Stack implements AutoCloseable {
       if (!complete) {
         close();
       }
+    }
+  }
+
+  private void sayHowItComputes() {
+    if (backend.refusal() == null) {
+      log.info("math: {}; {}", backend.math().id(), backend.describe());
+    } else {
+      log.warn("--math fast is not to be had, so math is exact: {}", backend.refusal());
     }
   }
 

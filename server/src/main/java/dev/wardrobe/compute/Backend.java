@@ -14,16 +14,20 @@ import org.jspecify.annotations.Nullable;
  * and {@link #buffer} may be called by any thread, beside a running step. Each operation works on
  * the rows of a {@link Step}: {@code tokens} rows, buffers may have more.
  *
- * <p>Exactness: a row's result depends on nothing but the weights, its adapter and its sequence:
- * not on the other rows, on how the sequence was cut into runs, on threads or vector width.
+ * <p>Exactness: in {@link MathMode#EXACT} a row's result depends on nothing but the weights, its
+ * adapter and its sequence: not on the other rows, on how the sequence was cut into runs, on threads
+ * or vector width.
  *
  * <p>Errors: shapes that do not fit are {@link IllegalArgumentException}; memory that cannot be had
  * is {@link OutOfMemoryException}, with nothing allocated.
  */
 public interface Backend extends AutoCloseable {
 
-  /** One line for people: device, width, threads. */
+  /** One line for people: device, width, threads, and how it computes. */
   String describe();
+
+  /** How projections are computed: what is in effect, whatever was asked for. */
+  MathMode math();
 
   // Memory.
 

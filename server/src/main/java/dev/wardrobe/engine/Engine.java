@@ -7,6 +7,7 @@ import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.Lora;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.Step;
@@ -139,6 +140,11 @@ public final class Engine implements AutoCloseable {
    */
   public int contextLength() {
     return context;
+  }
+
+  /** How the backend computes. */
+  public MathMode math() {
+    return backend.math();
   }
 
   /** The KV cache's shape. */

@@ -110,6 +110,11 @@ public final class Conversation {
     return engine.submit(task, listener);
   }
 
+  /** How answers are computed. */
+  String math() {
+    return engine.math().id();
+  }
+
   /** A new answer's text, or null without a tokenizer. */
   @Nullable TokenStream stream() {
     return prompts.stream();

@@ -308,6 +308,7 @@ public final class Turn {
           .setSteps(finish.steps())
           .setMaxStepSequences(finish.maxStepSequences())
           .setMaxStepAdapters(finish.maxStepAdapters())
+          .setMath(conversation.math())
           .build();
     }
 

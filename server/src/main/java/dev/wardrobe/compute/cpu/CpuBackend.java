@@ -12,6 +12,7 @@ import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Linear;
 import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.PackedMatrix;
@@ -49,6 +50,8 @@ public final class CpuBackend implements Backend {
   private final Kernels kernels;
   private final WorkerPool pool;
   private final Sampler sampler;
+  private final @Nullable FastProjections fast;
+  private final @Nullable String refusal;
   private float[] shrunk = new float[0];
   private float[] gathered = new float[0];
   private float[][] normWeights = new float[0][];
@@ -70,11 +73,34 @@ public final class CpuBackend implements Backend {
    * @throws IllegalStateException if Java was started without its Vector API
    */
   public CpuBackend(int threads) {
-    this(threads, vectorKernels());
+    this(threads, MathMode.EXACT);
+  }
+
+  /**
+   * As {@link #CpuBackend(int)}, in the mode that is asked for, or in {@link MathMode#EXACT} where
+   * that is not to be had: {@link #math} says which, {@link #refusal} why.
+   */
+  public CpuBackend(int threads, MathMode asked) {
+    this(threads, vectorKernels(), asked);
   }
 
   CpuBackend(int threads, Kernels kernels) {
+    this(threads, kernels, MathMode.EXACT);
+  }
+
+  CpuBackend(int threads, Kernels kernels, MathMode asked) {
     this.kernels = kernels;
+    FastProjections projections = null;
+    String problem = null;
+    if (asked == MathMode.FAST) {
+      try {
+        projections = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads, memory);
+      } catch (OneDnn.UnavailableException e) {
+        problem = e.getMessage();
+      }
+    }
+    fast = projections;
+    refusal = problem;
     pool = new WorkerPool(threads);
     sampler = new Sampler(kernels);
   }
@@ -104,13 +130,41 @@ public final class CpuBackend implements Backend {
    * @return false if they are not in use after that time
    */
   public boolean awaitWarm(Duration atMost) throws InterruptedException {
-    return !(kernels instanceof TieredKernels tiered) || tiered.awaitDrilled(atMost);
+    long end = System.nanoTime() + atMost.toNanos();
+    boolean warm = !(kernels instanceof TieredKernels tiered) || tiered.awaitDrilled(atMost);
+    return warm && (fast == null || fast.awaitWarm(end - System.nanoTime()));
   }
 
   @Override
   public String describe() {
-    return "CPU, %s, %d thread%s"
-        .formatted(kernels.describe(), pool.threads(), pool.threads() == 1 ? "" : "s");
+    return "CPU, %s, %d thread%s, %s"
+        .formatted(
+            kernels.describe(),
+            pool.threads(),
+            pool.threads() == 1 ? "" : "s",
+            fast == null ? "exact" : "fast (%s)".formatted(fast.describe()));
+  }
+
+  @Override
+  public MathMode math() {
+    return fast == null ? MathMode.EXACT : MathMode.FAST;
+  }
+
+  /** Why a mode is not to be had here; null if it is. */
+  public static @Nullable String refusal(MathMode asked) {
+    if (asked == MathMode.FAST) {
+      try {
+        OneDnn.load().close();
+      } catch (OneDnn.UnavailableException e) {
+        return e.getMessage();
+      }
+    }
+    return null;
+  }
+
+  /** Why the mode that was asked for is not the one in effect; null if it is. */
+  public @Nullable String refusal() {
+    return refusal;
   }
 
   /** Bytes of buffers, matrices, adapters and caches that are not closed. */
@@ -662,6 +716,9 @@ public final class CpuBackend implements Backend {
   @Override
   public void close() {
     pool.close();
+    if (fast != null) {
+      fast.close();
+    }
   }
 
   /** A share of numbered items. */

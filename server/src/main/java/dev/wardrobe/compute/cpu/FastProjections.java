@@ -58,6 +58,16 @@ final class FastProjections implements AutoCloseable {
     inputs = MemorySegment.NULL;
   }
 
+  /** For people. */
+  String describe() {
+    return library.describe();
+  }
+
+  /** Waits until the tiles are compiled and in use; false if they are not after that time. */
+  boolean awaitWarm(long nanos) throws InterruptedException {
+    return !(tiles instanceof TieredTiles tiered) || tiered.awaitDrilled(nanos);
+  }
+
   /** Makes room for {@code rows} inputs of {@code cols}. */
   void begin(int rows, int cols) {
     this.rows = rows;

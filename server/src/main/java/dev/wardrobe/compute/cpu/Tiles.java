@@ -10,6 +10,15 @@ import java.lang.foreign.MemorySegment;
  * even, for a third of the operations. NaN stays NaN.
  */
 interface Tiles {
+  /** Those that go with the kernels in use. */
+  static Tiles beside(Kernels kernels) {
+    return switch (kernels) {
+      case TieredKernels _ -> TieredTiles.shared();
+      case VectorKernels _ -> new VectorTiles();
+      default -> new ScalarTiles();
+    };
+  }
+
   /** Writes {@code x[from + i]} in bfloat16 from byte {@code at} on. */
   void round(float[] x, int from, int count, MemorySegment to, long at);
 
