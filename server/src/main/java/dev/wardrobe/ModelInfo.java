@@ -59,7 +59,7 @@ final class ModelInfo {
         .setNormsAndBiases(base.norms())
         .setKvCache(kv)
         .setAdapters(adapters)
-        .setWorkspace(stack.engine().workspaceBytes())
+        .setWorkspace(stack.engine().workspaceBytes() + stack.backend().workspaceBytes())
         .setBitsPerWeight(base.bitsPerWeight())
         .build();
   }

@@ -94,7 +94,7 @@ public final class CpuBackend implements Backend {
     String problem = null;
     if (asked == MathMode.FAST) {
       try {
-        projections = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads, memory);
+        projections = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads);
       } catch (OneDnn.UnavailableException e) {
         problem = e.getMessage();
       }
@@ -170,6 +170,11 @@ public final class CpuBackend implements Backend {
   /** Bytes of buffers, matrices, adapters and caches that are not closed. */
   public long liveBytes() {
     return memory.live();
+  }
+
+  /** Bytes that the operations work in, beside the buffers that were asked for. */
+  public long workspaceBytes() {
+    return fast == null ? 0 : fast.bytes();
   }
 
   @Override
@@ -482,6 +487,40 @@ public final class CpuBackend implements Backend {
               projection.shrink(x, t, from, to, scratch);
             }
           });
+    }
+    if (fast != null && tokens >= FastProjections.LEAST_ROWS) {
+      for (int first = 0; first < tokens; first += FastProjections.MOST_ROWS) {
+        int start = first;
+        fast.begin(Math.min(FastProjections.MOST_ROWS, tokens - first), projections[0].base().cols());
+        divide(fast.paddedRows(), multiplications, (from, to, scratch) -> fast.round(x, start, from, to));
+        int total = 0;
+        for (Projection p : projections) {
+          total += fast.tiles(p.base());
+        }
+        int count = total;
+        int workers = workers(multiplications);
+        boolean last = first + FastProjections.MOST_ROWS >= tokens;
+        share(
+            workers,
+            (worker, scratch) -> {
+              int from = (int) ((long) count * worker / workers);
+              int to = (int) ((long) count * (worker + 1) / workers);
+              int at = 0;
+              for (Projection p : projections) {
+                int tiles = fast.tiles(p.base());
+                int tileFrom = Math.max(from - at, 0);
+                int tileTo = Math.min(to - at, tiles);
+                if (tileFrom < tileTo) {
+                  fast.multiply(worker, p.base(), tileFrom, tileTo, p.y(), start, scratch);
+                  if (last) {
+                    p.finish(x, t, tileFrom * FastProjections.PANELS, Math.min(tileTo * FastProjections.PANELS, p.base().panels()), scratch);
+                  }
+                }
+                at += tiles;
+              }
+            });
+      }
+      return;
     }
     divide(
         panels,

@@ -38,7 +38,7 @@ final class FastProjections implements AutoCloseable {
 
   private final OneDnn library;
   private final Tiles tiles;
-  private final NativeMemory memory;
+  private final NativeMemory memory = new NativeMemory();
   private final NativeMemory.Region region;
   private final List<Worker> workers = new ArrayList<>();
   private NativeMemory.Region inputsRegion;
@@ -46,10 +46,9 @@ final class FastProjections implements AutoCloseable {
   private int rows;
   private int cols;
 
-  FastProjections(OneDnn library, Tiles tiles, int threads, NativeMemory memory) {
+  FastProjections(OneDnn library, Tiles tiles, int threads) {
     this.library = library;
     this.tiles = tiles;
-    this.memory = memory;
     region = memory.region();
     for (int i = 0; i < threads; i++) {
       workers.add(new Worker());
@@ -63,9 +62,19 @@ final class FastProjections implements AutoCloseable {
     return library.describe();
   }
 
+  /** Bytes of tiles, sums and inputs. */
+  long bytes() {
+    return memory.live();
+  }
+
   /** Waits until the tiles are compiled and in use; false if they are not after that time. */
   boolean awaitWarm(long nanos) throws InterruptedException {
     return !(tiles instanceof TieredTiles tiered) || tiered.awaitDrilled(nanos);
+  }
+
+  /** Tiles that a matrix makes, the last one padded. */
+  int tiles(Panels w) {
+    return (w.rows() + OneDnn.TILE_ROWS - 1) / OneDnn.TILE_ROWS;
   }
 
   /** Makes room for {@code rows} inputs of {@code cols}. */

@@ -118,6 +118,23 @@ final class Projection {
     }
   }
 
+  float[] y() {
+    return y;
+  }
+
+  void finish(float[] x, float[] t, int panelFrom, int panelTo, Scratch scratch) {
+    for (int i = 0; i < parts.length; i++) {
+      if (weight(i) != base) {
+        kernels.linear(weight(i), panelFrom, panelTo, x, segments.get(i).from(), segments.get(i).to(), y, scratch);
+      }
+    }
+    int outFrom = panelFrom * Panels.ROWS;
+    int outTo = Math.min(panelTo * Panels.ROWS, base.rows());
+    for (int i = 0; i < parts.length; i++) {
+      adapt(i, t, outFrom, outTo, scratch);
+    }
+  }
+
   private Panels weight(int segment) {
     CpuLora.Part part = parts[segment];
     return part == null || part.weight() == null ? base : part.weight();

@@ -2,6 +2,7 @@ package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Lab;
+import dev.wardrobe.compute.MathMode;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.reflect.Method;
@@ -17,14 +18,19 @@ public final class Widths {
 
   /** A backend of {@code bits} wide vectors; wider than the machine's are emulated. */
   public static Backend backend(int bits, int threads) {
+    return backend(bits, threads, MathMode.EXACT);
+  }
+
+  /** As {@link #backend(int, int)}, in a mode. */
+  static Backend backend(int bits, int threads, MathMode mode) {
     String before = System.getProperty(Vectors.BITS_PROPERTY);
     System.setProperty(Vectors.BITS_PROPERTY, Integer.toString(bits));
     try {
       return (Backend)
           new Copies()
               .loadClass(CpuBackend.class.getName())
-              .getConstructor(int.class)
-              .newInstance(threads);
+              .getConstructor(int.class, MathMode.class)
+              .newInstance(threads, mode);
     } catch (ReflectiveOperationException e) {
       throw new LinkageError("width", e);
     } finally {
