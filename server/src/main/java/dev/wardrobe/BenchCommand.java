@@ -11,6 +11,7 @@ import dev.wardrobe.bench.Run;
 import dev.wardrobe.bench.Shape;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.compute.cpu.Roof;
@@ -93,6 +94,13 @@ final class BenchCommand implements Callable<Integer> {
       paramLabel = "N",
       description = "Threads that compute. Default: as many as there are processors.")
   private int threads = Runtime.getRuntime().availableProcessors();
+
+  @Option(
+      names = "--math",
+      paramLabel = "MODE",
+      defaultValue = "exact",
+      description = "exact or fast, as to serve. Default: ${DEFAULT-VALUE}.")
+  private String math = "exact";
 
   @Option(
       names = "--cases",
@@ -197,8 +205,12 @@ final class BenchCommand implements Callable<Integer> {
     Shape known = shape();
     within("--threads", threads, 1, 1024);
     PrintWriter out = spec.commandLine().getOut();
-    try (CpuBackend backend = new CpuBackend(threads);
+    MathMode asked = ModelArguments.math(math);
+    try (CpuBackend backend = new CpuBackend(threads, asked);
         Model base = model(known, quantizedHead, backend)) {
+      if (backend.refusal() != null) {
+        throw new StartException("--math fast is not to be had: " + backend.refusal());
+      }
       checkContext(base.config(), options);
       if (!backend.awaitWarm(WARM)) {
         throw new StartException(
@@ -209,9 +221,8 @@ final class BenchCommand implements Callable<Integer> {
       if (!json) {
         out.printf(
             Locale.ROOT,
-            "%s; %s%n%s, %s keys and values, prefill in steps of %d%n%n",
+            "%s%n%s, %s keys and values, prefill in steps of %d%n%n",
             backend.describe(),
-            math(),
             describe(base),
             options.kv().name().toLowerCase(Locale.ROOT),
             options.prefillTokens());
@@ -244,10 +255,6 @@ final class BenchCommand implements Callable<Integer> {
       throw new StartException(String.valueOf(e.getMessage()), e);
     }
     return 0;
-  }
-
-  private static String math() {
-    return "exact mode";
   }
 
   private @Nullable Shape shape() throws StartException {
@@ -379,7 +386,7 @@ final class BenchCommand implements Callable<Integer> {
       @Nullable Roof roof) {
     ObjectNode root = new ObjectMapper().createObjectNode();
     root.put("backend", backend.describe());
-    root.put("math", "exact");
+    root.put("math", backend.math().id());
     root.put("java", Runtime.version().toString());
     root.put("processors", Runtime.getRuntime().availableProcessors());
     root.put("threads", threads);

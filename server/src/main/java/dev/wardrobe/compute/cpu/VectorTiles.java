@@ -23,6 +23,10 @@ import jdk.incubator.vector.IntVector;
 final class VectorTiles implements Tiles {
   private static final int ROWS = Panels.ROWS;
   private static final int GROUP = NibblePanels.GROUP;
+  private static final int CODES = 16;
+
+  /** Bytes of a tile from one pair of inputs to the next. */
+  private static final int PAIR = 4 * OneDnn.TILE_ROWS;
 
   private static final Tiles REST = new ScalarTiles();
 
@@ -51,10 +55,6 @@ final class VectorTiles implements Tiles {
       case NibblePanels nibbles when nibbles.aligned() -> {
         float[] scales = scratch.scales(nibbles.scaleCount());
         nibbles.scales(panel, scratch, scales);
-        // Of the many NaN some would overflow when rounded.
-        for (int i = 0; i < nibbles.scaleCount(); i++) {
-          scales[i] = Float.intBitsToFloat(Float.floatToIntBits(scales[i]));
-        }
         for (int strip = 0; strip < ROWS; strip += LANES) {
           nibbles(nibbles, panel, k, count, scales, strip, tile, at + 4L * strip);
         }
@@ -99,19 +99,115 @@ final class VectorTiles implements Tiles {
     int unit = w.unit();
     int block = w.blockSize();
     for (int done = 0; done < count; done += unit) {
-      unit(
-          w.packed(),
-          from + (long) done / GROUP * 4 * ROWS,
-          w.codebook(),
-          scales,
-          (k + done) / block * ROWS + strip,
-          Math.min(unit, count - done) / GROUP,
-          tile,
-          at + 2L * done * OneDnn.TILE_ROWS);
+      long next = from + (long) done / GROUP * 4 * ROWS;
+      int scale = (k + done) / block * ROWS + strip;
+      int groups = Math.min(unit, count - done) / GROUP;
+      long out = at + 2L * done * OneDnn.TILE_ROWS;
+      if (LANES == CODES) {
+        wide(w.packed(), next, w.codebook(), scales, scale, groups, tile, out);
+      } else {
+        narrow(w.packed(), next, w.codebook(), scales, scale, groups, tile, out);
+      }
     }
   }
 
-  private static void unit(
+  /** A unit whose 16 codes' values fit one vector; unrolled, since the compiler does not. */
+  private static void wide(
+      MemorySegment packed,
+      long from,
+      float[] codebook,
+      float[] scales,
+      int scaleAt,
+      int groups,
+      MemorySegment tile,
+      long at) {
+    IntVector table = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
+    FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    // Of the many NaN some would overflow when rounded.
+    scale = scale.blend(Float.NaN, scale.test(IS_NAN));
+    long next = from;
+    long out = at;
+    for (int group = 0; group < groups; group++) {
+      // Of an index selectFrom takes the lowest four bits alone.
+      IntVector eight = IntVector.fromMemorySegment(INTS, packed, next, ORDER);
+      IntVector even =
+          eight
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .lanewise(LSHR, 16);
+      IntVector odd =
+          eight
+              .lanewise(LSHR, 4)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .and(0xffff0000);
+      even.or(odd).intoMemorySegment(tile, out, ORDER);
+      even =
+          eight.lanewise(LSHR, 8)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .lanewise(LSHR, 16);
+      odd =
+          eight
+              .lanewise(LSHR, 12)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .and(0xffff0000);
+      even.or(odd).intoMemorySegment(tile, out + PAIR, ORDER);
+      even =
+          eight.lanewise(LSHR, 16)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .lanewise(LSHR, 16);
+      odd =
+          eight
+              .lanewise(LSHR, 20)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .and(0xffff0000);
+      even.or(odd).intoMemorySegment(tile, out + 2 * PAIR, ORDER);
+      even =
+          eight.lanewise(LSHR, 24)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .lanewise(LSHR, 16);
+      odd =
+          eight
+              .lanewise(LSHR, 28)
+              .selectFrom(table)
+              .reinterpretAsFloats()
+              .mul(scale)
+              .reinterpretAsInts()
+              .add(0x8000)
+              .and(0xffff0000);
+      even.or(odd).intoMemorySegment(tile, out + 3 * PAIR, ORDER);
+      next += 4 * ROWS;
+      out += 4 * PAIR;
+    }
+  }
+
+  private static void narrow(
       MemorySegment packed,
       long from,
       float[] codebook,
@@ -121,10 +217,12 @@ final class VectorTiles implements Tiles {
       MemorySegment tile,
       long at) {
     IntVector t0 = FloatVector.fromArray(FLOATS, codebook, 0).reinterpretAsInts();
-    IntVector t1 = FloatVector.fromArray(FLOATS, codebook, LANES % ROWS).reinterpretAsInts();
-    IntVector t2 = FloatVector.fromArray(FLOATS, codebook, 2 * LANES % ROWS).reinterpretAsInts();
-    IntVector t3 = FloatVector.fromArray(FLOATS, codebook, 3 * LANES % ROWS).reinterpretAsInts();
+    IntVector t1 = FloatVector.fromArray(FLOATS, codebook, LANES % CODES).reinterpretAsInts();
+    IntVector t2 = FloatVector.fromArray(FLOATS, codebook, 2 * LANES % CODES).reinterpretAsInts();
+    IntVector t3 = FloatVector.fromArray(FLOATS, codebook, 3 * LANES % CODES).reinterpretAsInts();
     FloatVector scale = FloatVector.fromArray(FLOATS, scales, scaleAt);
+    // Of the many NaN some would overflow when rounded.
+    scale = scale.blend(Float.NaN, scale.test(IS_NAN));
     long next = from;
     long out = at;
     for (int group = 0; group < groups; group++) {
@@ -158,7 +256,7 @@ final class VectorTiles implements Tiles {
         IntVector high =
             odd.reinterpretAsFloats().mul(scale).reinterpretAsInts().add(0x8000).and(0xffff0000);
         low.or(high).intoMemorySegment(tile, out, ORDER);
-        out += 4 * OneDnn.TILE_ROWS;
+        out += PAIR;
         eight = eight.lanewise(LSHR, 8);
       }
       next += 4 * ROWS;
@@ -174,7 +272,7 @@ final class VectorTiles implements Tiles {
           .or(shorts(data, next + ROWS).lanewise(LSHL, 16))
           .intoMemorySegment(tile, out, ORDER);
       next += 2 * ROWS;
-      out += 4 * OneDnn.TILE_ROWS;
+      out += PAIR;
     }
     if (count % 2 != 0) {
       shorts(data, next).intoMemorySegment(tile, out, ORDER);
@@ -193,7 +291,7 @@ final class VectorTiles implements Tiles {
                     .and(0xffff0000));
       }
       pair.intoMemorySegment(tile, out, ORDER);
-      out += 4 * OneDnn.TILE_ROWS;
+      out += PAIR;
     }
   }
 }
