@@ -746,6 +746,10 @@ public final class CpuBackend implements Backend {
     checkShape("linearInput: dx", dx, rows, w.cols());
     float[] out = floats(dy);
     float[] in = floats(dx);
+    if (fast != null && rows >= FastProjections.LEAST_ROWS) {
+      fast.linearInput(w, out, rows, in, pool);
+      return;
+    }
     divide(
         w.units(),
         (long) rows * w.rows() * w.cols(),

@@ -147,6 +147,35 @@ final class FastProjections implements AutoCloseable {
     }
   }
 
+  /**
+   * Inputs' gradients: {@code dx += dy·w}.
+   *
+   * @param dy {@code (tokens, w.rows())}
+   * @param dx {@code (tokens, w.cols())}
+   */
+  void linearInput(Panels w, float[] dy, int tokens, float[] dx, WorkerPool pool) {
+    int threads = pool.threads();
+    int tiles = (w.cols() + OneDnn.TILE_ROWS - 1) / OneDnn.TILE_ROWS;
+    for (int each = 0; each < tokens; each += MOST_ROWS) {
+      int first = each;
+      begin(Math.min(MOST_ROWS, tokens - first), w.rows());
+      int padded = paddedRows();
+      pool.run(
+          (worker, _) ->
+              round(dy, first, padded * worker / threads, padded * (worker + 1) / threads));
+      pool.run(
+          (worker, scratch) -> {
+            library.enter();
+            Worker own = workers.get(worker);
+            int end = (int) ((long) tiles * (worker + 1) / threads);
+            for (int tile = (int) ((long) tiles * worker / threads); tile < end; tile++) {
+              own.multiplyBack(w, tile, scratch);
+              own.add(w, tile, dx, first);
+            }
+          });
+    }
+  }
+
   @Override
   public void close() {
     for (Worker worker : workers) {
@@ -171,15 +200,23 @@ final class FastProjections implements AutoCloseable {
       for (int k = 0; k < padded; k += part) {
         int width = Math.min(part, padded - k);
         fill(w, tile, k, width, scratch);
-        for (int chunk = 0; chunk < rows; chunk += CHUNK) {
-          int chunkRows = Math.min(CHUNK, paddedRows() - chunk);
-          OneDnn.Shape shape = OneDnn.Shape.forward(chunkRows, width, k > 0);
-          products
-              .computeIfAbsent(shape, missing -> library.product(missing, weights))
-              .run(
-                  inputs.asSlice(inputsAt(chunk, chunkRows, k)),
-                  sums.asSlice(4L * chunk * OneDnn.TILE_ROWS));
-        }
+        run(k, width, false);
+      }
+    }
+
+    /** Multiplies all rows, and adds from the second part on. */
+    private void run(int k, int width, boolean back) {
+      for (int chunk = 0; chunk < rows; chunk += CHUNK) {
+        int chunkRows = Math.min(CHUNK, paddedRows() - chunk);
+        OneDnn.Shape shape =
+            back
+                ? OneDnn.Shape.backward(chunkRows, width, k > 0)
+                : OneDnn.Shape.forward(chunkRows, width, k > 0);
+        products
+            .computeIfAbsent(shape, missing -> library.product(missing, weights))
+            .run(
+                inputs.asSlice(inputsAt(chunk, chunkRows, k)),
+                sums.asSlice(4L * chunk * OneDnn.TILE_ROWS));
       }
     }
 
@@ -193,6 +230,41 @@ final class FastProjections implements AutoCloseable {
       long bytes = 4L * OneDnn.TILE_ROWS;
       long written = (live + 1) / 2;
       weights.asSlice(bytes * written, bytes * (width / 2 - written)).fill((byte) 0);
+    }
+
+    void multiplyBack(Panels w, int tile, Scratch scratch) {
+      int padded = paddedCols();
+      int part = partInputs();
+      for (int o = 0; o < padded; o += part) {
+        int width = Math.min(part, padded - o);
+        turn(w, tile, o, width, scratch);
+        run(o, width, true);
+      }
+    }
+
+    /** For each of the tile's inputs, outputs {@code o} to {@code o + width} side by side. */
+    private void turn(Panels w, int tile, int o, int width, Scratch scratch) {
+      int k = tile * OneDnn.TILE_ROWS;
+      int count = Math.min(OneDnn.TILE_ROWS, w.cols() - k);
+      int written = Math.min(width, w.panels() * Panels.ROWS - o);
+      for (int from = 0; from < written; from += Panels.ROWS) {
+        tiles.columns(w, (o + from) / Panels.ROWS, k, count, weights, 2L * from, 2L * width, scratch);
+      }
+      for (int i = 0; i < OneDnn.TILE_ROWS; i++) {
+        int live = i < count ? written : 0;
+        weights.asSlice(2L * (i * (long) width + live), 2L * (width - live)).fill((byte) 0);
+      }
+    }
+
+    void add(Panels w, int tile, float[] dx, int first) {
+      int from = tile * OneDnn.TILE_ROWS;
+      int live = Math.min(OneDnn.TILE_ROWS, w.cols() - from);
+      for (int row = 0; row < rows; row++) {
+        int at = (first + row) * w.cols() + from;
+        for (int i = 0; i < live; i++) {
+          dx[at + i] += sums.get(FLOAT, 4L * (row * OneDnn.TILE_ROWS + i));
+        }
+      }
     }
 
     void copy(Panels w, int tile, float[] y, int first) {

@@ -146,9 +146,9 @@ final class OneDnn implements AutoCloseable {
       return new Shape(rows, inputs, TILE_ROWS, LAYOUT_TILE, adds);
     }
 
-    /** {@code dx = dy · W}: for each column its weights side by side. */
-    static Shape backward(int rows, int inputs, int columns, boolean adds) {
-      return new Shape(rows, inputs, columns, LAYOUT_COLUMNS, adds);
+    /** {@code dx = dy · W}: for each of 64 columns its weights side by side. */
+    static Shape backward(int rows, int inputs, boolean adds) {
+      return new Shape(rows, inputs, TILE_ROWS, LAYOUT_COLUMNS, adds);
     }
   }
 

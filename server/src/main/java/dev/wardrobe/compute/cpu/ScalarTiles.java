@@ -40,6 +40,29 @@ final class ScalarTiles implements Tiles {
     }
   }
 
+  @Override
+  public void columns(
+      Panels w,
+      int panel,
+      int k,
+      int count,
+      MemorySegment tile,
+      long at,
+      long stride,
+      Scratch scratch) {
+    int live = Math.min(Panels.ROWS, w.rows() - panel * Panels.ROWS);
+    float[] weights = scratch.row(w.cols());
+    for (int row = 0; row < Panels.ROWS; row++) {
+      if (row < live) {
+        w.row(panel * Panels.ROWS + row, weights, 0);
+      }
+      for (int i = 0; i < count; i++) {
+        int weight = row < live ? bfloat16(weights[k + i]) : 0;
+        tile.set(SHORT, at + i * stride + 2L * row, (short) weight);
+      }
+    }
+  }
+
   /** The nearest bfloat16, in the lower half. */
   static int bfloat16(float value) {
     // floatToIntBits knows one NaN alone, and it does not overflow.

@@ -91,6 +91,7 @@ final class TieredTiles implements Tiles {
     for (Panels w : panels) {
       for (int panel = 0; panel < w.panels(); panel++) {
         tiles.pairs(w, panel, 0, w.cols(), tile, 0, scratch);
+        tiles.columns(w, panel, 0, Math.min(Panels.UNIT, w.cols()), tile, 0, 64, scratch);
       }
       tiles.round(numbers, 0, 1999, tile, 0);
     }
@@ -128,5 +129,18 @@ final class TieredTiles implements Tiles {
   public void pairs(
       Panels w, int panel, int k, int count, MemorySegment tile, long at, Scratch scratch) {
     tiles.pairs(w, panel, k, count, tile, at, scratch);
+  }
+
+  @Override
+  public void columns(
+      Panels w,
+      int panel,
+      int k,
+      int count,
+      MemorySegment tile,
+      long at,
+      long stride,
+      Scratch scratch) {
+    tiles.columns(w, panel, k, count, tile, at, stride, scratch);
   }
 }

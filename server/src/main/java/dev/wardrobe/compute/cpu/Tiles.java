@@ -32,4 +32,23 @@ interface Tiles {
    * @param at the byte where the first 16 ints begin
    */
   void pairs(Panels w, int panel, int k, int count, MemorySegment tile, long at, Scratch scratch);
+
+  /**
+   * Writes inputs {@code k} to {@code k + count} of a panel the other way round: for each input the
+   * panel's rows side by side, zeros beyond the last; the next input's begin {@code stride} bytes
+   * further on.
+   *
+   * @param k a multiple of {@link Panels#UNIT}
+   * @param count at most {@link Panels#UNIT}
+   * @param at the byte where the first input's begin
+   */
+  void columns(
+      Panels w,
+      int panel,
+      int k,
+      int count,
+      MemorySegment tile,
+      long at,
+      long stride,
+      Scratch scratch);
 }

@@ -1107,7 +1107,7 @@ final class VectorProjections {
   }
 
   /** The weights of a panel with their scale, {@code (count inputs, 32 rows)}. */
-  private static void weights(Panels w, int panel, int k, int count, Scratch scratch) {
+  static void weights(Panels w, int panel, int k, int count, Scratch scratch) {
     codes(w, panel, k, count, scratch.tile);
     if (w instanceof NibblePanels nibbles && nibbles.aligned()) {
       float[] scales = scratch.scales(HEIGHT);

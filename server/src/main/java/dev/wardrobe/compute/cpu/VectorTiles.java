@@ -16,6 +16,7 @@ import static jdk.incubator.vector.VectorOperators.NE;
 
 import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 
@@ -292,6 +293,27 @@ final class VectorTiles implements Tiles {
       }
       pair.intoMemorySegment(tile, out, ORDER);
       out += PAIR;
+    }
+  }
+
+  @Override
+  public void columns(
+      Panels w,
+      int panel,
+      int k,
+      int count,
+      MemorySegment tile,
+      long at,
+      long stride,
+      Scratch scratch) {
+    int live = Math.min(ROWS, w.rows() - panel * ROWS);
+    for (int from = 0; from < count; from += w.unit()) {
+      int inputs = Math.min(w.unit(), count - from);
+      VectorProjections.weights(w, panel, k + from, inputs, scratch);
+      for (int i = 0; i < inputs; i++) {
+        Arrays.fill(scratch.tile, i * ROWS + live, (i + 1) * ROWS, 0);
+        round(scratch.tile, i * ROWS, ROWS, tile, at + (from + i) * stride);
+      }
     }
   }
 }

@@ -128,6 +128,44 @@ final class CpuFastTest {
     }
   }
 
+  @ParameterizedTest
+  @CsvSource({
+    "64, 64, 64, 16",
+    "150, 192, 64, 40",
+    "33, 96, 32, 17",
+    "40, 80, 64, 130",
+    "7, 131, 64, 16",
+    "3150, 128, 64, 16",
+    "70, 128, 64, 600",
+  })
+  void linearInput_isWithinRounding(int rows, int cols, int block, int tokens) {
+    try (Lab lab = fast(2, rows * 41L + cols)) {
+      QuantizedMatrix stored = lab.quantized(rows, cols, QuantType.NF4, block, true);
+      float[] w = Lab.values(stored);
+      float[] turned = new float[w.length];
+      for (int o = 0; o < rows; o++) {
+        for (int k = 0; k < cols; k++) {
+          turned[k * rows + o] = w[o * cols + k];
+        }
+      }
+      float[] dy = lab.floats(tokens * rows);
+      Buffer dx = lab.buffer(tokens, cols);
+      lab.backend
+          .gradients()
+          .linearInput(lab.matrix(stored), tokens, lab.buffer(dy, rows), dx);
+      float[] once = lab.read(dx);
+      assertClose(lab, once, turned, cols, rows, dy);
+      lab.backend
+          .gradients()
+          .linearInput(lab.matrix(stored), tokens, lab.buffer(dy, rows), dx);
+      float[] twice = once.clone();
+      for (int i = 0; i < twice.length; i++) {
+        twice[i] += once[i];
+      }
+      lab.assertSame("added", lab.read(dx), twice);
+    }
+  }
+
   @Test
   void linear_differsFromExact_fromSixteenRowsOn() {
     try (Lab fast = fast(2, 5);
