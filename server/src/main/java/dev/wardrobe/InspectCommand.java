@@ -54,8 +54,7 @@ final class InspectCommand implements Callable<Integer> {
   private String math = "exact";
 
   @Override
-  public Integer call()
-      throws ModelException, AdapterException, IOException, StartException {
+  public Integer call() throws ModelException, AdapterException, IOException, StartException {
     MathMode asked = ModelArguments.math(math);
     PrintWriter out = spec.commandLine().getOut();
     if (Files.exists(directory.resolve("adapter_config.json"))

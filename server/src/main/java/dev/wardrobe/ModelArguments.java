@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Mixin;
@@ -69,7 +70,8 @@ final class ModelArguments {
       defaultValue = "exact",
       description =
           "exact, or fast: prompts and batches of 16 rows and more in bfloat16 by oneDNN, where an"
-              + " answer's bits may depend on what else is in the batch. Default: ${DEFAULT-VALUE}.")
+              + " answer's bits may depend on what else is in the batch. Default:"
+              + " ${DEFAULT-VALUE}.")
   private String math = "exact";
 
   /**

@@ -15,8 +15,8 @@ import org.jspecify.annotations.Nullable;
  * the rows of a {@link Step}: {@code tokens} rows, buffers may have more.
  *
  * <p>Exactness: in {@link MathMode#EXACT} a row's result depends on nothing but the weights, its
- * adapter and its sequence: not on the other rows, on how the sequence was cut into runs, on threads
- * or vector width.
+ * adapter and its sequence: not on the other rows, on how the sequence was cut into runs, on
+ * threads or vector width.
  *
  * <p>Errors: shapes that do not fit are {@link IllegalArgumentException}; memory that cannot be had
  * is {@link OutOfMemoryException}, with nothing allocated.

@@ -489,38 +489,7 @@ public final class CpuBackend implements Backend {
           });
     }
     if (fast != null && tokens >= FastProjections.LEAST_ROWS) {
-      for (int first = 0; first < tokens; first += FastProjections.MOST_ROWS) {
-        int start = first;
-        fast.begin(Math.min(FastProjections.MOST_ROWS, tokens - first), projections[0].base().cols());
-        divide(fast.paddedRows(), multiplications, (from, to, scratch) -> fast.round(x, start, from, to));
-        int total = 0;
-        for (Projection p : projections) {
-          total += fast.tiles(p.base());
-        }
-        int count = total;
-        int workers = workers(multiplications);
-        boolean last = first + FastProjections.MOST_ROWS >= tokens;
-        share(
-            workers,
-            (worker, scratch) -> {
-              int from = (int) ((long) count * worker / workers);
-              int to = (int) ((long) count * (worker + 1) / workers);
-              int at = 0;
-              for (Projection p : projections) {
-                int tiles = fast.tiles(p.base());
-                int tileFrom = Math.max(from - at, 0);
-                int tileTo = Math.min(to - at, tiles);
-                if (tileFrom < tileTo) {
-                  fast.multiply(worker, p.base(), tileFrom, tileTo, p.y(), start, scratch);
-                  if (last) {
-                    p.finish(x, t, tileFrom * FastProjections.PANELS, Math.min(tileTo * FastProjections.PANELS, p.base().panels()), scratch);
-                  }
-                }
-                at += tiles;
-              }
-            });
-      }
-      return;
+      fast.linear(List.of(projections), x, tokens, pool);
     }
     divide(
         panels,

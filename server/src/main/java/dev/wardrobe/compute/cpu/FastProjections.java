@@ -20,10 +20,10 @@ final class FastProjections implements AutoCloseable {
   static final int LEAST_ROWS = 16;
 
   /** Panels of a tile. */
-  static final int PANELS = OneDnn.TILE_ROWS / Panels.ROWS;
+  private static final int PANELS = OneDnn.TILE_ROWS / Panels.ROWS;
 
   /** Rows that a tile of weights is used for before it is forgotten. */
-  static final int MOST_ROWS = 512;
+  private static final int MOST_ROWS = 512;
 
   /** Rows of one product; fewer are filled up with zeros to a multiple of {@link #STEP}. */
   private static final int CHUNK = 128;
@@ -72,13 +72,13 @@ final class FastProjections implements AutoCloseable {
     return !(tiles instanceof TieredTiles tiered) || tiered.awaitDrilled(nanos);
   }
 
-  /** Tiles that a matrix makes, the last one padded. */
-  int tiles(Panels w) {
-    return (w.rows() + OneDnn.TILE_ROWS - 1) / OneDnn.TILE_ROWS;
+  /** Tiles of so many outputs, the last one padded. */
+  private static int tiles(int outputs) {
+    return (outputs + OneDnn.TILE_ROWS - 1) / OneDnn.TILE_ROWS;
   }
 
   /** Makes room for {@code rows} inputs of {@code cols}. */
-  void begin(int rows, int cols) {
+  private void begin(int rows, int cols) {
     this.rows = rows;
     this.cols = cols;
     long bytes = 2L * paddedRows() * paddedCols();
@@ -89,8 +89,7 @@ final class FastProjections implements AutoCloseable {
     }
   }
 
-  /** Rows to {@link #round}. */
-  int paddedRows() {
+  private int paddedRows() {
     return roundUp(rows, STEP);
   }
 
@@ -114,8 +113,15 @@ final class FastProjections implements AutoCloseable {
     return 2 * ((long) chunk * paddedCols() + (long) chunkRows * k);
   }
 
-  /** Takes rows {@code from} to {@code to}; {@code x} begins with row {@code first}. */
-  void round(float[] x, int first, int from, int to) {
+  /** Rounds the inputs, which begin with row {@code first} of {@code x}. */
+  private void take(float[] x, int first, WorkerPool pool) {
+    int threads = pool.threads();
+    int padded = paddedRows();
+    pool.run(
+        (worker, _) -> round(x, first, padded * worker / threads, padded * (worker + 1) / threads));
+  }
+
+  private void round(float[] x, int first, int from, int to) {
     int padded = paddedCols();
     int part = partInputs();
     for (int row = from; row < to; row++) {
@@ -134,16 +140,40 @@ final class FastProjections implements AutoCloseable {
   }
 
   /**
-   * Outputs of tiles {@code from} to {@code to}: {@code y[first + row] = w · x[row]}.
+   * The base's products of all rows, whatever their adapters.
    *
-   * @param y {@code (tokens, w.rows())}
+   * @param projections of the same input
+   * @param x {@code (tokens, in)}
    */
-  void multiply(
-      int worker, Panels w, int from, int to, float[] y, int first, Scratch scratch) {
-    library.enter();
-    for (int tile = from; tile < to; tile++) {
-      workers.get(worker).multiply(w, tile, scratch);
-      workers.get(worker).copy(w, tile, y, first);
+  void linear(List<Projection> projections, float[] x, int tokens, WorkerPool pool) {
+    int threads = pool.threads();
+    int all = 0;
+    for (Projection projection : projections) {
+      all += tiles(projection.base().rows());
+      projection.multiplied();
+    }
+    int total = all;
+    for (int each = 0; each < tokens; each += MOST_ROWS) {
+      int first = each;
+      begin(Math.min(MOST_ROWS, tokens - first), projections.getFirst().base().cols());
+      take(x, first, pool);
+      pool.run(
+          (worker, scratch) -> {
+            library.enter();
+            int from = (int) ((long) total * worker / threads);
+            int to = (int) ((long) total * (worker + 1) / threads);
+            int before = 0;
+            for (Projection projection : projections) {
+              Panels w = projection.base();
+              int count = tiles(w.rows());
+              int end = Math.min(to - before, count);
+              for (int tile = Math.max(from - before, 0); tile < end; tile++) {
+                workers.get(worker).multiply(w, tile, scratch);
+                workers.get(worker).copy(w, tile, projection.y(), first);
+              }
+              before += count;
+            }
+          });
     }
   }
 
@@ -155,14 +185,11 @@ final class FastProjections implements AutoCloseable {
    */
   void linearInput(Panels w, float[] dy, int tokens, float[] dx, WorkerPool pool) {
     int threads = pool.threads();
-    int tiles = (w.cols() + OneDnn.TILE_ROWS - 1) / OneDnn.TILE_ROWS;
+    int tiles = tiles(w.cols());
     for (int each = 0; each < tokens; each += MOST_ROWS) {
       int first = each;
       begin(Math.min(MOST_ROWS, tokens - first), w.rows());
-      int padded = paddedRows();
-      pool.run(
-          (worker, _) ->
-              round(dy, first, padded * worker / threads, padded * (worker + 1) / threads));
+      take(dy, first, pool);
       pool.run(
           (worker, scratch) -> {
             library.enter();
@@ -248,7 +275,8 @@ final class FastProjections implements AutoCloseable {
       int count = Math.min(OneDnn.TILE_ROWS, w.cols() - k);
       int written = Math.min(width, w.panels() * Panels.ROWS - o);
       for (int from = 0; from < written; from += Panels.ROWS) {
-        tiles.columns(w, (o + from) / Panels.ROWS, k, count, weights, 2L * from, 2L * width, scratch);
+        tiles.columns(
+            w, (o + from) / Panels.ROWS, k, count, weights, 2L * from, 2L * width, scratch);
       }
       for (int i = 0; i < OneDnn.TILE_ROWS; i++) {
         int live = i < count ? written : 0;
@@ -272,12 +300,7 @@ final class FastProjections implements AutoCloseable {
       int live = Math.min(OneDnn.TILE_ROWS, w.rows() - from);
       for (int row = 0; row < rows; row++) {
         MemorySegment.copy(
-            sums,
-            FLOAT,
-            4L * row * OneDnn.TILE_ROWS,
-            y,
-            (first + row) * w.rows() + from,
-            live);
+            sums, FLOAT, 4L * row * OneDnn.TILE_ROWS, y, (first + row) * w.rows() + from, live);
       }
     }
 

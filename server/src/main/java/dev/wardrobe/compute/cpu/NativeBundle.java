@@ -38,14 +38,15 @@ record NativeBundle(String name, List<String> resources) {
           "onednn",
           List.of(
               "org/bytedeco/dnnl/%s/libgomp.so.1",
-              "org/bytedeco/opencl/%s/libOpenCL.so.1",
-              "org/bytedeco/dnnl/%s/libdnnl.so.3"));
+              "org/bytedeco/opencl/%s/libOpenCL.so.1", "org/bytedeco/dnnl/%s/libdnnl.so.3"));
 
   /**
    * Loads the library, for as long as the process lives.
    *
    * @throws UnavailableException if no jar has it for this platform, or it does not load
    */
+  // Native code is the point.
+  @SuppressWarnings("restricted")
   SymbolLookup lookup() throws UnavailableException {
     Path folder = cache().resolve("native").resolve(name).toAbsolutePath();
     Path library = folder;

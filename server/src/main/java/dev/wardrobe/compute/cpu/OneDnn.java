@@ -175,10 +175,8 @@ final class OneDnn implements AutoCloseable {
     private Product(Shape shape, MemorySegment weights) {
       boolean complete = false;
       try {
-        MemorySegment x =
-            matrix(shape.rows(), shape.inputs(), TYPE_BF16, LAYOUT_ROWS);
-        MemorySegment w =
-            matrix(shape.inputs(), shape.columns(), TYPE_BF16, shape.weightLayout());
+        MemorySegment x = matrix(shape.rows(), shape.inputs(), TYPE_BF16, LAYOUT_ROWS);
+        MemorySegment w = matrix(shape.inputs(), shape.columns(), TYPE_BF16, shape.weightLayout());
         MemorySegment y = matrix(shape.rows(), shape.columns(), TYPE_F32, LAYOUT_ROWS);
         MemorySegment attributes = attributes(shape.adds());
         MemorySegment prepared =
@@ -189,8 +187,7 @@ final class OneDnn implements AutoCloseable {
             keep(
                 functions.create(arena, functions.primitiveCreate, prepared),
                 functions.primitiveDestroy);
-        stream =
-            keep(functions.stream(arena, engine, STREAM_IN_ORDER), functions.streamDestroy);
+        stream = keep(functions.stream(arena, engine, STREAM_IN_ORDER), functions.streamDestroy);
         input = memory(x, MemorySegment.NULL);
         output = memory(y, MemorySegment.NULL);
         MemorySegment scratchpad = functions.query(prepared, QUERY_SCRATCHPAD);
@@ -316,12 +313,10 @@ final class OneDnn implements AutoCloseable {
               "memory_desc_create_with_tag",
               status(ADDRESS, JAVA_INT, ADDRESS, JAVA_INT, JAVA_INT));
       descriptorDestroy = bind("memory_desc_destroy", ONE);
-      descriptorSize =
-          bind("memory_desc_get_size", FunctionDescriptor.of(JAVA_LONG, ADDRESS));
+      descriptorSize = bind("memory_desc_get_size", FunctionDescriptor.of(JAVA_LONG, ADDRESS));
       attributesCreate = bind("primitive_attr_create", ONE);
       attributesDestroy = bind("primitive_attr_destroy", ONE);
-      attributesScratchpad =
-          bind("primitive_attr_set_scratchpad_mode", status(ADDRESS, JAVA_INT));
+      attributesScratchpad = bind("primitive_attr_set_scratchpad_mode", status(ADDRESS, JAVA_INT));
       attributesPostOps = bind("primitive_attr_set_post_ops", TWO);
       postOpsCreate = bind("post_ops_create", ONE);
       postOpsSum = bind("post_ops_append_sum", status(ADDRESS, JAVA_FLOAT, JAVA_INT, JAVA_INT));
@@ -336,21 +331,21 @@ final class OneDnn implements AutoCloseable {
               FunctionDescriptor.of(ADDRESS, ADDRESS, JAVA_INT, JAVA_INT));
       preparedDestroy = bind("primitive_desc_destroy", ONE);
       primitiveCreate = bind("primitive_create", TWO);
-      primitiveExecute =
-          bind("primitive_execute", status(ADDRESS, ADDRESS, JAVA_INT, ADDRESS));
+      primitiveExecute = bind("primitive_execute", status(ADDRESS, ADDRESS, JAVA_INT, ADDRESS));
       primitiveDestroy = bind("primitive_destroy", ONE);
       memoryCreate = bind("memory_create", status(ADDRESS, ADDRESS, ADDRESS, ADDRESS));
       memorySet = bind("memory_set_data_handle", TWO);
       memoryDestroy = bind("memory_destroy", ONE);
       effectiveIsa = bind("get_effective_cpu_isa", FunctionDescriptor.of(JAVA_INT));
-      setThreads =
-          function("omp_set_num_threads", FunctionDescriptor.ofVoid(JAVA_INT));
+      setThreads = function("omp_set_num_threads", FunctionDescriptor.ofVoid(JAVA_INT));
     }
 
     private Function bind(String name, FunctionDescriptor descriptor) {
       return function(PREFIX + name, descriptor);
     }
 
+    // Native code is the point.
+    @SuppressWarnings("restricted")
     private Function function(String name, FunctionDescriptor descriptor) {
       return new Function(name, linker.downcallHandle(lookup.findOrThrow(name), descriptor));
     }
@@ -424,8 +419,7 @@ final class OneDnn implements AutoCloseable {
 
     void sum(MemorySegment postOps) {
       try {
-        check(
-            postOpsSum, (int) postOpsSum.handle().invokeExact(postOps, 1f, 0, TYPE_OF_TARGET));
+        check(postOpsSum, (int) postOpsSum.handle().invokeExact(postOps, 1f, 0, TYPE_OF_TARGET));
       } catch (Throwable e) {
         throw failed(postOpsSum, e);
       }

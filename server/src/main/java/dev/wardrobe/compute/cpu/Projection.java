@@ -24,6 +24,7 @@ final class Projection {
   private final int[] shrunkAt;
   private final float[] y;
   private final int firstPanel;
+  private boolean multiplied;
 
   Projection(
       Kernels kernels, Linear linear, List<Batch.Segment> segments, float[] y, int firstPanel) {
@@ -108,7 +109,9 @@ final class Projection {
       }
       int first = segments.get(i).from();
       int last = segments.get(end - 1).to();
-      kernels.linear(weight, panelFrom, panelTo, x, first, last, y, scratch);
+      if (!multiplied || weight != base) {
+        kernels.linear(weight, panelFrom, panelTo, x, first, last, y, scratch);
+      }
       i = end;
     }
     int outFrom = panelFrom * Panels.HEIGHT;
@@ -118,21 +121,14 @@ final class Projection {
     }
   }
 
+  /** Where the outputs go, {@code (tokens, base().rows())}. */
   float[] y() {
     return y;
   }
 
-  void finish(float[] x, float[] t, int panelFrom, int panelTo, Scratch scratch) {
-    for (int i = 0; i < parts.length; i++) {
-      if (weight(i) != base) {
-        kernels.linear(weight(i), panelFrom, panelTo, x, segments.get(i).from(), segments.get(i).to(), y, scratch);
-      }
-    }
-    int outFrom = panelFrom * Panels.ROWS;
-    int outTo = Math.min(panelTo * Panels.ROWS, base.rows());
-    for (int i = 0; i < parts.length; i++) {
-      adapt(i, t, outFrom, outTo, scratch);
-    }
+  /** Says that the base's product is there already. */
+  void multiplied() {
+    multiplied = true;
   }
 
   private Panels weight(int segment) {

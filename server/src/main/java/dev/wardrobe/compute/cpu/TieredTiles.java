@@ -97,8 +97,7 @@ final class TieredTiles implements Tiles {
     }
   }
 
-  private static Panels quantized(
-      float[] numbers, int rows, int cols, NativeMemory.Region region) {
+  private static Panels quantized(float[] numbers, int rows, int cols, NativeMemory.Region region) {
     try {
       return new NibblePanels(
           QuantizedMatrix.quantize(

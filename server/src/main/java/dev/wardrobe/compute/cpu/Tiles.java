@@ -24,8 +24,8 @@ interface Tiles {
 
   /**
    * Writes inputs {@code k} to {@code k + count} of a panel, {@code float32(code·absmax)} in
-   * bfloat16: for each two inputs 16 ints, one a row, the first input in the lower half; the ints of
-   * the next two inputs begin {@link OneDnn#TILE_ROWS} ints further on. A last single input is
+   * bfloat16: for each two inputs 16 ints, one a row, the first input in the lower half; the ints
+   * of the next two inputs begin {@link OneDnn#TILE_ROWS} ints further on. A last single input is
    * paired with 0.
    *
    * @param k a multiple of {@link Panels#UNIT}

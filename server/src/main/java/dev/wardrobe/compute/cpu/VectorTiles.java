@@ -62,7 +62,8 @@ final class VectorTiles implements Tiles {
       }
       case DensePanels dense when dense.dtype() == DType.BF16 -> {
         for (int strip = 0; strip < ROWS; strip += LANES) {
-          bfloat16(dense.data(), dense.element(panel * ROWS, k) + strip, count, tile, at + 4L * strip);
+          bfloat16(
+              dense.data(), dense.element(panel * ROWS, k) + strip, count, tile, at + 4L * strip);
         }
       }
       default -> {
@@ -80,7 +81,8 @@ final class VectorTiles implements Tiles {
             case NibblePanels nibbles -> nibbles.weights(panel, k + first, inputs, scratch.tile);
           }
           for (int strip = 0; strip < ROWS; strip += LANES) {
-            floats(scratch.tile, strip, inputs, tile, at + 2L * first * OneDnn.TILE_ROWS + 4L * strip);
+            floats(
+                scratch.tile, strip, inputs, tile, at + 2L * first * OneDnn.TILE_ROWS + 4L * strip);
           }
         }
       }
@@ -150,7 +152,8 @@ final class VectorTiles implements Tiles {
               .and(0xffff0000);
       even.or(odd).intoMemorySegment(tile, out, ORDER);
       even =
-          eight.lanewise(LSHR, 8)
+          eight
+              .lanewise(LSHR, 8)
               .selectFrom(table)
               .reinterpretAsFloats()
               .mul(scale)
@@ -168,7 +171,8 @@ final class VectorTiles implements Tiles {
               .and(0xffff0000);
       even.or(odd).intoMemorySegment(tile, out + PAIR, ORDER);
       even =
-          eight.lanewise(LSHR, 16)
+          eight
+              .lanewise(LSHR, 16)
               .selectFrom(table)
               .reinterpretAsFloats()
               .mul(scale)
@@ -186,7 +190,8 @@ final class VectorTiles implements Tiles {
               .and(0xffff0000);
       even.or(odd).intoMemorySegment(tile, out + 2 * PAIR, ORDER);
       even =
-          eight.lanewise(LSHR, 24)
+          eight
+              .lanewise(LSHR, 24)
               .selectFrom(table)
               .reinterpretAsFloats()
               .mul(scale)

@@ -54,11 +54,8 @@ final class CpuFastTest {
     Buffer in = lab.buffer(x, w.cols());
     Buffer out = lab.buffer(tokens, w.rows());
     Batch.Segment[] all =
-        segments.length == 0
-            ? new Batch.Segment[] {new Batch.Segment(0, tokens, null)}
-            : segments;
-    lab.backend.linear(
-        lab.step(tokens, all), List.of(new Linear(0, w, null)), in, List.of(out));
+        segments.length == 0 ? new Batch.Segment[] {new Batch.Segment(0, tokens, null)} : segments;
+    lab.backend.linear(lab.step(tokens, all), List.of(new Linear(0, w, null)), in, List.of(out));
     return lab.read(out);
   }
 
@@ -150,14 +147,10 @@ final class CpuFastTest {
       }
       float[] dy = lab.floats(tokens * rows);
       Buffer dx = lab.buffer(tokens, cols);
-      lab.backend
-          .gradients()
-          .linearInput(lab.matrix(stored), tokens, lab.buffer(dy, rows), dx);
+      lab.backend.gradients().linearInput(lab.matrix(stored), tokens, lab.buffer(dy, rows), dx);
       float[] once = lab.read(dx);
       assertClose(lab, once, turned, cols, rows, dy);
-      lab.backend
-          .gradients()
-          .linearInput(lab.matrix(stored), tokens, lab.buffer(dy, rows), dx);
+      lab.backend.gradients().linearInput(lab.matrix(stored), tokens, lab.buffer(dy, rows), dx);
       float[] twice = once.clone();
       for (int i = 0; i < twice.length; i++) {
         twice[i] += once[i];
@@ -174,11 +167,8 @@ final class CpuFastTest {
       float[] x = fast.floats(16 * 192);
       float[] fewer = Arrays.copyOf(x, 15 * 192);
       fast.assertSame(
-          "15 rows",
-          linear(fast, fast.matrix(w), fewer),
-          linear(exact, exact.matrix(w), fewer));
-      assertThat(linear(fast, fast.matrix(w), x))
-          .isNotEqualTo(linear(exact, exact.matrix(w), x));
+          "15 rows", linear(fast, fast.matrix(w), fewer), linear(exact, exact.matrix(w), fewer));
+      assertThat(linear(fast, fast.matrix(w), x)).isNotEqualTo(linear(exact, exact.matrix(w), x));
     }
   }
 
@@ -193,13 +183,10 @@ final class CpuFastTest {
         DenseMatrix dense = one.dense(DType.BF16, 70, 131);
         DenseMatrix half = one.dense(DType.F16, 30, 40);
         float[] x = one.floats(50 * 320);
-        lab.assertSame(
-            "aligned", linear(lab, lab.matrix(w), x), linear(one, one.matrix(w), x));
+        lab.assertSame("aligned", linear(lab, lab.matrix(w), x), linear(one, one.matrix(w), x));
         x = one.floats(50 * 80);
         lab.assertSame(
-            "crossing",
-            linear(lab, lab.matrix(crossing), x),
-            linear(one, one.matrix(crossing), x));
+            "crossing", linear(lab, lab.matrix(crossing), x), linear(one, one.matrix(crossing), x));
         x = one.floats(50 * 131);
         lab.assertSame(
             "bfloat16", linear(lab, lab.matrix(dense), x), linear(one, one.matrix(dense), x));
@@ -231,8 +218,7 @@ final class CpuFastTest {
               new Batch.Segment(0, 10, null),
               new Batch.Segment(10, 30, lora),
               new Batch.Segment(30, 40, whole));
-      lab.assertSame(
-          "rows of the base", Lab.rows(adapted, 150, 0, 10), Lab.rows(base, 150, 0, 10));
+      lab.assertSame("rows of the base", Lab.rows(adapted, 150, 0, 10), Lab.rows(base, 150, 0, 10));
       double[] expected = new double[20 * 150];
       double[] size = new double[20 * 150];
       double[][] low = Lab.product(Lab.values(a), 8, cols, Lab.rows(x, cols, 10, 30), 20);
