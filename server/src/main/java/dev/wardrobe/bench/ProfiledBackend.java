@@ -12,6 +12,7 @@ import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Linear;
 import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
@@ -250,6 +251,11 @@ final class ProfiledBackend implements Backend {
   @Override
   public String describe() {
     return backend.describe();
+  }
+
+  @Override
+  public MathMode math() {
+    return backend.math();
   }
 
   @Override

@@ -142,7 +142,7 @@ public final class CpuBackend implements Backend {
             kernels.describe(),
             pool.threads(),
             pool.threads() == 1 ? "" : "s",
-            fast == null ? "exact" : "fast (%s)".formatted(fast.describe()));
+            fast == null ? "exact mode" : "fast mode (%s)".formatted(fast.describe()));
   }
 
   @Override

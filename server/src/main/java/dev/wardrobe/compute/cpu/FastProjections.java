@@ -20,7 +20,7 @@ final class FastProjections implements AutoCloseable {
   static final int LEAST_ROWS = 16;
 
   /** Panels of a tile. */
-  private static final int PANELS = OneDnn.TILE_ROWS / Panels.ROWS;
+  private static final int PANELS = OneDnn.TILE_ROWS / Panels.HEIGHT;
 
   /** Rows that a tile of weights is used for before it is forgotten. */
   private static final int MOST_ROWS = 512;
@@ -251,7 +251,7 @@ final class FastProjections implements AutoCloseable {
       int live = Math.min(width, cols - k);
       int last = Math.min((tile + 1) * PANELS, w.panels());
       for (int panel = tile * PANELS; panel < last; panel++) {
-        long at = 4L * (panel % PANELS) * Panels.ROWS;
+        long at = 4L * (panel % PANELS) * Panels.HEIGHT;
         tiles.pairs(w, panel, k, live, weights, at, scratch);
       }
       long bytes = 4L * OneDnn.TILE_ROWS;
@@ -273,10 +273,10 @@ final class FastProjections implements AutoCloseable {
     private void turn(Panels w, int tile, int o, int width, Scratch scratch) {
       int k = tile * OneDnn.TILE_ROWS;
       int count = Math.min(OneDnn.TILE_ROWS, w.cols() - k);
-      int written = Math.min(width, w.panels() * Panels.ROWS - o);
-      for (int from = 0; from < written; from += Panels.ROWS) {
+      int written = Math.min(width, w.panels() * Panels.HEIGHT - o);
+      for (int from = 0; from < written; from += Panels.HEIGHT) {
         tiles.columns(
-            w, (o + from) / Panels.ROWS, k, count, weights, 2L * from, 2L * width, scratch);
+            w, (o + from) / Panels.HEIGHT, k, count, weights, 2L * from, 2L * width, scratch);
       }
       for (int i = 0; i < OneDnn.TILE_ROWS; i++) {
         int live = i < count ? written : 0;

@@ -21,11 +21,11 @@ final class ScalarTiles implements Tiles {
   @Override
   public void pairs(
       Panels w, int panel, int k, int count, MemorySegment tile, long at, Scratch scratch) {
-    int live = Math.min(Panels.ROWS, w.rows() - panel * Panels.ROWS);
+    int live = Math.min(Panels.HEIGHT, w.rows() - panel * Panels.HEIGHT);
     float[] weights = scratch.row(w.cols());
-    for (int row = 0; row < Panels.ROWS; row++) {
+    for (int row = 0; row < Panels.HEIGHT; row++) {
       if (row < live) {
-        w.row(panel * Panels.ROWS + row, weights, 0);
+        w.row(panel * Panels.HEIGHT + row, weights, 0);
       }
       for (int i = 0; i < count; i += 2) {
         int pair = 0;
@@ -50,11 +50,11 @@ final class ScalarTiles implements Tiles {
       long at,
       long stride,
       Scratch scratch) {
-    int live = Math.min(Panels.ROWS, w.rows() - panel * Panels.ROWS);
+    int live = Math.min(Panels.HEIGHT, w.rows() - panel * Panels.HEIGHT);
     float[] weights = scratch.row(w.cols());
-    for (int row = 0; row < Panels.ROWS; row++) {
+    for (int row = 0; row < Panels.HEIGHT; row++) {
       if (row < live) {
-        w.row(panel * Panels.ROWS + row, weights, 0);
+        w.row(panel * Panels.HEIGHT + row, weights, 0);
       }
       for (int i = 0; i < count; i++) {
         int weight = row < live ? bfloat16(weights[k + i]) : 0;

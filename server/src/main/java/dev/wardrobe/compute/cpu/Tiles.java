@@ -24,12 +24,12 @@ interface Tiles {
 
   /**
    * Writes inputs {@code k} to {@code k + count} of a panel, {@code float32(code·absmax)} in
-   * bfloat16: for each two inputs 16 ints, one a row, the first input in the lower half; the ints
+   * bfloat16: for each two inputs 32 ints, one a row, the first input in the lower half; the ints
    * of the next two inputs begin {@link OneDnn#TILE_ROWS} ints further on. A last single input is
    * paired with 0.
    *
    * @param k a multiple of {@link Panels#UNIT}
-   * @param at the byte where the first 16 ints begin
+   * @param at the byte where the first 32 ints begin
    */
   void pairs(Panels w, int panel, int k, int count, MemorySegment tile, long at, Scratch scratch);
 

@@ -22,7 +22,7 @@ import jdk.incubator.vector.IntVector;
 
 /** Tiles on the Vector API. */
 final class VectorTiles implements Tiles {
-  private static final int ROWS = Panels.ROWS;
+  private static final int HEIGHT = Panels.HEIGHT;
   private static final int GROUP = NibblePanels.GROUP;
   private static final int CODES = 16;
 
@@ -55,15 +55,15 @@ final class VectorTiles implements Tiles {
     switch (w) {
       case NibblePanels nibbles when nibbles.aligned() -> {
         float[] scales = scratch.scales(nibbles.scaleCount());
-        nibbles.scales(panel, scratch, scales);
-        for (int strip = 0; strip < ROWS; strip += LANES) {
+        VectorProjections.scales(nibbles, panel, scratch, scales);
+        for (int strip = 0; strip < HEIGHT; strip += LANES) {
           nibbles(nibbles, panel, k, count, scales, strip, tile, at + 4L * strip);
         }
       }
       case DensePanels dense when dense.dtype() == DType.BF16 -> {
-        for (int strip = 0; strip < ROWS; strip += LANES) {
+        for (int strip = 0; strip < HEIGHT; strip += LANES) {
           bfloat16(
-              dense.data(), dense.element(panel * ROWS, k) + strip, count, tile, at + 4L * strip);
+              dense.data(), dense.element(panel * HEIGHT, k) + strip, count, tile, at + 4L * strip);
         }
       }
       default -> {
@@ -74,13 +74,13 @@ final class VectorTiles implements Tiles {
                 widen(
                     dense.dtype(),
                     dense.data(),
-                    dense.element(panel * ROWS, k + first),
+                    dense.element(panel * HEIGHT, k + first),
                     scratch.tile,
                     0,
-                    inputs * ROWS);
+                    inputs * HEIGHT);
             case NibblePanels nibbles -> nibbles.weights(panel, k + first, inputs, scratch.tile);
           }
-          for (int strip = 0; strip < ROWS; strip += LANES) {
+          for (int strip = 0; strip < HEIGHT; strip += LANES) {
             floats(
                 scratch.tile, strip, inputs, tile, at + 2L * first * OneDnn.TILE_ROWS + 4L * strip);
           }
@@ -102,8 +102,8 @@ final class VectorTiles implements Tiles {
     int unit = w.unit();
     int block = w.blockSize();
     for (int done = 0; done < count; done += unit) {
-      long next = from + (long) done / GROUP * 4 * ROWS;
-      int scale = (k + done) / block * ROWS + strip;
+      long next = from + (long) done / GROUP * 4 * HEIGHT;
+      int scale = (k + done) / block * HEIGHT + strip;
       int groups = Math.min(unit, count - done) / GROUP;
       long out = at + 2L * done * OneDnn.TILE_ROWS;
       if (LANES == CODES) {
@@ -208,7 +208,7 @@ final class VectorTiles implements Tiles {
               .add(0x8000)
               .and(0xffff0000);
       even.or(odd).intoMemorySegment(tile, out + 3 * PAIR, ORDER);
-      next += 4 * ROWS;
+      next += 4 * HEIGHT;
       out += 4 * PAIR;
     }
   }
@@ -265,7 +265,7 @@ final class VectorTiles implements Tiles {
         out += PAIR;
         eight = eight.lanewise(LSHR, 8);
       }
-      next += 4 * ROWS;
+      next += 4 * HEIGHT;
     }
   }
 
@@ -275,9 +275,9 @@ final class VectorTiles implements Tiles {
     long out = at;
     for (int i = 0; i + 1 < count; i += 2) {
       shorts(data, next)
-          .or(shorts(data, next + ROWS).lanewise(LSHL, 16))
+          .or(shorts(data, next + HEIGHT).lanewise(LSHL, 16))
           .intoMemorySegment(tile, out, ORDER);
-      next += 2 * ROWS;
+      next += 2 * HEIGHT;
       out += PAIR;
     }
     if (count % 2 != 0) {
@@ -289,11 +289,11 @@ final class VectorTiles implements Tiles {
     long out = at;
     for (int i = 0; i < count; i += 2) {
       IntVector pair =
-          rounded(FloatVector.fromArray(FLOATS, weights, i * ROWS + strip)).lanewise(LSHR, 16);
+          rounded(FloatVector.fromArray(FLOATS, weights, i * HEIGHT + strip)).lanewise(LSHR, 16);
       if (i + 1 < count) {
         pair =
             pair.or(
-                rounded(FloatVector.fromArray(FLOATS, weights, (i + 1) * ROWS + strip))
+                rounded(FloatVector.fromArray(FLOATS, weights, (i + 1) * HEIGHT + strip))
                     .and(0xffff0000));
       }
       pair.intoMemorySegment(tile, out, ORDER);
@@ -311,13 +311,13 @@ final class VectorTiles implements Tiles {
       long at,
       long stride,
       Scratch scratch) {
-    int live = Math.min(ROWS, w.rows() - panel * ROWS);
+    int live = Math.min(HEIGHT, w.rows() - panel * HEIGHT);
     for (int from = 0; from < count; from += w.unit()) {
       int inputs = Math.min(w.unit(), count - from);
       VectorProjections.weights(w, panel, k + from, inputs, scratch);
       for (int i = 0; i < inputs; i++) {
-        Arrays.fill(scratch.tile, i * ROWS + live, (i + 1) * ROWS, 0);
-        round(scratch.tile, i * ROWS, ROWS, tile, at + (from + i) * stride);
+        Arrays.fill(scratch.tile, i * HEIGHT + live, (i + 1) * HEIGHT, 0);
+        round(scratch.tile, i * HEIGHT, HEIGHT, tile, at + (from + i) * stride);
       }
     }
   }

@@ -284,11 +284,11 @@ final class CpuFastTest {
     try (CpuBackend fast = new CpuBackend(1, new VectorKernels(), MathMode.FAST);
         CpuBackend exact = new CpuBackend(1, new VectorKernels())) {
       assertThat(fast.math()).isEqualTo(MathMode.FAST);
-      assertThat(fast.describe()).contains("fast (oneDNN on ");
+      assertThat(fast.describe()).contains("fast mode (oneDNN on ");
       assertThat(fast.refusal()).isNull();
       assertThat(fast.workspaceBytes()).isBetween(1L, 1L << 20);
       assertThat(exact.math()).isEqualTo(MathMode.EXACT);
-      assertThat(exact.describe()).endsWith("exact");
+      assertThat(exact.describe()).endsWith("exact mode");
       assertThat(exact.workspaceBytes()).isZero();
     }
   }
