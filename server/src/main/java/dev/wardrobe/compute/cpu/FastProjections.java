@@ -255,7 +255,7 @@ final class FastProjections implements AutoCloseable {
         tiles.pairs(w, panel, k, live, weights, at, scratch);
       }
       long bytes = 4L * OneDnn.TILE_ROWS;
-      long written = (live + 1) / 2;
+      long written = (live + 1L) / 2;
       weights.asSlice(bytes * written, bytes * (width / 2 - written)).fill((byte) 0);
     }
 
