@@ -96,7 +96,7 @@ public final class CpuBackend implements Backend {
       try {
         projections = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads);
       } catch (OneDnn.UnavailableException e) {
-        problem = e.getMessage();
+        problem = String.valueOf(e.getMessage());
       }
     }
     fast = projections;
@@ -156,7 +156,7 @@ public final class CpuBackend implements Backend {
       try {
         OneDnn.load().close();
       } catch (OneDnn.UnavailableException e) {
-        return e.getMessage();
+        return String.valueOf(e.getMessage());
       }
     }
     return null;

@@ -111,7 +111,7 @@ final class OneDnn implements AutoCloseable {
       if (library != null) {
         library.close();
       }
-      throw new UnavailableException(e.getMessage(), e);
+      throw new UnavailableException(String.valueOf(e.getMessage()), e);
     }
   }
 

@@ -29,6 +29,7 @@ final class TieredTiles implements Tiles {
   private final Tiles vector = new VectorTiles();
   private final CountDownLatch drilled = new CountDownLatch(1);
   private volatile Tiles tiles = plain;
+  private volatile boolean won;
 
   private TieredTiles() {}
 
@@ -49,7 +50,7 @@ final class TieredTiles implements Tiles {
 
   /** Waits until the vector code is in use; false if it is not after that time. */
   boolean awaitDrilled(long nanos) throws InterruptedException {
-    return drilled.await(nanos, TimeUnit.NANOSECONDS) && tiles == vector;
+    return drilled.await(nanos, TimeUnit.NANOSECONDS) && won;
   }
 
   private void drill() {
@@ -79,6 +80,7 @@ final class TieredTiles implements Tiles {
       }
       if (wins == WINS) {
         tiles = vector;
+        won = true;
       }
     } finally {
       region.close();
