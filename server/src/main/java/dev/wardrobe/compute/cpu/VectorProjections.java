@@ -463,7 +463,7 @@ final class VectorProjections {
   }
 
   /** What {@link NibblePanels#scales} does, in vectors where they can look up a 256-entry table. */
-  private static void scales(NibblePanels w, int panel, Scratch scratch, float[] out, int at) {
+  static void scales(NibblePanels w, int panel, Scratch scratch, float[] out, int at) {
     if (LANES != CODES || !w.doubleQuant()) {
       w.scales(panel, scratch, out, at);
       return;

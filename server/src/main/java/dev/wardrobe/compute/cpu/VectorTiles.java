@@ -55,7 +55,7 @@ final class VectorTiles implements Tiles {
     switch (w) {
       case NibblePanels nibbles when nibbles.aligned() -> {
         float[] scales = scratch.scales(nibbles.scaleCount());
-        VectorProjections.scales(nibbles, panel, scratch, scales);
+        VectorProjections.scales(nibbles, panel, scratch, scales, 0);
         for (int strip = 0; strip < HEIGHT; strip += LANES) {
           nibbles(nibbles, panel, k, count, scales, strip, tile, at + 4L * strip);
         }
