@@ -79,7 +79,8 @@ final class BenchCommand implements Callable<Integer> {
       names = "--head",
       paramLabel = "TYPE",
       defaultValue = "bf16",
-      description = "A shape's untied output head: bf16 or nf4. Default: ${DEFAULT-VALUE}.")
+      description =
+          "The output head: bf16 (a model's as stored) or nf4. Default: ${DEFAULT-VALUE}.")
   private String head = "bf16";
 
   @Option(
@@ -280,7 +281,10 @@ final class BenchCommand implements Callable<Integer> {
     if (known != null) {
       return RandomModel.of(known.id(), known.config(), quantizedHead, seed, backend);
     }
-    return ModelLoader.load(Objects.requireNonNull(model), LoadOptions.DEFAULT, backend);
+    return ModelLoader.load(
+        Objects.requireNonNull(model),
+        LoadOptions.DEFAULT.withQuantizeHead(quantizedHead),
+        backend);
   }
 
   private boolean quantizedHead() throws StartException {
@@ -374,8 +378,11 @@ final class BenchCommand implements Callable<Integer> {
             base.memory().total());
   }
 
-  private static String headType(Model base) {
-    return base.config().tied() ? "tied" : base.modules().head().quantized() ? "nf4" : "as stored";
+  private String headType(Model base) {
+    if (base.modules().head().quantized()) {
+      return "nf4";
+    }
+    return base.config().tied() ? "tied" : shape == null ? "as stored" : head;
   }
 
   private ObjectNode tree(

@@ -30,16 +30,16 @@ public final class RandomModel {
    * bf16, norms 1. The same seed gives the same weights.
    *
    * @param name what the model is called
-   * @param quantizedHead whether an untied head is NF4 too
+   * @param quantizedHead whether the head is NF4 too; a tied one is then apart from the embedding
    */
   public static Model of(
       String name, ModelConfig config, boolean quantizedHead, long seed, Backend backend) {
-    Modules modules = new Modules(config, path -> quantizedHead || !path.equals("lm_head"));
+    Modules modules = new Modules(config, path -> !path.equals("lm_head"), quantizedHead);
     Model.Weights weights = new Model.Weights(modules.all().size());
     boolean complete = false;
     try {
       for (Module module : modules.all()) {
-        if (module.kind() == Module.Kind.HEAD && config.tied()) {
+        if (module.kind() == Module.Kind.HEAD && config.tied() && !module.quantized()) {
           continue;
         }
         if (module.kind() == Module.Kind.NORM) {

@@ -1,0 +1,583 @@
+package dev.wardrobe.compute.cpu;
+
+import dev.wardrobe.compute.Batch;
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.Delta;
+import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.Draw;
+import dev.wardrobe.compute.Heads;
+import dev.wardrobe.compute.KvCache;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.Linear;
+import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.compute.Step;
+import dev.wardrobe.quant.RandomMatrix;
+import dev.wardrobe.safetensors.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
+import org.openjdk.jmh.annotations.AuxCounters;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.annotations.Warmup;
+
+/**
+ * Each kernel on the Vector API beside its scalar twin, on one thread, in the sizes of a 1.1B
+ * model, and what the machine can do at most ({@code roofRead}, {@code roofCompute}).
+ *
+ * <p>The kernels are called as the backend calls them. What is too large for the caches in a model
+ * is so here: successive calls read other weights, adapters and layers. Rates are per second, in
+ * thousand millions.
+ */
+@BenchmarkMode(Mode.Throughput)
+@OutputTimeUnit(TimeUnit.SECONDS)
+@Warmup(iterations = 3, time = 1)
+@Measurement(iterations = 3, time = 1)
+@Fork(
+    value = 1,
+    jvmArgsAppend = {
+      "--add-modules=jdk.incubator.vector",
+      "--enable-native-access=ALL-UNNAMED",
+      "-XX:+UseCompactObjectHeaders",
+      "-Xmx3g"
+    })
+@State(Scope.Thread)
+public class KernelBenchmark {
+  private static final int HIDDEN = 2048;
+  private static final int FFN = 5632;
+  private static final int VOCABULARY = 32000;
+  private static final int MATRICES = 16;
+  private static final Heads HEADS = new Heads(32, 4, 64, 0.125f, 0);
+  private static final int LAYERS = 22;
+  private static final int DEPTH = 1024;
+
+  private final CpuBackend scalar = new CpuBackend(1, new ScalarKernels());
+  private final CpuBackend vector = new CpuBackend(1, new VectorKernels());
+  private int call;
+
+  /** What was done, per second. */
+  @AuxCounters(AuxCounters.Type.OPERATIONS)
+  @State(Scope.Thread)
+  public static class Rates {
+    public double gigaWeights;
+    public double gigaBytes;
+    public double gigaFlops;
+
+    private void add(double weights, double bytes, double flops) {
+      gigaWeights += weights / 1e9;
+      gigaBytes += bytes / 1e9;
+      gigaFlops += flops / 1e9;
+    }
+  }
+
+  @TearDown
+  public void close() {
+    scalar.close();
+    vector.close();
+  }
+
+  /** What the operations of a step work on; all of it is closed at the end. */
+  private static final class Bed implements AutoCloseable {
+    final CpuBackend memory = new CpuBackend(1, new ScalarKernels());
+    final Arena arena = Arena.ofShared();
+    final SplittableRandom random = new SplittableRandom(1);
+    private final List<AutoCloseable> all = new ArrayList<>();
+
+    <T extends AutoCloseable> T keep(T part) {
+      all.add(part);
+      return part;
+    }
+
+    Buffer buffer(int rows, int width) {
+      Buffer buffer = keep(memory.buffer(rows, width));
+      float[] values = new float[rows * width];
+      for (int i = 0; i < values.length; i++) {
+        values[i] = (float) random.nextDouble(-1, 1);
+      }
+      memory.write(buffer, 0, values);
+      return buffer;
+    }
+
+    DenseMatrix dense(int rows, int cols) {
+      MemorySegment data = arena.allocate(2L * rows * cols);
+      for (long i = 0; i < (long) rows * cols; i++) {
+        int bits = Float.floatToRawIntBits((float) random.nextDouble(-0.03, 0.03));
+        data.set(ValueLayout.JAVA_SHORT, 2 * i, (short) (bits >>> 16));
+      }
+      return new DenseMatrix(DType.BF16, rows, cols, data);
+    }
+
+    /** One-token runs at {@code position}, each a segment of its own adapter. */
+    Step step(int tokens, int position, int blocks, List<? extends @Nullable Lora> loras) {
+      Batch batch = new Batch();
+      for (int i = 0; i < tokens; i++) {
+        int first = i * blocks;
+        batch.add(
+            new int[position + 1],
+            position,
+            1,
+            IntStream.range(first, first + blocks).toArray(),
+            loras.isEmpty() ? null : loras.get(i));
+        batch.want(i);
+      }
+      return keep(memory.step(batch));
+    }
+
+    @Override
+    public void close() throws Exception {
+      for (AutoCloseable part : all.reversed()) {
+        part.close();
+      }
+      memory.close();
+      arena.close();
+    }
+  }
+
+  // Projections.
+
+  /** NF4 matrices, more than a cache holds. */
+  @State(Scope.Thread)
+  public static class Nf4 {
+    @Param({"1", "8", "32"})
+    public int tokens;
+
+    private final Bed bed = new Bed();
+    private final List<List<Linear>> linears = new ArrayList<>();
+    private Buffer x;
+    private List<Buffer> out;
+    private Step step;
+
+    @Setup
+    public void make() {
+      for (int i = 0; i < MATRICES; i++) {
+        Matrix matrix = bed.keep(bed.memory.matrix(RandomMatrix.of(FFN, HIDDEN, i, bed.arena)));
+        linears.add(List.of(new Linear(0, matrix, null)));
+      }
+      x = bed.buffer(tokens, HIDDEN);
+      out = List.of(bed.buffer(tokens, FFN));
+      step = bed.step(tokens, 0, 1, List.of());
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  @Benchmark
+  public void nf4Scalar(Nf4 on, Rates rates) {
+    nf4(scalar, on, rates);
+  }
+
+  @Benchmark
+  public void nf4Vector(Nf4 on, Rates rates) {
+    nf4(vector, on, rates);
+  }
+
+  private void nf4(CpuBackend backend, Nf4 on, Rates rates) {
+    List<Linear> linears = on.linears.get(call++ % MATRICES);
+    backend.linear(on.step, linears, on.x, on.out);
+    double weights = (double) FFN * HIDDEN;
+    double bytes = linears.getFirst().weight().footprint().total();
+    rates.add(weights, bytes, 2 * weights * on.tokens);
+  }
+
+  /** A head in bf16, larger than a cache. */
+  @State(Scope.Thread)
+  public static class Head {
+    @Param({"1", "32"})
+    public int tokens;
+
+    private final Bed bed = new Bed();
+    private Linear head;
+    private Buffer x;
+    private Buffer logits;
+    private Step step;
+
+    @Setup
+    public void make() {
+      head = new Linear(0, bed.keep(bed.memory.matrix(bed.dense(VOCABULARY, HIDDEN))), null);
+      x = bed.buffer(tokens, HIDDEN);
+      logits = bed.buffer(tokens, VOCABULARY);
+      step = bed.step(tokens, 0, 1, List.of());
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  @Benchmark
+  public void headScalar(Head on, Rates rates) {
+    head(scalar, on, rates);
+  }
+
+  @Benchmark
+  public void headVector(Head on, Rates rates) {
+    head(vector, on, rates);
+  }
+
+  private static void head(CpuBackend backend, Head on, Rates rates) {
+    backend.logits(on.step, on.head, on.x, 0, on.tokens, on.logits);
+    double weights = (double) VOCABULARY * HIDDEN;
+    rates.add(weights, 2 * weights, 2 * weights * on.tokens);
+  }
+
+  /**
+   * Adapters of 32 tokens, one each, on projections of which one side is so small as not to count.
+   */
+  @State(Scope.Thread)
+  public static class Adapters {
+    private static final int TOKENS = 32;
+    private static final int SMALL = 16;
+
+    @Param({"8", "16", "64"})
+    public int rank;
+
+    private final Bed bed = new Bed();
+    private final List<List<Linear>> shrinks = new ArrayList<>();
+    private final List<List<Linear>> expands = new ArrayList<>();
+    private Buffer wide;
+    private Buffer small;
+    private Step step;
+
+    @Setup
+    public void make() {
+      Matrix narrow = bed.keep(bed.memory.matrix(bed.dense(SMALL, HIDDEN)));
+      Matrix broad = bed.keep(bed.memory.matrix(bed.dense(HIDDEN, SMALL)));
+      for (int i = 0; i < MATRICES; i++) {
+        shrinks.add(List.of(new Linear(2 * i, narrow, null)));
+        expands.add(List.of(new Linear(2 * i + 1, broad, null)));
+      }
+      List<Lora> loras = new ArrayList<>();
+      for (int token = 0; token < TOKENS; token++) {
+        Map<Integer, Delta> deltas = new HashMap<>();
+        for (int i = 0; i < MATRICES; i++) {
+          deltas.put(2 * i, delta(HIDDEN, SMALL));
+          deltas.put(2 * i + 1, delta(SMALL, HIDDEN));
+        }
+        loras.add(bed.keep(bed.memory.lora(deltas, module -> narrow)));
+      }
+      wide = bed.buffer(TOKENS, HIDDEN);
+      small = bed.buffer(TOKENS, SMALL);
+      step = bed.step(TOKENS, 0, 1, loras);
+    }
+
+    private Delta delta(int in, int out) {
+      Delta.LowRank factors = new Delta.LowRank(bed.dense(rank, in), bed.dense(out, rank));
+      return new Delta(factors, 1, null, null, null, null);
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  @Benchmark
+  public void shrinkScalar(Adapters on, Rates rates) {
+    adapters(scalar, on, on.shrinks, on.wide, on.small, rates);
+  }
+
+  @Benchmark
+  public void shrinkVector(Adapters on, Rates rates) {
+    adapters(vector, on, on.shrinks, on.wide, on.small, rates);
+  }
+
+  @Benchmark
+  public void expandScalar(Adapters on, Rates rates) {
+    adapters(scalar, on, on.expands, on.small, on.wide, rates);
+  }
+
+  @Benchmark
+  public void expandVector(Adapters on, Rates rates) {
+    adapters(vector, on, on.expands, on.small, on.wide, rates);
+  }
+
+  private void adapters(
+      CpuBackend backend,
+      Adapters on,
+      List<List<Linear>> linears,
+      Buffer x,
+      Buffer out,
+      Rates rates) {
+    backend.linear(on.step, linears.get(call++ % MATRICES), x, List.of(out));
+    double weights = (double) Adapters.TOKENS * on.rank * (HIDDEN + Adapters.SMALL);
+    rates.add(weights, 2 * weights, 2 * weights);
+  }
+
+  // Attention.
+
+  /** Keys and values of all layers; one token behind 1,024, or 128 of them from there on. */
+  @State(Scope.Thread)
+  public static class Attention {
+    private static final int ROWS = 128;
+
+    private final Bed bed = new Bed();
+    private KvCache cache;
+    private Buffer q;
+    private Buffer k;
+    private Buffer v;
+    private Buffer out;
+    private Buffer cos;
+    private Buffer sin;
+    private Step decode;
+    private Step prefill;
+
+    @Setup
+    public void make() {
+      int blocks = (DEPTH + ROWS) / KvShape.BLOCK_TOKENS;
+      int size = HEADS.size();
+      cache =
+          bed.keep(
+              bed.memory.kvCache(
+                  new KvShape(LAYERS, HEADS.keyValues(), size, blocks, KvShape.Type.BF16)));
+      q = bed.buffer(ROWS, HEADS.queries() * size);
+      k = bed.buffer(ROWS, HEADS.keyValues() * size);
+      v = bed.buffer(ROWS, HEADS.keyValues() * size);
+      out = bed.buffer(ROWS, HEADS.queries() * size);
+      cos = bed.buffer(DEPTH + ROWS, size / 2);
+      sin = bed.buffer(DEPTH + ROWS, size / 2);
+      for (int position = 0; position < DEPTH; position += ROWS) {
+        Step step = rows(position, blocks);
+        for (int layer = 0; layer < LAYERS; layer++) {
+          bed.memory.rope(step, HEADS, cos, sin, q, k, v, cache, layer);
+        }
+      }
+      decode = bed.step(1, DEPTH - 1, blocks, List.of());
+      prefill = rows(DEPTH, blocks);
+    }
+
+    private Step rows(int position, int blocks) {
+      Batch batch = new Batch();
+      int[] table = IntStream.range(0, blocks).toArray();
+      batch.add(new int[position + ROWS], position, ROWS, table, null);
+      return bed.keep(bed.memory.step(batch));
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  @Benchmark
+  public void attendDecodeScalar(Attention on, Rates rates) {
+    attend(scalar, on, on.decode, DEPTH, DEPTH, rates);
+  }
+
+  @Benchmark
+  public void attendDecodeVector(Attention on, Rates rates) {
+    attend(vector, on, on.decode, DEPTH, DEPTH, rates);
+  }
+
+  @Benchmark
+  public void attendPrefillScalar(Attention on, Rates rates) {
+    attendPrefill(scalar, on, rates);
+  }
+
+  @Benchmark
+  public void attendPrefillVector(Attention on, Rates rates) {
+    attendPrefill(vector, on, rates);
+  }
+
+  private void attendPrefill(CpuBackend backend, Attention on, Rates rates) {
+    int rows = Attention.ROWS;
+    attend(backend, on, on.prefill, DEPTH + rows, rows * DEPTH + rows * (rows + 1) / 2, rates);
+  }
+
+  /**
+   * @param read positions whose keys and values are read
+   * @param seen positions that all rows see together
+   */
+  private void attend(
+      CpuBackend backend, Attention on, Step step, int read, int seen, Rates rates) {
+    backend.attention(step, HEADS, on.q, on.cache, call++ % LAYERS, on.out);
+    double bytes = 2.0 * read * HEADS.keyValues() * HEADS.size() * KvShape.Type.BF16.bytes();
+    rates.add(0, bytes, 4.0 * seen * HEADS.queries() * HEADS.size());
+  }
+
+  @Benchmark
+  public void ropeScalar(Attention on, Rates rates) {
+    rope(scalar, on, rates);
+  }
+
+  @Benchmark
+  public void ropeVector(Attention on, Rates rates) {
+    rope(vector, on, rates);
+  }
+
+  private void rope(CpuBackend backend, Attention on, Rates rates) {
+    backend.rope(on.prefill, HEADS, on.cos, on.sin, on.q, on.k, on.v, on.cache, call++ % LAYERS);
+    double turned = (double) Attention.ROWS * (HEADS.queries() + HEADS.keyValues()) * HEADS.size();
+    rates.add(0, 8 * turned, 3 * turned);
+  }
+
+  // Rows.
+
+  /** Activations of 32 tokens. */
+  @State(Scope.Thread)
+  public static class Rows {
+    private static final int TOKENS = 32;
+
+    private final Bed bed = new Bed();
+    private Buffer residual;
+    private Buffer x;
+    private Buffer out;
+    private Buffer weight;
+    private Buffer gate;
+    private Buffer up;
+    private Buffer activated;
+    private Step step;
+
+    @Setup
+    public void make() {
+      residual = bed.buffer(TOKENS, HIDDEN);
+      x = bed.buffer(TOKENS, HIDDEN);
+      out = bed.buffer(TOKENS, HIDDEN);
+      weight = bed.buffer(1, HIDDEN);
+      gate = bed.buffer(TOKENS, FFN);
+      up = bed.buffer(TOKENS, FFN);
+      activated = bed.buffer(TOKENS, FFN);
+      step = bed.step(TOKENS, 0, 1, List.of());
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  @Benchmark
+  public void normScalar(Rows on, Rates rates) {
+    norm(scalar, on, rates);
+  }
+
+  @Benchmark
+  public void normVector(Rows on, Rates rates) {
+    norm(vector, on, rates);
+  }
+
+  private static void norm(CpuBackend backend, Rows on, Rates rates) {
+    // The residual grows, but as slowly as calls are counted.
+    backend.norm(on.step, 0, on.residual, on.x, on.weight, 1e-5f, on.out);
+    double elements = (double) Rows.TOKENS * HIDDEN;
+    rates.add(0, 16 * elements, 5 * elements);
+  }
+
+  @Benchmark
+  public void activateScalar(Rows on, Rates rates) {
+    activate(scalar, on, rates);
+  }
+
+  @Benchmark
+  public void activateVector(Rows on, Rates rates) {
+    activate(vector, on, rates);
+  }
+
+  private static void activate(CpuBackend backend, Rows on, Rates rates) {
+    backend.activate(on.step, on.gate, on.up, on.activated);
+    double elements = (double) Rows.TOKENS * FFN;
+    rates.add(0, 12 * elements, 20 * elements);
+  }
+
+  /** A row of logits of a large vocabulary. */
+  @State(Scope.Thread)
+  public static class Logits {
+    private static final int LARGE = 128256;
+
+    private final Bed bed = new Bed();
+    private final List<Draw> greedy = List.of(draw(0, 0, 1));
+    private final List<Draw> drawn = List.of(draw(0.8f, 40, 0.95f));
+    private Buffer logits;
+    private Step step;
+
+    @Setup
+    public void make() {
+      logits = bed.buffer(1, LARGE);
+      step = bed.step(1, 0, 1, List.of());
+    }
+
+    private static Draw draw(float temperature, int topK, float topP) {
+      return new Draw(0, -1, temperature, topK, topP, 0, 1, 0, 0, new int[] {1}, 1, 1, 1, 1, 0);
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  @Benchmark
+  public void greedyScalar(Logits on, Rates rates) {
+    sample(scalar, on, on.greedy, rates);
+  }
+
+  @Benchmark
+  public void greedyVector(Logits on, Rates rates) {
+    sample(vector, on, on.greedy, rates);
+  }
+
+  @Benchmark
+  public void topPScalar(Logits on, Rates rates) {
+    sample(scalar, on, on.drawn, rates);
+  }
+
+  @Benchmark
+  public void topPVector(Logits on, Rates rates) {
+    sample(vector, on, on.drawn, rates);
+  }
+
+  private static void sample(CpuBackend backend, Logits on, List<Draw> draws, Rates rates) {
+    backend.sample(on.step, on.logits, draws);
+    rates.add(0, 4.0 * Logits.LARGE, 20.0 * Logits.LARGE);
+  }
+
+  // The roof.
+
+  /** Memory that no cache holds. */
+  @State(Scope.Thread)
+  public static class Memory {
+    private static final long BYTES = 256L << 20;
+
+    private final Arena arena = Arena.ofShared();
+    private final MemorySegment data = arena.allocate(BYTES, 64).fill((byte) 1);
+
+    @TearDown
+    public void close() {
+      arena.close();
+    }
+  }
+
+  @Benchmark
+  public int roofRead(Memory on, Rates rates) {
+    rates.add(0, Memory.BYTES, 0);
+    return Roof.sum(on.data, 0, Memory.BYTES);
+  }
+
+  @Benchmark
+  public float roofCompute(Rates rates) {
+    int rounds = 1 << 20;
+    rates.add(0, 0, Roof.operations(rounds));
+    return Roof.multiplyAdd(rounds, call++);
+  }
+}
