@@ -6,11 +6,15 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.wardrobe.quant.QuantType;
 import dev.wardrobe.quant.QuantizedMatrix;
 import dev.wardrobe.safetensors.DType;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -228,7 +232,7 @@ public abstract class LinearContract extends BackendContract {
   }
 
   @ParameterizedTest
-  @ValueSource(ints = {1, 2, 8, 16, 37, 64})
+  @ValueSource(ints = {1, 2, 4, 7, 8, 16, 24, 37, 64, 256})
   void linear_lora(int rank) {
     try (Lab lab = lab(rank)) {
       for (DType dtype : new DType[] {DType.F32, DType.F16, DType.BF16}) {
@@ -400,6 +404,96 @@ public abstract class LinearContract extends BackendContract {
       }
       lab.assertClose("y", lab.read(y), expected[0], expected[1]);
     }
+  }
+
+  /**
+   * Adapters of any rank and type in one batch: each row is right, the same alone as in the batch,
+   * and as if there were no adapters where it has none.
+   */
+  @RepeatedTest(3)
+  void linear_mixedAdapters() {
+    try (Lab lab = lab(new SplittableRandom().nextLong())) {
+      int in = 1 + lab.below(150);
+      int[] outs = {1 + lab.below(150), 1 + lab.below(40)};
+      List<DenseMatrix> stored = new ArrayList<>();
+      List<Linear> linears = new ArrayList<>();
+      Map<Integer, Matrix> base = new HashMap<>();
+      for (int i = 0; i < outs.length; i++) {
+        stored.add(lab.dense(DType.F32, outs[i], in));
+        Matrix w = lab.matrix(stored.get(i));
+        base.put(i, w);
+        linears.add(new Linear(i, w, null));
+      }
+      DType[] dtypes = {DType.BF16, DType.F16, DType.F32};
+      List<Batch.Segment> segments = new ArrayList<>();
+      List<Map<Integer, Delta>> deltas = new ArrayList<>();
+      int tokens = 0;
+      for (int i = 0; i < 14; i++) {
+        int count = lab.below(3) == 0 ? 1 + lab.below(9) : 1;
+        Map<Integer, Delta> delta = new HashMap<>();
+        for (int module = 0; module < outs.length && lab.below(4) > 0; module++) {
+          DType dtype = dtypes[lab.below(3)];
+          int rank = lab.below(2) == 0 ? 8 * (1 + lab.below(4)) : 1 + lab.below(40);
+          delta.put(
+              module,
+              Lab.lowRank(lab.dense(dtype, rank, in), lab.dense(dtype, outs[module], rank), 1.25f));
+        }
+        Lora lora = delta.isEmpty() ? null : lab.lora(delta, base);
+        segments.add(segment(tokens, tokens + count, lora));
+        deltas.add(delta);
+        tokens += count;
+      }
+      float[] x = lab.floats(tokens * in);
+      float[][] together = project(lab, linears, x, tokens, segments.toArray(Batch.Segment[]::new));
+      float[][] without = project(lab, linears, x, tokens, segment(0, tokens, null));
+
+      for (int module = 0; module < outs.length; module++) {
+        int out = outs[module];
+        double[][] expected = Lab.product(Lab.values(stored.get(module)), out, in, x, tokens);
+        for (int i = 0; i < segments.size(); i++) {
+          Batch.Segment segment = segments.get(i);
+          Delta delta = deltas.get(i).get(module);
+          if (delta == null) {
+            lab.assertSame(
+                "without delta, segment " + i,
+                Lab.rows(together[module], out, segment.from(), segment.to()),
+                Lab.rows(without[module], out, segment.from(), segment.to()));
+          } else {
+            Delta.LowRank factors = delta.lowRank();
+            addLowRank(
+                expected, factors.a(), factors.b(), 1.25, x, segment.from(), segment.to(), null);
+          }
+        }
+        lab.assertClose("module " + module, together[module], expected[0], expected[1]);
+      }
+      for (Batch.Segment segment : segments) {
+        for (int row = segment.from(); row < segment.to(); row++) {
+          float[] one = Lab.rows(x, in, row, row + 1);
+          float[][] alone = project(lab, linears, one, 1, segment(0, 1, segment.lora()));
+          for (int module = 0; module < outs.length; module++) {
+            lab.assertSame(
+                "row " + row,
+                alone[module],
+                Lab.rows(together[module], outs[module], row, row + 1));
+          }
+        }
+      }
+    }
+  }
+
+  private static float[][] project(
+      Lab lab, List<Linear> linears, float[] x, int tokens, Batch.Segment... segments) {
+    List<Buffer> outs = new ArrayList<>();
+    for (Linear linear : linears) {
+      outs.add(lab.buffer(tokens, linear.weight().rows()));
+    }
+    Buffer input = lab.buffer(x, x.length / tokens);
+    lab.backend.linear(lab.step(tokens, segments), linears, input, outs);
+    float[][] results = new float[outs.size()][];
+    for (int i = 0; i < results.length; i++) {
+      results[i] = lab.read(outs.get(i));
+    }
+    return results;
   }
 
   /** A row's bits are the same alone as among any others. */

@@ -23,6 +23,7 @@ public final class Program {
   public static Map<String, float[]> run(Lab lab) {
     Program program = new Program(lab);
     program.projections();
+    program.adapters();
     program.rows();
     program.attention();
     program.samples();
@@ -105,6 +106,41 @@ public final class Program {
       Buffer dx = lab.buffer(lab.floats(tokens * in), in);
       lab.backend.gradients().linearInput(w, tokens, y, dx);
       results.put(what + " gradient x " + tokens, lab.read(dx));
+    }
+  }
+
+  /** Segments of one token and of more, at ranks and widths that fill lines and that do not. */
+  private void adapters() {
+    int[][] shapes = {{16, 32}, {200, 64}, {77, 131}, {5, 15}, {96, 80}, {129, 300}};
+    int[] ranks = {1, 3, 4, 7, 8, 16, 21, 32, 64, 200, 256};
+    DType[] dtypes = {DType.BF16, DType.F16, DType.F32};
+    for (int[] shape : shapes) {
+      int out = shape[0];
+      int in = shape[1];
+      Matrix w = lab.matrix(lab.dense(DType.BF16, out, in));
+      Linear linear = new Linear(0, w, null);
+      List<Batch.Segment> segments = new ArrayList<>();
+      int row = 0;
+      for (int i = 0; i < ranks.length; i++) {
+        DType dtype = dtypes[(i + in) % 3];
+        Delta.LowRank factors =
+            new Delta.LowRank(lab.dense(dtype, ranks[i], in), lab.dense(dtype, out, ranks[i]));
+        float[] loraBias = i % 4 == 1 ? lab.floats(out) : null;
+        Delta delta = new Delta(factors, 0.7f, null, loraBias, null, null);
+        Lora lora = lab.lora(Map.of(0, delta), Map.of(0, w));
+        for (int count : new int[] {1, i % 7 + 1}) {
+          segments.add(new Batch.Segment(row, row + count, lora));
+          segments.add(new Batch.Segment(row + count, row + count + 1, null));
+          row += count + 1;
+        }
+      }
+      Buffer y = lab.buffer(row, out);
+      lab.backend.linear(
+          lab.step(row, segments.toArray(Batch.Segment[]::new)),
+          List.of(linear),
+          lab.buffer(lab.floats(row * in), in),
+          List.of(y));
+      results.put("adapters (%d, %d)".formatted(out, in), lab.read(y));
     }
   }
 

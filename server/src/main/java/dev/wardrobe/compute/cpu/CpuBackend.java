@@ -36,10 +36,10 @@ import org.jspecify.annotations.Nullable;
  */
 public final class CpuBackend implements Backend {
   /** Multiplications below which waking another thread costs more than it saves. */
-  private static final long WORTH_SHARING = 1 << 16;
+  static final long WORTH_SHARING = 1 << 16;
 
   /** Shares of each thread, so that others can take some of them, see {@link WorkerPool}. */
-  private static final int SHARES = 4;
+  static final int SHARES = 4;
 
   /** A system property that keeps to plain code: the launcher's archive of classes needs it. */
   public static final String PLAIN = "wardrobe.vector.off";
@@ -52,6 +52,7 @@ public final class CpuBackend implements Backend {
   private final Sampler sampler;
   private final @Nullable FastProjections fast;
   private final @Nullable String refusal;
+  private final Projections projections;
   private float[] shrunk = new float[0];
   private float[] gathered = new float[0];
   private float[][] normWeights = new float[0][];
@@ -90,19 +91,20 @@ public final class CpuBackend implements Backend {
 
   CpuBackend(int threads, Kernels kernels, MathMode asked) {
     this.kernels = kernels;
-    FastProjections projections = null;
+    FastProjections loaded = null;
     String problem = null;
     if (asked == MathMode.FAST) {
       try {
-        projections = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads);
+        loaded = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads);
       } catch (OneDnn.UnavailableException e) {
         problem = String.valueOf(e.getMessage());
       }
     }
-    fast = projections;
+    fast = loaded;
     refusal = problem;
     pool = new WorkerPool(threads);
     sampler = new Sampler(kernels);
+    projections = new Projections(kernels, pool, fast);
   }
 
   /** Begins to compile the vector kernels, so that a backend made later has them sooner. */
@@ -306,8 +308,8 @@ public final class CpuBackend implements Backend {
     Factor b = part.b();
     if (a != null && b != null) {
       checkFactors(module, a, b, base.rows(), base.cols());
-      float[] t = shrunk(a.rows());
-      for (int j = 0; j < a.rows(); j++) {
+      float[] t = shrunk(a.rank());
+      for (int j = 0; j < a.rank(); j++) {
         t[j] = a.get(j, token);
       }
       kernels.expand(b, part.scale(), null, t, 0, 0, base.cols(), y, row, row + 1, pool.scratch());
@@ -434,7 +436,11 @@ public final class CpuBackend implements Backend {
       checkShape("linear: x", x, tokens, weight.cols());
       checkShape("linear: out", outs.get(i), tokens, weight.rows());
     }
-    project(linears, step.batch().segments(), tokens, floats(x), outs);
+    projections.begin(step.batch().segments(), tokens, floats(x));
+    for (int i = 0; i < outs.size(); i++) {
+      projections.add(linears.get(i), outs.get(i));
+    }
+    projections.run();
   }
 
   @Override
@@ -454,51 +460,9 @@ public final class CpuBackend implements Backend {
     for (int i = from; i < to; i++) {
       System.arraycopy(floats(x), batch.output(i) * width, rows, (i - from) * width, width);
     }
-    List<Batch.Segment> segments = batch.segments(from, to);
-    project(List.of(head), segments, to - from, rows, List.of(logits));
-  }
-
-  /** Projections of one input: first all shrinks, then by panels everything else. */
-  private void project(
-      List<Linear> linears,
-      List<Batch.Segment> segments,
-      int tokens,
-      float[] x,
-      List<Buffer> outs) {
-    Projection[] projections = new Projection[linears.size()];
-    int shrunkCount = 0;
-    long multiplications = 0;
-    int panels = 0;
-    for (int i = 0; i < projections.length; i++) {
-      Projection projection =
-          new Projection(kernels, linears.get(i), segments, floats(outs.get(i)), panels);
-      projections[i] = projection;
-      shrunkCount = projection.placeShrunk(shrunkCount);
-      multiplications += (long) tokens * projection.base().rows() * projection.base().cols();
-      panels += projection.base().panels();
-    }
-    float[] t = shrunk(shrunkCount);
-    if (shrunkCount > 0) {
-      divide(
-          shrunkCount,
-          (long) shrunkCount * projections[0].base().cols(),
-          (from, to, scratch) -> {
-            for (Projection projection : projections) {
-              projection.shrink(x, t, from, to, scratch);
-            }
-          });
-    }
-    if (fast != null && tokens >= FastProjections.LEAST_ROWS) {
-      fast.linear(List.of(projections), x, tokens, pool);
-    }
-    divide(
-        panels,
-        multiplications,
-        (from, to, scratch) -> {
-          for (Projection projection : projections) {
-            projection.run(x, t, from, to, scratch);
-          }
-        });
+    projections.begin(batch.segments(from, to), to - from, rows);
+    projections.add(head, logits);
+    projections.run();
   }
 
   @Override
@@ -809,11 +773,11 @@ public final class CpuBackend implements Backend {
   }
 
   static void checkFactors(int module, Factor a, Factor b, int in, int out) {
-    if (a.cols() != in || b.cols() != out) {
+    if (a.length() != in || b.length() != out) {
       throw new IllegalArgumentException(
           "module %d: expected A (%d, %d) and B (%d, %d), got A (%d, %d) and B (%d, %d)"
               .formatted(
-                  module, a.rows(), in, out, a.rows(), a.rows(), a.cols(), b.cols(), b.rows()));
+                  module, a.rank(), in, out, a.rank(), a.rank(), a.length(), b.length(), b.rank()));
     }
   }
 

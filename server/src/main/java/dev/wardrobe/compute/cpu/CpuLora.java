@@ -19,8 +19,8 @@ final class CpuLora implements Lora {
   /**
    * One module's delta as the kernels want it.
    *
-   * @param a {@code (r, in)}; for an embedding {@code (r, vocabulary)}
-   * @param b {@code (r, out)}; for an embedding {@code (r, hidden)}
+   * @param a by rows of the inputs; for an embedding, of the vocabulary
+   * @param b by panels of the outputs
    * @param gain DoRA's g, by output
    * @param weight replaces the base's
    * @param vector {@code weight} once more, if it is a single row, as a norm wants it
@@ -98,8 +98,8 @@ final class CpuLora implements Lora {
     requireLength(module, "magnitude", magnitude, out);
     requireLength(module, "bias of B", loraBias, out);
     requireLength(module, "bias", bias, out);
-    Factor factorA = Factor.of(a, region);
-    Factor factorB = Factor.transposed(b, region);
+    Factor factorA = Factor.rows(a, region);
+    Factor factorB = Factor.panels(b, region);
     float[] gain = null;
     if (magnitude != null) {
       if (!(target instanceof Panels panels)) {
@@ -163,9 +163,11 @@ final class CpuLora implements Lora {
   }
 
   private static float[][] widened(Factor factor) {
-    float[][] rows = new float[factor.rows()][factor.cols()];
-    for (int row = 0; row < rows.length; row++) {
-      factor.read(row, 0, rows[row], 0, factor.cols());
+    float[][] rows = new float[factor.rank()][factor.length()];
+    for (int j = 0; j < rows.length; j++) {
+      for (int i = 0; i < rows[j].length; i++) {
+        rows[j][i] = factor.get(j, i);
+      }
     }
     return rows;
   }

@@ -45,20 +45,34 @@ interface Kernels {
       Panels w, int unitFrom, int unitTo, float[] dy, int tokens, float[] dx, Scratch scratch);
 
   /**
-   * {@code t[(token - from)·rank + j] = a[j]·x[token]} for tokens {@code from} to {@code to}: 16
-   * lanes, lane l over k ≡ l mod 16, then {@link Elementary#tree}.
+   * {@code t[(token - from)·rank + j] = a[j]·x[token]} for rows {@code jFrom} to {@code jTo} of A
+   * and tokens {@code from} to {@code to}: 16 lanes, lane l over k ≡ l mod 16, then {@link
+   * Elementary#tree}.
    *
-   * @param x {@code (tokens, a.cols())}
+   * @param a by rows; {@code jFrom} and, unless it is the rank, {@code jTo} are multiples of {@link
+   *     Factor#GROUP}
+   * @param x {@code (tokens, a.length())}
    * @param at where {@code t} of the first token begins
    */
-  void shrink(Factor a, int j, float[] x, int from, int to, float[] t, int at, Scratch scratch);
+  void shrink(
+      Factor a,
+      int jFrom,
+      int jTo,
+      float[] x,
+      int from,
+      int to,
+      float[] t,
+      int at,
+      Scratch scratch);
 
   /**
    * For outputs {@code outFrom} to {@code outTo}: {@code y = fma(scale, Σ_j t_j·b[j] (+ bias), y)},
    * the sum one chain of fma over j ascending.
    *
+   * @param b by panels; {@code outFrom} and, unless it is the last, {@code outTo} are multiples of
+   *     16
    * @param t as {@link #shrink} left it
-   * @param y {@code (tokens, b.cols())}
+   * @param y {@code (tokens, b.length())}
    */
   void expand(
       Factor b,

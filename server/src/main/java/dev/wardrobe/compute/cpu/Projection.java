@@ -11,100 +11,133 @@ import static dev.wardrobe.compute.cpu.CpuBackend.weightOf;
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Linear;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /** One projection with the deltas of the segments' adapters. */
 final class Projection {
+  /**
+   * Panels whose deltas follow their base product. Few enough for their outputs to be in the cache
+   * still; enough for each adapter to be read in pieces of some kilobytes. And threads that change
+   * from computing to reading at different times have the memory to themselves more often.
+   */
+  private static final int BLOCK = 32;
+
   private final Kernels kernels;
-  private final Panels base;
-  private final float @Nullable [] bias;
-  private final List<Batch.Segment> segments;
-  private final CpuLora.@Nullable Part[] parts;
-  private final int[] shrunkAt;
-  private final float[] y;
-  private final int firstPanel;
+  private List<Batch.Segment> segments = List.of();
+  private @Nullable Panels base;
+  private float @Nullable [] bias;
+  private float[] y = new float[0];
+  private CpuLora.@Nullable Part[] parts = new CpuLora.Part[0];
+  private int[] shrunkAt = new int[0];
+  private int firstPanel;
+  private int shrunkEnd;
+  private boolean adapted;
   private boolean multiplied;
 
-  Projection(
-      Kernels kernels, Linear linear, List<Batch.Segment> segments, float[] y, int firstPanel) {
+  Projection(Kernels kernels) {
     this.kernels = kernels;
-    base = panels(linear.weight());
-    Buffer stored = linear.bias();
-    if (stored != null) {
-      checkShape("linear: bias", stored, 1, base.rows());
-    }
-    bias = stored == null ? null : floats(stored);
-    this.segments = segments;
-    this.y = y;
-    this.firstPanel = firstPanel;
-    parts = new CpuLora.Part[segments.size()];
-    shrunkAt = new int[segments.size()];
-    for (int i = 0; i < parts.length; i++) {
-      CpuLora.Part part = part(segments.get(i), linear.module());
-      parts[i] = part;
-      if (part != null) {
-        weightOf(part, linear.module(), base);
-        if (part.a() != null && part.b() != null) {
-          checkFactors(linear.module(), part.a(), part.b(), base.cols(), base.rows());
-        }
-        checkLength(linear.module(), part.bias(), base.rows());
-      }
-    }
-  }
-
-  /** Gives each adapted segment its place among the shrunk inputs, from {@code next} on. */
-  int placeShrunk(int next) {
-    int at = next;
-    for (int i = 0; i < parts.length; i++) {
-      shrunkAt[i] = at;
-      CpuLora.Part part = parts[i];
-      if (part != null && part.a() != null) {
-        int count = segments.get(i).to() - segments.get(i).from();
-        at = Math.addExact(at, Math.multiplyExact(count, part.a().rows()));
-      }
-    }
-    return at;
   }
 
   /**
-   * The shrinks numbered {@code from} to {@code to}; within a segment they are numbered by rank,
-   * then by token, so that a row of A is widened once.
+   * Takes up a projection.
+   *
+   * @param firstPanel its first panel's number among all projections'
+   * @param shrunk where its shrunk inputs begin among all projections'
    */
-  void shrink(float[] x, float[] t, int from, int to, Scratch scratch) {
-    for (int i = 0; i < parts.length; i++) {
-      CpuLora.Part part = parts[i];
-      Factor a = part == null ? null : part.a();
-      if (a == null) {
+  void point(Linear linear, List<Batch.Segment> segments, Buffer out, int firstPanel, int shrunk) {
+    Panels weight = panels(linear.weight());
+    Buffer stored = linear.bias();
+    if (stored != null) {
+      checkShape("linear: bias", stored, 1, weight.rows());
+    }
+    bias = stored == null ? null : floats(stored);
+    base = weight;
+    y = floats(out);
+    this.segments = segments;
+    this.firstPanel = firstPanel;
+    int count = segments.size();
+    if (parts.length < count) {
+      parts = new CpuLora.Part[count];
+      shrunkAt = new int[count];
+    }
+    adapted = false;
+    multiplied = false;
+    shrunkEnd = shrunk;
+    for (int i = 0; i < count; i++) {
+      Batch.Segment segment = segments.get(i);
+      CpuLora.Part part = part(segment, linear.module());
+      parts[i] = part;
+      shrunkAt[i] = shrunkEnd;
+      if (part == null) {
         continue;
       }
-      Batch.Segment segment = segments.get(i);
-      int count = segment.to() - segment.from();
-      int next = Math.max(from, shrunkAt[i]) - shrunkAt[i];
-      int end = Math.min(to - shrunkAt[i], count * a.rows());
-      while (next < end) {
-        int j = next / count;
-        int token = next % count;
-        int tokens = Math.min(count - token, end - next);
-        int first = segment.from() + token;
-        kernels.shrink(a, j, x, first, first + tokens, t, shrunkAt[i] + token * a.rows(), scratch);
-        next += tokens;
+      adapted = true;
+      weightOf(part, linear.module(), weight);
+      checkLength(linear.module(), part.bias(), weight.rows());
+      if (part.a() != null && part.b() != null) {
+        checkFactors(linear.module(), part.a(), part.b(), weight.cols(), weight.rows());
+        int size = Math.multiplyExact(segment.to() - segment.from(), part.a().rank());
+        shrunkEnd = Math.addExact(shrunkEnd, size);
       }
+    }
+  }
+
+  /** Lets go of the adapters. */
+  void release() {
+    Arrays.fill(parts, null);
+  }
+
+  /** Where its shrunk inputs end. */
+  int shrunkEnd() {
+    return shrunkEnd;
+  }
+
+  Panels base() {
+    if (base == null) {
+      throw new IllegalStateException("not yet pointed at a projection");
+    }
+    return base;
+  }
+
+  /** A of a segment's adapter, if it has one here. */
+  @Nullable Factor factor(int segment) {
+    CpuLora.Part part = parts[segment];
+    return part == null ? null : part.a();
+  }
+
+  /** Shrinks rows {@code from} to {@code to} of a segment by rows of its adapter's A. */
+  void shrink(
+      int segment, int jFrom, int jTo, float[] x, int from, int to, float[] t, Scratch scratch) {
+    Factor a = factor(segment);
+    if (a != null && jFrom < jTo) {
+      int at = shrunkAt[segment] + (from - segments.get(segment).from()) * a.rank();
+      kernels.shrink(a, jFrom, jTo, x, from, to, t, at, scratch);
     }
   }
 
   /** All of the outputs of the panels {@code from} to {@code to}, numbered over projections. */
   void run(float[] x, float[] t, int from, int to, Scratch scratch) {
     int panelFrom = Math.max(from - firstPanel, 0);
-    int panelTo = Math.min(to - firstPanel, base.panels());
-    if (panelFrom >= panelTo) {
-      return;
+    int panelTo = Math.min(to - firstPanel, base().panels());
+    int block = adapted ? BLOCK : Math.max(1, panelTo - panelFrom);
+    for (int panel = panelFrom; panel < panelTo; panel += block) {
+      int end = Math.min(panelTo, panel + block);
+      multiply(x, panel, end, scratch);
+      for (int i = 0; i < segments.size(); i++) {
+        adapt(i, t, panel, end, scratch);
+      }
     }
+  }
+
+  /** The base's product, or that of the weights that replace it. */
+  private void multiply(float[] x, int panelFrom, int panelTo, Scratch scratch) {
     int i = 0;
-    while (i < parts.length) {
+    while (i < segments.size()) {
       Panels weight = weight(i);
       int end = i + 1;
-      while (end < parts.length && weight(end) == weight) {
+      while (end < segments.size() && weight(end) == weight) {
         end++;
       }
       int first = segments.get(i).from();
@@ -113,11 +146,6 @@ final class Projection {
         kernels.linear(weight, panelFrom, panelTo, x, first, last, y, scratch);
       }
       i = end;
-    }
-    int outFrom = panelFrom * Panels.HEIGHT;
-    int outTo = Math.min(panelTo * Panels.HEIGHT, base.rows());
-    for (i = 0; i < parts.length; i++) {
-      adapt(i, t, outFrom, outTo, scratch);
     }
   }
 
@@ -133,14 +161,17 @@ final class Projection {
 
   private Panels weight(int segment) {
     CpuLora.Part part = parts[segment];
-    return part == null || part.weight() == null ? base : part.weight();
+    return part == null || part.weight() == null ? base() : part.weight();
   }
 
-  private void adapt(int i, float[] t, int outFrom, int outTo, Scratch scratch) {
+  private void adapt(int i, float[] t, int panelFrom, int panelTo, Scratch scratch) {
     CpuLora.Part part = parts[i];
     Batch.Segment segment = segments.get(i);
     float[] terms = bias;
     float[] gain = null;
+    int width = base().rows();
+    int out = panelFrom * Panels.HEIGHT;
+    int end = Math.min(panelTo * Panels.HEIGHT, width);
     if (part != null) {
       if (part.b() != null) {
         kernels.expand(
@@ -149,8 +180,8 @@ final class Projection {
             part.loraBias(),
             t,
             shrunkAt[i],
-            outFrom,
-            outTo,
+            out,
+            end,
             y,
             segment.from(),
             segment.to(),
@@ -160,17 +191,12 @@ final class Projection {
       terms = part.bias() == null ? bias : part.bias();
     }
     for (int row = segment.from(); row < segment.to(); row++) {
-      int at = row * base.rows() + outFrom;
       if (gain != null) {
-        kernels.multiply(gain, outFrom, y, at, outTo - outFrom);
+        kernels.multiply(gain, out, y, row * width + out, end - out);
       }
       if (terms != null) {
-        kernels.add(terms, outFrom, y, at, outTo - outFrom);
+        kernels.add(terms, out, y, row * width + out, end - out);
       }
     }
-  }
-
-  Panels base() {
-    return base;
   }
 }

@@ -179,12 +179,24 @@ final class ScalarKernels implements Kernels {
 
   @Override
   public void shrink(
-      Factor a, int j, float[] x, int from, int to, float[] t, int at, Scratch scratch) {
-    int cols = a.cols();
+      Factor a,
+      int jFrom,
+      int jTo,
+      float[] x,
+      int from,
+      int to,
+      float[] t,
+      int at,
+      Scratch scratch) {
+    int cols = a.length();
     float[] row = scratch.row(cols);
-    widen(a.dtype(), a.data(), (long) j * cols, row, 0, cols, scratch);
-    for (int token = from; token < to; token++) {
-      t[at + (token - from) * a.rows() + j] = dot(row, 0, x, token * cols, cols, scratch.lanes);
+    for (int j = jFrom; j < jTo; j++) {
+      for (int k = 0; k < cols; k++) {
+        row[k] = a.get(j, k);
+      }
+      for (int token = from; token < to; token++) {
+        t[at + (token - from) * a.rank() + j] = dot(row, 0, x, token * cols, cols, scratch.lanes);
+      }
     }
   }
 
@@ -210,24 +222,22 @@ final class ScalarKernels implements Kernels {
       int from,
       int to,
       Scratch scratch) {
-    int rank = b.rows();
-    int cols = b.cols();
-    int count = outTo - outFrom;
-    float[] row = scratch.row(2 * count);
-    for (int token = from; token < to; token++) {
-      // Behind the widened row, the sums.
-      Arrays.fill(row, count, 2 * count, 0);
+    int rank = b.rank();
+    int width = b.length();
+    float[] column = scratch.row(rank);
+    for (int out = outFrom; out < outTo; out++) {
       for (int j = 0; j < rank; j++) {
-        widen(b.dtype(), b.data(), (long) j * cols + outFrom, row, 0, count, scratch);
-        float factor = t[at + (token - from) * rank + j];
-        for (int i = 0; i < count; i++) {
-          row[count + i] = Math.fma(factor, row[i], row[count + i]);
-        }
+        column[j] = b.get(j, out);
       }
-      for (int i = 0; i < count; i++) {
-        float sum = bias == null ? row[count + i] : row[count + i] + bias[outFrom + i];
-        int target = token * cols + outFrom + i;
-        y[target] = Math.fma(scale, sum, y[target]);
+      for (int token = from; token < to; token++) {
+        float sum = 0;
+        for (int j = 0; j < rank; j++) {
+          sum = Math.fma(t[at + (token - from) * rank + j], column[j], sum);
+        }
+        if (bias != null) {
+          sum += bias[out];
+        }
+        y[token * width + out] = Math.fma(scale, sum, y[token * width + out]);
       }
     }
   }

@@ -23,8 +23,8 @@ final class Scratch {
   /** What a panel's rows scale their scales by. */
   final float[] outer = new float[Panels.HEIGHT];
 
-  /** Lanes of up to four sums. */
-  final float[] lanes = new float[4 * Elementary.LANES];
+  /** Lanes of up to eight sums. */
+  final float[] lanes = new float[8 * Elementary.LANES];
 
   private float[] scales = new float[0];
   private float[] scores = new float[0];

@@ -185,9 +185,15 @@ final class TieredKernels implements Kernels {
               new DensePanels(dense(DType.F32, 40, 64), region));
       factors =
           List.of(
-              Factor.of(dense(DType.BF16, 8, 150), region),
-              Factor.of(dense(DType.F16, 3, 64), region),
-              Factor.of(dense(DType.F32, 8, 40), region));
+              Factor.rows(dense(DType.BF16, 7, 150), region),
+              Factor.rows(dense(DType.F16, 7, 64), region),
+              Factor.rows(dense(DType.F32, 7, 40), region),
+              Factor.panels(dense(DType.BF16, 150, 7), region),
+              Factor.panels(dense(DType.BF16, 150, 16), region),
+              Factor.panels(dense(DType.F16, 64, 7), region),
+              Factor.panels(dense(DType.F16, 64, 16), region),
+              Factor.panels(dense(DType.F32, 85, 7), region),
+              Factor.panels(dense(DType.F32, 85, 16), region));
       pages =
           List.of(
               new KvPages(new KvShape(1, 1, 64, 4, KvShape.Type.BF16), region),
@@ -252,12 +258,15 @@ final class TieredKernels implements Kernels {
 
     void adapt(Kernels kernels) {
       for (Factor factor : factors) {
-        for (int j = 0; j < factor.rows(); j++) {
-          kernels.shrink(factor, j, x, 0, TOKENS, y, 0, scratch);
+        for (int tokens : new int[] {1, TOKENS}) {
+          if (factor.panels()) {
+            int outputs = factor.length();
+            kernels.expand(factor, 2, null, x, 0, 0, outputs, y, 0, tokens, scratch);
+            kernels.expand(factor, 2, x, x, 0, 0, outputs, y, 0, tokens, scratch);
+          } else {
+            kernels.shrink(factor, 0, factor.rank(), x, 0, tokens, y, 0, scratch);
+          }
         }
-        int cols = factor.cols();
-        kernels.expand(factor, 2, null, x, 0, 0, cols, y, 0, 3, scratch);
-        kernels.expand(factor, 2, x, x, 0, 0, cols, y, 0, 3, scratch);
       }
     }
 
@@ -325,8 +334,16 @@ final class TieredKernels implements Kernels {
 
   @Override
   public void shrink(
-      Factor a, int j, float[] x, int from, int to, float[] t, int at, Scratch scratch) {
-    adapters.kernels.shrink(a, j, x, from, to, t, at, scratch);
+      Factor a,
+      int jFrom,
+      int jTo,
+      float[] x,
+      int from,
+      int to,
+      float[] t,
+      int at,
+      Scratch scratch) {
+    adapters.kernels.shrink(a, jFrom, jTo, x, from, to, t, at, scratch);
   }
 
   @Override

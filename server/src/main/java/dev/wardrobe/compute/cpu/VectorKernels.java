@@ -44,8 +44,16 @@ final class VectorKernels implements Kernels {
 
   @Override
   public void shrink(
-      Factor a, int j, float[] x, int from, int to, float[] t, int at, Scratch scratch) {
-    VectorAdapters.shrink(a, j, x, from, to, t, at, scratch);
+      Factor a,
+      int jFrom,
+      int jTo,
+      float[] x,
+      int from,
+      int to,
+      float[] t,
+      int at,
+      Scratch scratch) {
+    VectorAdapters.shrink(a, jFrom, jTo, x, from, to, t, at, scratch);
   }
 
   @Override

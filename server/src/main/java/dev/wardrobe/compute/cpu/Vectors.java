@@ -68,6 +68,31 @@ final class Vectors {
     return shorts(data, element).lanewise(LSHL, 16).reinterpretAsFloats();
   }
 
+  /** The low 16 bits of each lane as bfloat16. */
+  static FloatVector lowBfloat16(IntVector lanes) {
+    return lanes.lanewise(LSHL, 16).reinterpretAsFloats();
+  }
+
+  /** The high 16 bits of each lane as bfloat16. */
+  static FloatVector highBfloat16(IntVector lanes) {
+    return lanes.and(0xffff0000).reinterpretAsFloats();
+  }
+
+  static FloatVector lowFloat16(IntVector lanes) {
+    return highFloat16(lanes.lanewise(LSHL, 16));
+  }
+
+  /*
+   * As in widenFloat16, but with the sign in its place from the start; of a value beyond the finite
+   * ones the bits are at hand before they are scaled.
+   */
+  static FloatVector highFloat16(IntVector lanes) {
+    IntVector bits = lanes.lanewise(ASHR, 3).and(0x8fffe000);
+    FloatVector finite = bits.reinterpretAsFloats().mul(0x1p112f);
+    FloatVector special = bits.or(0x7f800000).reinterpretAsFloats();
+    return finite.blend(special, finite.abs().compare(GE, 65536f));
+  }
+
   static IntVector shorts(MemorySegment data, long element) {
     return (IntVector)
         ShortVector.fromMemorySegment(SHORTS, data, 2 * element, ORDER)

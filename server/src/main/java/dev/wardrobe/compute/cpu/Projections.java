@@ -1,0 +1,154 @@
+package dev.wardrobe.compute.cpu;
+
+import dev.wardrobe.compute.Batch;
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.Linear;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Projections of one input with the deltas of the segments' adapters: first all that the adapters
+ * shrink the input to, then by panels everything else.
+ *
+ * <p>Kept from call to call, and pointed anew at each, so that a step allocates nothing.
+ */
+final class Projections implements WorkerPool.Work {
+  /** Tokens of a segment that are shrunk together: their inputs stay in the cache for all rows. */
+  private static final int CHUNK = 64;
+
+  private final Kernels kernels;
+  private final WorkerPool pool;
+  private final @Nullable FastProjections fast;
+  private final List<Projection> all = new ArrayList<>();
+  private int count;
+  private List<Batch.Segment> segments = List.of();
+  private float[] x = new float[0];
+  private float[] t = new float[0];
+  private int tokens;
+  private int panels;
+  private int shrunk;
+  private long multiplications;
+  private long shrinkCost;
+  private int shares;
+  private boolean shrinking;
+
+  Projections(Kernels kernels, WorkerPool pool, @Nullable FastProjections fast) {
+    this.kernels = kernels;
+    this.pool = pool;
+    this.fast = fast;
+  }
+
+  /**
+   * Begins anew, without projections.
+   *
+   * @param x {@code (tokens, in)}
+   */
+  void begin(List<Batch.Segment> segments, int tokens, float[] x) {
+    this.segments = segments;
+    this.tokens = tokens;
+    this.x = x;
+    count = 0;
+    panels = 0;
+    shrunk = 0;
+    multiplications = 0;
+  }
+
+  /** Adds one of the input's projections. */
+  void add(Linear linear, Buffer out) {
+    if (count == all.size()) {
+      all.add(new Projection(kernels));
+    }
+    Projection projection = all.get(count++);
+    projection.point(linear, segments, out, panels, shrunk);
+    shrunk = projection.shrunkEnd();
+    panels += projection.base().panels();
+    multiplications += (long) tokens * projection.base().rows() * projection.base().cols();
+  }
+
+  /** Computes all that were added. */
+  void run() {
+    if (t.length < shrunk) {
+      t = new float[shrunk];
+    }
+    try {
+      if (shrunk > 0) {
+        shrinking = true;
+        shrinkCost = shrink(Long.MAX_VALUE, Long.MAX_VALUE, null);
+        share((long) shrunk * all.getFirst().base().cols());
+      }
+      if (fast != null && tokens >= FastProjections.LEAST_ROWS) {
+        fast.linear(all.subList(0, count), x, tokens, pool);
+      }
+      shrinking = false;
+      share(multiplications);
+    } finally {
+      for (int i = 0; i < count; i++) {
+        all.get(i).release();
+      }
+    }
+  }
+
+  private void share(long work) {
+    shares = work < CpuBackend.WORTH_SHARING ? 1 : pool.threads() * CpuBackend.SHARES;
+    if (shares == 1) {
+      run(0, pool.scratch());
+    } else {
+      pool.run(shares, this);
+    }
+  }
+
+  @Override
+  public void run(int share, Scratch scratch) {
+    if (shrinking) {
+      shrink(shrinkCost * share / shares, shrinkCost * (share + 1) / shares, scratch);
+      return;
+    }
+    int from = (int) ((long) panels * share / shares);
+    int to = (int) ((long) panels * (share + 1) / shares);
+    for (int i = 0; i < count; i++) {
+      all.get(i).run(x, t, from, to, scratch);
+    }
+  }
+
+  /**
+   * Shrinks by those groups of rows of A that begin from {@code from} to {@code to} on a scale of
+   * cost, and returns the cost of all. Projections come innermost, because a segment's inputs are
+   * in the cache then.
+   */
+  private long shrink(long from, long to, @Nullable Scratch scratch) {
+    long cost = 0;
+    for (int segment = 0; segment < segments.size(); segment++) {
+      int end = segments.get(segment).to();
+      for (int first = segments.get(segment).from(); first < end; first += CHUNK) {
+        int last = Math.min(end, first + CHUNK);
+        for (int i = 0; i < count; i++) {
+          Factor a = all.get(i).factor(segment);
+          if (a == null) {
+            continue;
+          }
+          long each = cost(a, last - first);
+          long next = cost + each * a.rank();
+          if (scratch != null && from < next && cost < to) {
+            int jFrom = firstRow(from - cost, each, a.rank());
+            int jTo = firstRow(to - cost, each, a.rank());
+            all.get(i).shrink(segment, jFrom, jTo, x, first, last, t, scratch);
+          }
+          cost = next;
+        }
+      }
+    }
+    return cost;
+  }
+
+  /** What a row of A costs: it is read once, and used by each token. */
+  private static long cost(Factor a, int tokens) {
+    return 2L * a.dtype().bytes() + tokens;
+  }
+
+  /** The first row of a group that begins at {@code cost} or later. */
+  private static int firstRow(long cost, long each, int rank) {
+    long group = each * Factor.GROUP;
+    return (int) Math.clamp(Math.ceilDiv(cost, group) * Factor.GROUP, 0L, (long) rank);
+  }
+}
