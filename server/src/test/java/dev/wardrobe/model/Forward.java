@@ -5,6 +5,7 @@ import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import java.lang.reflect.InvocationTargetException;
@@ -20,14 +21,20 @@ import java.util.Map;
 final class Forward implements AutoCloseable {
   private static final int MAX_TOKENS = 160;
 
-  private final CpuBackend cpu = new CpuBackend(2);
-  private final Backend backend = recording(cpu);
+  private final CpuBackend cpu;
+  private final Backend backend;
   private final Map<Integer, List<float[]>> hidden = new HashMap<>();
   private final Model model;
   private final KvCache cache;
   private final Decoder decoder;
 
   Forward(Path directory, LoadOptions options) throws Exception {
+    this(directory, options, MathMode.EXACT);
+  }
+
+  Forward(Path directory, LoadOptions options, MathMode math) throws Exception {
+    cpu = new CpuBackend(2, math);
+    backend = recording(cpu);
     Model loaded = null;
     try {
       loaded = ModelLoader.load(directory, options, backend);
