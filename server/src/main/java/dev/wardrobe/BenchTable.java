@@ -80,8 +80,8 @@ final class BenchTable {
   static void roof(PrintWriter out, Roof roof) {
     out.printf(
         Locale.ROOT,
-        "roof: read %.1f GB/s with one thread, %.1f with %d; compute in float32 %.0f GFLOP/s with one,"
-            + " %.0f with %d%n%n",
+        "roof: read %.1f GB/s with one thread, %.1f with %d; compute in float32 %.0f GFLOP/s with"
+            + " one, %.0f with %d%n%n",
         roof.readOne() / 1e9,
         roof.readAll() / 1e9,
         roof.threads(),

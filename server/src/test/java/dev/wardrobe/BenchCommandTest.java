@@ -116,7 +116,8 @@ final class BenchCommandTest {
       }
       boolean adapted = each.get("adapters").asInt() > 0;
       assertThat(costs.keySet())
-          .containsExactlyElementsOf(adapted ? with("adapters, by difference") : OPERATIONS);
+          .containsExactlyElementsOf(
+              adapted ? with("adapters, shrink", "adapters, expand") : OPERATIONS);
       assertThat(seconds).isCloseTo(each.at("/runs/0/seconds").asDouble(), within(1e-6));
       assertThat(share).isCloseTo(1, within(1e-6));
 
@@ -138,17 +139,22 @@ final class BenchCommandTest {
             .isEqualTo(20 * 21 / 2 * 2 * 4 * (4 * 32));
       }
       if (adapted) {
-        // Inputs and outputs of the linear modules of a layer.
-        long sides = 4 * 128 + 128 + 64 + 64 + 128 + 2 * (128 + 352) + (352 + 128);
-        assertThat(costs.get("adapters, by difference").get("weights").asLong())
-            .isEqualTo(2 * 2 * 2 * 3 * sides);
+        // Of q, k, v, o, gate, up and down; in two layers, two steps, two adapters of rank 3.
+        long in = 6 * 128 + 352;
+        long out = 128 + 64 + 64 + 128 + 352 + 352 + 128;
+        assertThat(costs.get("adapters, shrink").get("weights").asLong())
+            .isEqualTo(2 * 2 * 2 * 3 * in);
+        assertThat(costs.get("adapters, expand").get("weights").asLong())
+            .isEqualTo(2 * 2 * 2 * 3 * out);
+        // A shrink for q, k and v together, and for gate and up.
+        assertThat(costs.get("adapters, shrink").get("calls").asInt()).isEqualTo(2 * 2 * 4);
       }
     }
   }
 
-  private static List<String> with(String last) {
+  private static List<String> with(String... more) {
     List<String> all = new ArrayList<>(OPERATIONS.subList(0, OPERATIONS.size() - 1));
-    all.add(last);
+    all.addAll(List.of(more));
     all.add(OPERATIONS.getLast());
     return all;
   }

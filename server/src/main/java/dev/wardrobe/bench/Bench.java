@@ -205,29 +205,41 @@ public final class Bench {
   }
 
   /**
-   * Costs with adapters, the adapters' own apart: what projections took longer than the base's did
-   * in as many steps.
+   * Costs with adapters, the adapters' own apart. Their second factors are multiplied by as outputs
+   * are made: they cost what projections took longer than the base's did in as many steps.
    */
   private List<Cost> apart(List<Cost> adapted, List<Cost> base, int steps) {
+    long in = 0;
+    long out = 0;
+    for (Module module : model.modules().all()) {
+      if (module.kind() == Module.Kind.LINEAR) {
+        in += module.in();
+        out += module.out();
+      }
+    }
+    long times = (long) options.rank() * options.adapters() * steps;
     List<Cost> costs = new ArrayList<>();
     double more = 0;
     for (int i = 0; i < adapted.size(); i++) {
-      boolean linear = ProfiledBackend.linear(adapted.get(i));
-      costs.add(linear ? base.get(i) : adapted.get(i));
-      more += linear ? adapted.get(i).seconds() - base.get(i).seconds() : 0;
+      Cost cost = adapted.get(i);
+      if (ProfiledBackend.shrink(cost)) {
+        costs.add(lora(cost.operation(), cost.calls(), cost.seconds(), times * in));
+      } else if (ProfiledBackend.linear(cost)) {
+        costs.add(base.get(i));
+        more += cost.seconds() - base.get(i).seconds();
+      } else {
+        costs.add(cost);
+      }
     }
     if (!costs.isEmpty()) {
-      long weights = 0;
-      for (Module module : model.modules().all()) {
-        if (module.kind() == Module.Kind.LINEAR) {
-          weights += (long) options.rank() * (module.in() + module.out());
-        }
-      }
-      weights *= (long) options.adapters() * steps;
-      costs.add(
-          new Cost("adapters, by difference", steps, more, weights, 2 * weights, 2 * weights));
+      costs.add(lora("adapters, expand", costs.getLast().calls(), more, times * out));
     }
     return costs;
+  }
+
+  /** The cost of as many weights in bf16, each for one token. */
+  private static Cost lora(String operation, long calls, double seconds, long weights) {
+    return new Cost(operation, calls, seconds, weights, 2 * weights, 2.0 * weights);
   }
 
   /** One of two that take steps in turn. */
@@ -319,12 +331,13 @@ public final class Bench {
     return profiled == null ? List.of() : profiled.take();
   }
 
-  /** With what the operations leave of the time. */
+  /** Those that there were, and what they leave of the time. */
   private static List<Cost> rest(List<Cost> costs, double seconds) {
     if (costs.isEmpty()) {
       return costs;
     }
     List<Cost> all = new ArrayList<>(costs);
+    all.removeIf(cost -> cost.calls() == 0);
     double known = costs.stream().mapToDouble(Cost::seconds).sum();
     all.add(new Cost("the rest", 0, seconds - known, 0, 0, 0));
     return all;

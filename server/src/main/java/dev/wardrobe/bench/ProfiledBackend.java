@@ -16,6 +16,7 @@ import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
+import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.Modules;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.util.ArrayList;
@@ -40,7 +41,8 @@ final class ProfiledBackend implements Backend {
     ACTIVATE("activate"),
     DOWN("linear down"),
     LOGITS("logits"),
-    SAMPLE("sample");
+    SAMPLE("sample"),
+    SHRINK("adapters, shrink");
 
     private final String title;
 
@@ -89,9 +91,14 @@ final class ProfiledBackend implements Backend {
     return costs;
   }
 
-  /** Whether a cost is that of projections with their adapters. */
+  /** Whether a cost is that of projections, and of the adapters' second factors. */
   static boolean linear(Cost cost) {
     return cost.operation().startsWith("linear");
+  }
+
+  /** Whether a cost is that of the adapters' first factors. */
+  static boolean shrink(Cost cost) {
+    return cost.operation().equals(Operation.SHRINK.title);
   }
 
   private void note(Operation operation, long start, long read, double computed) {
@@ -150,9 +157,16 @@ final class ProfiledBackend implements Backend {
   @Override
   public void linear(Step step, List<Linear> linears, Buffer x, List<Buffer> outs) {
     long start = System.nanoTime();
+    long shrunkBefore = shrinkNanos();
     backend.linear(step, linears, x, outs);
+    long shrink = shrinkNanos() - shrunkBefore;
     Operation operation = operation(linears.getFirst());
-    note(operation, start, 0, 0);
+    note(operation, start + shrink, 0, 0);
+    if (shrink > 0) {
+      Tally tally = tally(Operation.SHRINK);
+      tally.calls++;
+      tally.nanos += shrink;
+    }
     for (int i = 0; i < linears.size(); i++) {
       weigh(operation, linears.get(i).weight(), step.batch().size());
     }
@@ -164,6 +178,10 @@ final class ProfiledBackend implements Backend {
     backend.logits(step, head, x, from, to, logits);
     note(Operation.LOGITS, start, 0, 0);
     weigh(Operation.LOGITS, head.weight(), to - from);
+  }
+
+  private long shrinkNanos() {
+    return backend instanceof CpuBackend cpu ? cpu.shrinkNanos() : 0;
   }
 
   private void weigh(Operation operation, Matrix weight, int rows) {

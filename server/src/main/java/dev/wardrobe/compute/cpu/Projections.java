@@ -32,6 +32,7 @@ final class Projections implements WorkerPool.Work {
   private long shrinkCost;
   private int shares;
   private boolean shrinking;
+  private long shrinkNanos;
 
   Projections(Kernels kernels, WorkerPool pool, @Nullable FastProjections fast) {
     this.kernels = kernels;
@@ -73,9 +74,11 @@ final class Projections implements WorkerPool.Work {
     }
     try {
       if (shrunk > 0) {
+        long start = System.nanoTime();
         shrinking = true;
         shrinkCost = shrink(Long.MAX_VALUE, Long.MAX_VALUE, null);
         share((long) shrunk * all.getFirst().base().cols());
+        shrinkNanos += System.nanoTime() - start;
       }
       if (fast != null && tokens >= FastProjections.LEAST_ROWS) {
         fast.linear(all.subList(0, count), x, tokens, pool);
@@ -87,6 +90,11 @@ final class Projections implements WorkerPool.Work {
         all.get(i).release();
       }
     }
+  }
+
+  /** What shrinking took of all calls. */
+  long shrinkNanos() {
+    return shrinkNanos;
   }
 
   private void share(long work) {
