@@ -493,7 +493,11 @@ final class VectorAdapters {
       sum = highBfloat16(line).fma(FloatVector.broadcast(FLOATS, t[j + 7]), sum);
       j += EIGHT;
       if (j == tFrom + rank) {
-        addScaled(sum, scale, bias, biasFrom + out, y, yFrom + out);
+        if (bias != null) {
+          sum = sum.add(tile(bias, biasFrom + out));
+        }
+        sum.fma(FloatVector.broadcast(FLOATS, scale), tile(y, yFrom + out))
+            .intoArray(y, yFrom + out);
         sum = FloatVector.zero(FLOATS);
         out += ROWS;
         j = tFrom;
@@ -526,7 +530,11 @@ final class VectorAdapters {
       }
       j += EIGHT;
       if (j == tFrom + rank) {
-        addScaled(sum, scale, bias, biasFrom + out, y, yFrom + out);
+        if (bias != null) {
+          sum = sum.add(tile(bias, biasFrom + out));
+        }
+        sum.fma(FloatVector.broadcast(FLOATS, scale), tile(y, yFrom + out))
+            .intoArray(y, yFrom + out);
         sum = FloatVector.zero(FLOATS);
         out += ROWS;
         j = tFrom;
@@ -619,10 +627,17 @@ final class VectorAdapters {
       s2 = tile(rows, third + i).fma(factor, s2);
       s3 = tile(rows, fourth + i).fma(factor, s3);
     }
-    addScaled(s0, scale, bias, biasAt, y, yAt);
-    addScaled(s1, scale, bias, biasAt + ROWS, y, yAt + ROWS);
-    addScaled(s2, scale, bias, biasAt + 2 * ROWS, y, yAt + 2 * ROWS);
-    addScaled(s3, scale, bias, biasAt + 3 * ROWS, y, yAt + 3 * ROWS);
+    if (bias != null) {
+      s0 = s0.add(tile(bias, biasAt));
+      s1 = s1.add(tile(bias, biasAt + ROWS));
+      s2 = s2.add(tile(bias, biasAt + 2 * ROWS));
+      s3 = s3.add(tile(bias, biasAt + 3 * ROWS));
+    }
+    FloatVector scales = FloatVector.broadcast(FLOATS, scale);
+    s0.fma(scales, tile(y, yAt)).intoArray(y, yAt);
+    s1.fma(scales, tile(y, yAt + ROWS)).intoArray(y, yAt + ROWS);
+    s2.fma(scales, tile(y, yAt + 2 * ROWS)).intoArray(y, yAt + 2 * ROWS);
+    s3.fma(scales, tile(y, yAt + 3 * ROWS)).intoArray(y, yAt + 3 * ROWS);
   }
 
   /** Two tokens share each load of four panels. */
@@ -666,15 +681,30 @@ final class VectorAdapters {
       s3 = weight.fma(s, s3);
       r3 = weight.fma(r, r3);
     }
-    addScaled(s0, scale, bias, biasAt, y, yAt);
-    addScaled(s1, scale, bias, biasAt + ROWS, y, yAt + ROWS);
-    addScaled(s2, scale, bias, biasAt + 2 * ROWS, y, yAt + 2 * ROWS);
-    addScaled(s3, scale, bias, biasAt + 3 * ROWS, y, yAt + 3 * ROWS);
+    if (bias != null) {
+      FloatVector terms = tile(bias, biasAt);
+      s0 = s0.add(terms);
+      r0 = r0.add(terms);
+      terms = tile(bias, biasAt + ROWS);
+      s1 = s1.add(terms);
+      r1 = r1.add(terms);
+      terms = tile(bias, biasAt + 2 * ROWS);
+      s2 = s2.add(terms);
+      r2 = r2.add(terms);
+      terms = tile(bias, biasAt + 3 * ROWS);
+      s3 = s3.add(terms);
+      r3 = r3.add(terms);
+    }
+    FloatVector scales = FloatVector.broadcast(FLOATS, scale);
+    s0.fma(scales, tile(y, yAt)).intoArray(y, yAt);
+    s1.fma(scales, tile(y, yAt + ROWS)).intoArray(y, yAt + ROWS);
+    s2.fma(scales, tile(y, yAt + 2 * ROWS)).intoArray(y, yAt + 2 * ROWS);
+    s3.fma(scales, tile(y, yAt + 3 * ROWS)).intoArray(y, yAt + 3 * ROWS);
     int next = yAt + width;
-    addScaled(r0, scale, bias, biasAt, y, next);
-    addScaled(r1, scale, bias, biasAt + ROWS, y, next + ROWS);
-    addScaled(r2, scale, bias, biasAt + 2 * ROWS, y, next + 2 * ROWS);
-    addScaled(r3, scale, bias, biasAt + 3 * ROWS, y, next + 3 * ROWS);
+    r0.fma(scales, tile(y, next)).intoArray(y, next);
+    r1.fma(scales, tile(y, next + ROWS)).intoArray(y, next + ROWS);
+    r2.fma(scales, tile(y, next + 2 * ROWS)).intoArray(y, next + 2 * ROWS);
+    r3.fma(scales, tile(y, next + 3 * ROWS)).intoArray(y, next + 3 * ROWS);
   }
 
   private static void onePanel(
@@ -693,13 +723,10 @@ final class VectorAdapters {
       FloatVector factor = FloatVector.broadcast(FLOATS, t[tAt + j]);
       sum = tile(rows, at + j * ROWS).fma(factor, sum);
     }
-    addScaled(sum, scale, bias, biasAt, y, yAt);
-  }
-
-  private static void addScaled(
-      FloatVector sum, float scale, float @Nullable [] bias, int biasAt, float[] y, int yAt) {
-    FloatVector term = bias == null ? sum : sum.add(tile(bias, biasAt));
-    term.fma(FloatVector.broadcast(FLOATS, scale), tile(y, yAt)).intoArray(y, yAt);
+    if (bias != null) {
+      sum = sum.add(tile(bias, biasAt));
+    }
+    sum.fma(FloatVector.broadcast(FLOATS, scale), tile(y, yAt)).intoArray(y, yAt);
   }
 
   /** The last outputs, if fewer than 16. */
