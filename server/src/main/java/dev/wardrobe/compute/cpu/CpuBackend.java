@@ -49,6 +49,7 @@ public final class CpuBackend implements Backend {
   private final NativeMemory memory = new NativeMemory();
   private final Kernels kernels;
   private final WorkerPool pool;
+  private final CpuAttention attention;
   private final Sampler sampler;
   private final @Nullable FastProjections fast;
   private final @Nullable String refusal;
@@ -103,6 +104,7 @@ public final class CpuBackend implements Backend {
     fast = loaded;
     refusal = problem;
     pool = new WorkerPool(threads);
+    attention = new CpuAttention(kernels);
     sampler = new Sampler(kernels);
     projections = new Projections(kernels, pool, fast);
   }
@@ -533,47 +535,23 @@ public final class CpuBackend implements Backend {
     KvPages pages = pages(cache, heads, layer);
     checkShape("attention: q", q, tokens, heads.queries() * heads.size());
     checkShape("attention: out", out, tokens, heads.queries() * heads.size());
-    CpuStep table = (CpuStep) step;
     long multiplications = 0;
     for (Batch.Run run : step.batch().runs()) {
       int count = run.to() - run.from();
       int end = run.position() + count;
-      checkBlocks(run, first(heads, run.position()), end, pages);
+      int first = heads.window() == 0 ? 0 : Math.max(0, run.position() + 1 - heads.window());
+      checkBlocks(run, first, end, pages);
       multiplications += 2L * count * end * heads.queries() * heads.size();
     }
-    float[] queries = floats(q);
-    float[] y = floats(out);
-    int items = tokens * heads.queries();
-    int group = heads.queries() / heads.keyValues();
-    int workers = workers(multiplications);
-    // Dealt out in turn: later rows see more.
-    share(
-        workers,
-        (worker, scratch) -> {
-          for (int item = worker; item < items; item += workers) {
-            int row = item / heads.queries();
-            int head = item % heads.queries();
-            int position = table.position(row);
-            kernels.attend(
-                pages,
-                layer,
-                head / group,
-                table.run(row).blocks(),
-                first(heads, position),
-                position,
-                heads.scale(),
-                queries,
-                item * heads.size(),
-                y,
-                item * heads.size(),
-                scratch);
-          }
-        });
-  }
-
-  /** The first position that a query at {@code position} sees. */
-  private static int first(Heads heads, int position) {
-    return heads.window() == 0 ? 0 : Math.max(0, position + 1 - heads.window());
+    attention.run(
+        step.batch(),
+        heads,
+        pages,
+        layer,
+        floats(q),
+        floats(out),
+        pool,
+        workers(multiplications));
   }
 
   @Override

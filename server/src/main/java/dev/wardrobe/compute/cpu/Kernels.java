@@ -1,5 +1,6 @@
 package dev.wardrobe.compute.cpu;
 
+import dev.wardrobe.compute.Heads;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -12,6 +13,25 @@ import org.jspecify.annotations.Nullable;
 interface Kernels {
   /** Exponentials that are added up in float32. */
   int RUN = 1024;
+
+  /** Positions whose scores are weighed together in attention; a multiple of a block's. */
+  int CHUNK = 128;
+
+  /** Floats from one query's sums to the next's: a head's size in whole vectors of any width. */
+  static int stateWidth(int size) {
+    return (size + 31) / 32 * 32;
+  }
+
+  /** The first position, within a chunk, that a query at {@code position} sees. */
+  static int begin(Heads heads, int position, int chunk) {
+    int first = heads.window() == 0 ? 0 : position + 1 - heads.window();
+    return Math.clamp(first - chunk * CHUNK, 0, CHUNK);
+  }
+
+  /** One past the last position, within a chunk, that a query at {@code position} sees. */
+  static int end(int position, int chunk) {
+    return Math.clamp(position + 1 - chunk * CHUNK, 0, CHUNK);
+  }
 
   /** For people: kind and width. */
   String describe();
@@ -108,27 +128,57 @@ interface Kernels {
       Scratch scratch);
 
   /**
-   * One query head over the keys and values of positions {@code first} to {@code last} (inclusive).
+   * What a tile of queries sees of one chunk of positions: for each query the sum of the values by
+   * weight, the largest score and the sum of the weights. Queries are those of {@code rows}
+   * neighbouring rows of one sequence, from {@code position} on, each with all heads that share the
+   * KV head; a chunk is {@link #CHUNK} positions, aligned. In it, over the positions p that the query
+   * sees, ascending:
    *
    * <pre>
-   * s[p] = ((c0 + c1) + (c2 + c3)) · scale, chain ci over d ≡ i mod 4, fma, d ascending
+   * s[p] = Σ_d (q[d] · scale)·k[p, d]: one chain of fma, d ascending
    * m = max s;  e[p] = exp(s[p] - m);  z = Σ e: 16 lanes, lane l over p ≡ l mod 16, then the tree
-   * out[d] = (Σ_p e[p]·v[p, d]: one chain of fma, p ascending) · (1 / z)
+   * o[d] = Σ_p e[p]·v[p, d]: one chain of fma
    * </pre>
+   *
+   * z is 0 where a query sees nothing of the chunk. The states of n queries are {@code (n, }{@link
+   * #stateWidth}{@code )} sums o, then n m, then n z.
+   *
+   * @param head KV head
+   * @param q {@code (tokens, heads.queries() · size)}
+   * @param at where the first row's first head of the group begins in {@code q}
    */
   void attend(
       KvPages pages,
       int layer,
       int head,
       int[] blocks,
-      int first,
-      int last,
-      float scale,
+      Heads heads,
+      int position,
+      int rows,
+      int chunk,
       float[] q,
-      int qAt,
-      float[] out,
-      int outAt,
+      int at,
+      float[] states,
+      int statesAt,
       Scratch scratch);
+
+  /**
+   * Joins the states of {@code count} queries over a chunk, at {@code from}, to those over the
+   * chunks before it, at {@code into}; chunks that a query sees nothing of are left out.
+   *
+   * <pre>
+   * M' = max(M, m);  a = exp(M - M');  b = exp(m - M')
+   * Z' = fma(z, b, Z · a);  O'[d] = fma(o[d], b, O[d] · a)
+   * </pre>
+   */
+  void merge(float[] states, int from, int into, int count, int size);
+
+  /**
+   * {@code out[d] = O[d] · (1 / Z)} for each query.
+   *
+   * @param at as for {@link #attend}
+   */
+  void finish(float[] states, int from, Heads heads, int rows, float[] out, int at);
 
   /** {@code out = gate / (1 + exp(-gate)) · up}. */
   void activate(float[] gate, float[] up, float[] out, int from, int to);

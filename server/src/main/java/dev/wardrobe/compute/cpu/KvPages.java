@@ -8,9 +8,9 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 
 /**
- * Keys and values, {@code [layer][block][K, V][head]}. A block's keys are {@code (size, 16
- * positions)}, so that scores of 16 positions are 16 lanes; its values {@code (16 positions,
- * size)}.
+ * Keys and values, {@code [layer][head][block][K, V]}, so that what one head reads of neighbouring
+ * blocks is one stretch of memory. A block's keys are {@code (size, 16 positions)}, so that scores
+ * of 16 positions are 16 lanes; its values {@code (16 positions, size)}.
  */
 final class KvPages implements KvCache {
   /** Positions of a block. */
@@ -60,12 +60,12 @@ final class KvPages implements KvCache {
 
   /** Index of the first element of a head's keys in a block. */
   long keys(int layer, int block, int head) {
-    return (((long) layer * shape.blocks() + block) * 2 * shape.kvHeads() + head) * headElements;
+    return (((long) layer * shape.kvHeads() + head) * shape.blocks() + block) * 2 * headElements;
   }
 
   /** Index of the first element of a head's values in a block. */
   long values(int layer, int block, int head) {
-    return keys(layer, block, head) + shape.kvHeads() * headElements;
+    return keys(layer, block, head) + headElements;
   }
 
   /** Stores the key and value of a head at one position of a block, rounded to nearest even. */

@@ -1,5 +1,6 @@
 package dev.wardrobe.compute.cpu;
 
+import dev.wardrobe.compute.Heads;
 import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -279,52 +280,112 @@ final class ScalarKernels implements Kernels {
       int layer,
       int head,
       int[] blocks,
-      int first,
-      int last,
-      float scale,
+      Heads heads,
+      int position,
+      int rows,
+      int chunk,
       float[] q,
-      int qAt,
-      float[] out,
-      int outAt,
+      int at,
+      float[] states,
+      int statesAt,
       Scratch scratch) {
-    int size = pages.shape().headDim();
+    int size = heads.size();
+    int group = heads.queries() / heads.keyValues();
+    int count = rows * group;
+    int width = Kernels.stateWidth(size);
+    int maxima = statesAt + count * width;
+    int from = Kernels.begin(heads, position, chunk);
+    int to = Kernels.end(position + rows - 1, chunk);
+    int firstBlock = chunk * (CHUNK / KvPages.TOKENS);
     DType dtype = pages.dtype();
-    float[] scores = scratch.scores(last + 1 - first);
-    float[] row = scratch.row(size * KvPages.TOKENS);
-    float[] c = new float[4];
-    float max = Float.NEGATIVE_INFINITY;
-    for (int p = first; p <= last; p++) {
-      int slot = p % KvPages.TOKENS;
-      if (p == first || slot == 0) {
-        long keys = pages.keys(layer, blocks[p / KvPages.TOKENS], head);
-        widen(dtype, pages.data(), keys, row, 0, size * KvPages.TOKENS, scratch);
-      }
-      Arrays.fill(c, 0);
+    // Keys (block, size, 16), then values (position, size), whole blocks of them.
+    float[] chunked = scratch.chunk(2 * CHUNK * size);
+    int values = CHUNK * size;
+    for (int block = from / KvPages.TOKENS; block * KvPages.TOKENS < to; block++) {
+      int stored = blocks[firstBlock + block];
+      int floats = size * KvPages.TOKENS;
+      long keysAt = pages.keys(layer, stored, head);
+      long valuesAt = pages.values(layer, stored, head);
+      widen(dtype, pages.data(), keysAt, chunked, block * floats, floats, scratch);
+      widen(dtype, pages.data(), valuesAt, chunked, values + block * floats, floats, scratch);
+    }
+    float[] query = scratch.queries(size);
+    float[] scores = scratch.scores(CHUNK);
+    for (int i = 0; i < count; i++) {
+      int row = i / group;
+      int begin = Kernels.begin(heads, position + row, chunk);
+      int end = Kernels.end(position + row, chunk);
+      int qAt = at + (row * heads.queries() + i % group) * size;
       for (int d = 0; d < size; d++) {
-        c[d % 4] = Math.fma(q[qAt + d], row[d * KvPages.TOKENS + slot], c[d % 4]);
+        query[d] = q[qAt + d] * heads.scale();
       }
-      float score = ((c[0] + c[1]) + (c[2] + c[3])) * scale;
-      scores[p - first] = score;
-      max = Math.max(max, score);
+      float max = Float.NEGATIVE_INFINITY;
+      for (int p = begin; p < end; p++) {
+        int slot = p / KvPages.TOKENS * KvPages.TOKENS * size + p % KvPages.TOKENS;
+        float score = 0;
+        for (int d = 0; d < size; d++) {
+          score = Math.fma(query[d], chunked[slot + d * KvPages.TOKENS], score);
+        }
+        scores[p] = score;
+        max = Math.max(max, score);
+      }
+      float[] lanes = scratch.lanes;
+      Arrays.fill(lanes, 0, 16, 0);
+      int sums = statesAt + i * width;
+      Arrays.fill(states, sums, sums + width, 0);
+      for (int p = begin; p < end; p++) {
+        float e = Elementary.exp(scores[p] - max);
+        lanes[p % 16] += e;
+        for (int d = 0; d < size; d++) {
+          states[sums + d] = Math.fma(e, chunked[values + p * size + d], states[sums + d]);
+        }
+      }
+      states[maxima + i] = max;
+      states[maxima + count + i] = Elementary.tree(lanes, 0);
     }
-    float[] lanes = scratch.lanes;
-    Arrays.fill(lanes, 0, 16, 0);
-    for (int p = first; p <= last; p++) {
-      float e = Elementary.exp(scores[p - first] - max);
-      scores[p - first] = e;
-      lanes[p % 16] += e;
-    }
-    float inverse = 1 / Elementary.tree(lanes, 0);
-    Arrays.fill(out, outAt, outAt + size, 0);
-    for (int p = first; p <= last; p++) {
-      long values = pages.values(layer, blocks[p / KvPages.TOKENS], head);
-      widen(dtype, pages.data(), values + (long) p % KvPages.TOKENS * size, row, 0, size, scratch);
+  }
+
+  @Override
+  public void merge(float[] states, int from, int into, int count, int size) {
+    int width = Kernels.stateWidth(size);
+    for (int i = 0; i < count; i++) {
+      int max = count * width + i;
+      int sum = max + count;
+      float m = states[from + max];
+      float z = states[from + sum];
+      if (z == 0) {
+        continue;
+      }
+      if (states[into + sum] == 0) {
+        System.arraycopy(states, from + i * width, states, into + i * width, size);
+        states[into + max] = m;
+        states[into + sum] = z;
+        continue;
+      }
+      float larger = Math.max(states[into + max], m);
+      float a = Elementary.exp(states[into + max] - larger);
+      float b = Elementary.exp(m - larger);
+      states[into + max] = larger;
+      states[into + sum] = Math.fma(z, b, states[into + sum] * a);
       for (int d = 0; d < size; d++) {
-        out[outAt + d] = Math.fma(scores[p - first], row[d], out[outAt + d]);
+        int target = into + i * width + d;
+        states[target] = Math.fma(states[from + i * width + d], b, states[target] * a);
       }
     }
-    for (int d = 0; d < size; d++) {
-      out[outAt + d] *= inverse;
+  }
+
+  @Override
+  public void finish(float[] states, int from, Heads heads, int rows, float[] out, int at) {
+    int size = heads.size();
+    int group = heads.queries() / heads.keyValues();
+    int count = rows * group;
+    int width = Kernels.stateWidth(size);
+    for (int i = 0; i < count; i++) {
+      float inverse = 1 / states[from + count * width + count + i];
+      int target = at + (i / group * heads.queries() + i % group) * size;
+      for (int d = 0; d < size; d++) {
+        out[target + d] = states[from + i * width + d] * inverse;
+      }
     }
   }
 

@@ -26,8 +26,14 @@ final class Scratch {
   /** Lanes of up to eight sums. */
   final float[] lanes = new float[8 * Elementary.LANES];
 
+  /** Where sums of what was read only to be near go, so that it is read. */
+  long touched;
+
   private float[] scales = new float[0];
   private float[] scores = new float[0];
+  private float[] chunk = new float[0];
+  private float[] queries = new float[0];
+  private float[] states = new float[0];
   private float[] row = new float[0];
   private int[] marks = new int[0];
   private int[] tokens = new int[0];
@@ -45,12 +51,36 @@ final class Scratch {
     return scales;
   }
 
-  /** Attention weights of one head. */
+  /** Attention scores, then weights: {@code (queries, positions of a chunk)}. */
   float[] scores(int count) {
     if (scores.length < count) {
-      scores = new float[Math.max(count, 2 * scores.length)];
+      scores = new float[count];
     }
     return scores;
+  }
+
+  /** Keys of a chunk, then values, in float32. */
+  float[] chunk(int count) {
+    if (chunk.length < count) {
+      chunk = new float[count];
+    }
+    return chunk;
+  }
+
+  /** Queries of a tile, scaled. */
+  float[] queries(int count) {
+    if (queries.length < count) {
+      queries = new float[count];
+    }
+    return queries;
+  }
+
+  /** What the queries of a tile have seen. */
+  float[] states(int count) {
+    if (states.length < count) {
+      states = new float[count];
+    }
+    return states;
   }
 
   /** A row of weights or logits. */

@@ -1,6 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.Heads;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.quant.FloatSource;
 import dev.wardrobe.quant.QuantException;
@@ -157,6 +158,7 @@ final class TieredKernels implements Kernels {
    */
   private static final class Drill implements AutoCloseable {
     private static final int TOKENS = 7;
+    private static final int[] BLOCKS = {0, 1, 2, 3};
 
     private final NativeMemory.Region region;
     private final Scratch scratch = new Scratch();
@@ -280,11 +282,16 @@ final class TieredKernels implements Kernels {
     }
 
     void attend(Kernels kernels) {
-      int[] blocks = {0, 1, 2, 3};
       for (KvPages pool : pages) {
-        for (int last = 3; last < 60; last += 11) {
-          int first = Math.max(0, last - 45);
-          kernels.attend(pool, 0, 0, blocks, first, last, 0.1f, x, 0, y, 0, scratch);
+        int size = pool.shape().headDim();
+        for (int queries = 1; queries < 8; queries += 3) {
+          Heads heads = new Heads(queries, 1, size, 0.1f, 45);
+          for (int position = 0; position < 62; position += 19) {
+            kernels.attend(pool, 0, 0, BLOCKS, heads, position, 2, 0, x, 0, y, 0, scratch);
+            kernels.attend(pool, 0, 0, BLOCKS, heads, position, 2, 0, x, 0, y, 4096, scratch);
+            kernels.merge(y, 4096, 0, 2 * queries, size);
+            kernels.finish(y, 0, heads, 2, y, 0);
+          }
         }
       }
     }
@@ -391,16 +398,27 @@ final class TieredKernels implements Kernels {
       int layer,
       int head,
       int[] blocks,
-      int first,
-      int last,
-      float scale,
+      Heads heads,
+      int position,
+      int rows,
+      int chunk,
       float[] q,
-      int qAt,
-      float[] out,
-      int outAt,
+      int at,
+      float[] states,
+      int statesAt,
       Scratch scratch) {
     attention.kernels.attend(
-        pages, layer, head, blocks, first, last, scale, q, qAt, out, outAt, scratch);
+        pages, layer, head, blocks, heads, position, rows, chunk, q, at, states, statesAt, scratch);
+  }
+
+  @Override
+  public void merge(float[] states, int from, int into, int count, int size) {
+    attention.kernels.merge(states, from, into, count, size);
+  }
+
+  @Override
+  public void finish(float[] states, int from, Heads heads, int rows, float[] out, int at) {
+    attention.kernels.finish(states, from, heads, rows, out, at);
   }
 
   @Override

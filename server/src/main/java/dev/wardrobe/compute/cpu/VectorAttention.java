@@ -1,20 +1,40 @@
 package dev.wardrobe.compute.cpu;
 
 import static dev.wardrobe.compute.cpu.Vectors.FLOATS;
+import static dev.wardrobe.compute.cpu.Vectors.INTS;
 import static dev.wardrobe.compute.cpu.Vectors.LANES;
-import static dev.wardrobe.compute.cpu.Vectors.bfloat16;
 import static dev.wardrobe.compute.cpu.Vectors.exp;
-import static dev.wardrobe.compute.cpu.Vectors.float32;
 import static dev.wardrobe.compute.cpu.Vectors.tile;
+import static jdk.incubator.vector.VectorOperators.ASHR;
+import static jdk.incubator.vector.VectorOperators.LSHR;
+import static jdk.incubator.vector.VectorOperators.MAX;
+import static jdk.incubator.vector.VectorOperators.XOR;
 
-import dev.wardrobe.safetensors.DType;
+import dev.wardrobe.compute.Heads;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
 
-/** One head over the pages of keys and values. */
+/** A tile of queries over the pages of keys and values. */
 final class VectorAttention {
-  private static final int ROWS = Elementary.LANES;
+  /*
+   * A chunk's keys and values are widened once into float32 and used by all queries of the tile. In
+   * the scores, lanes are positions and the chains run over a head's elements; in the weighted sum of
+   * values, lanes are elements and the chains run over positions. Both are c += a · b on tiles of
+   * four queries by two vectors, or one query by four: eight, or four, independent chains.
+   *
+   * Vectors beyond a query's range or a head's size are computed from what the scratch happens to
+   * hold, and never read: lanes do not meet before those outside are set to -∞.
+   */
+  private static final int ROWS = KvPages.TOKENS;
+  private static final int CHUNK = Kernels.CHUNK;
+
+  /** A cache line's bytes. */
+  private static final int LINE = 64;
+
+  private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED;
 
   private VectorAttention() {}
 
@@ -23,278 +43,410 @@ final class VectorAttention {
       int layer,
       int head,
       int[] blocks,
-      int first,
-      int last,
-      float scale,
+      Heads heads,
+      int position,
+      int rows,
+      int chunk,
       float[] q,
-      int qAt,
-      float[] out,
-      int outAt,
+      int at,
+      float[] states,
+      int statesAt,
       Scratch scratch) {
-    int size = pages.shape().headDim();
-    int firstBlock = first / ROWS;
-    int lastBlock = last / ROWS;
-    // Scores of whole blocks; those outside first to last are never read as numbers.
-    float[] scores = scratch.scores((lastBlock + 1 - firstBlock) * ROWS);
-    boolean bf16 = pages.dtype() == DType.BF16;
-    for (int block = firstBlock; block <= lastBlock; block++) {
-      long keys = pages.keys(layer, blocks[block], head);
-      int at = (block - firstBlock) * ROWS;
-      for (int strip = 0; strip < ROWS; strip += LANES) {
-        if (bf16) {
-          scoresBfloat16(pages.data(), keys + strip, size, q, qAt, scale, scores, at + strip);
-        } else {
-          scores(pages.data(), keys + strip, size, q, qAt, scale, scores, at + strip);
+    int size = heads.size();
+    int group = heads.queries() / heads.keyValues();
+    int stride = heads.queries() * size;
+    int count = rows * group;
+    int width = Kernels.stateWidth(size);
+    int from = Kernels.begin(heads, position, chunk);
+    int to = Kernels.end(position + rows - 1, chunk);
+    float[] queries = scratch.queries(count * size);
+    float[] scores = scratch.scores(count * CHUNK);
+    for (int row = 0; row < rows; row++) {
+      scale(q, at + row * stride, heads.scale(), queries, row * group * size, group * size);
+    }
+    Arrays.fill(scores, 0, count * CHUNK, 0);
+    float[] tile = scratch.chunk(CHUNK * width);
+    int first = chunk * (CHUNK / ROWS);
+    scratch.touched +=
+        touch(
+            pages, layer, head, blocks, first + from / ROWS, first + (to + ROWS - 1) / ROWS);
+    for (int block = from / ROWS; block * ROWS < to; block++) {
+      long stored = pages.keys(layer, blocks[first + block], head);
+      Vectors.widen(
+          pages.dtype(), pages.data(), stored, tile, block * ROWS * size, ROWS * size);
+    }
+    score(heads, position, count, chunk, queries, tile, scores);
+    Arrays.fill(states, statesAt, statesAt + count * width, 0);
+    int maxima = statesAt + count * width;
+    for (int i = 0; i < count; i++) {
+      int begin = Kernels.begin(heads, position + i / group, chunk);
+      int end = Kernels.end(position + i / group, chunk);
+      weigh(scores, i * CHUNK, begin, end, states, maxima + i, maxima + count + i, scratch.lanes);
+    }
+    for (int block = from / ROWS; block * ROWS < to; block++) {
+      long stored = pages.values(layer, blocks[first + block], head);
+      int live = Math.min(ROWS, to - block * ROWS);
+      if (width == size) {
+        Vectors.widen(
+            pages.dtype(), pages.data(), stored, tile, block * ROWS * size, live * size);
+      } else {
+        for (int slot = 0; slot < live; slot++) {
+          int row = (block * ROWS + slot) * width;
+          Vectors.widen(pages.dtype(), pages.data(), stored, tile, row, size);
+          stored += size;
         }
       }
     }
-    int begin = first - firstBlock * ROWS;
-    int end = last + 1 - firstBlock * ROWS;
-    float inverse = weigh(scores, begin, end, scratch.lanes);
-    int d = 0;
-    for (; d + 4 * LANES <= size; d += 4 * LANES) {
-      if (bf16) {
-        mixFourBfloat16(
-            pages, layer, head, blocks, firstBlock, begin, end, d, scores, inverse, out, outAt + d);
-      } else {
-        mixFour(
-            pages, layer, head, blocks, firstBlock, begin, end, d, scores, inverse, out, outAt + d);
+    mix(heads, position, count, chunk, scores, tile, width, states, statesAt);
+  }
+
+  /**
+   * Reads a number of each cache line of a head's blocks. These loads wait for memory side by side;
+   * those among other work, a few at a time: half as fast.
+   */
+  private static long touch(
+      KvPages pages, int layer, int head, int[] blocks, int from, int to) {
+    MemorySegment data = pages.data();
+    int bytes = pages.dtype().bytes();
+    long length = 2L * bytes * ROWS * pages.shape().headDim();
+    long sum = 0;
+    for (int block = from; block < to; block++) {
+      long at = bytes * pages.keys(layer, blocks[block], head);
+      for (long line = 0; line < length; line += LINE) {
+        sum += data.get(LONG, at + line);
       }
     }
-    for (; d + LANES <= size; d += LANES) {
-      mixOne(
-          pages, layer, head, blocks, firstBlock, begin, end, d, scores, inverse, out, outAt + d);
+    return sum;
+  }
+
+  private static void score(
+      Heads heads,
+      int position,
+      int count,
+      int chunk,
+      float[] queries,
+      float[] keys,
+      float[] scores) {
+    int size = heads.size();
+    int group = heads.queries() / heads.keyValues();
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+      int begin = Kernels.begin(heads, position + i / group, chunk);
+      int end = Kernels.end(position + (i + 3) / group, chunk);
+      for (int p = begin & -2 * ROWS; p < end; p += 2 * LANES) {
+        four(
+            queries,
+            i * size,
+            size,
+            keys,
+            lane(p, size),
+            ROWS,
+            lane(p + LANES, size) - lane(p, size),
+            size,
+            scores,
+            i * CHUNK + p,
+            CHUNK);
+      }
     }
-    if (d < size) {
-      mixRest(
-          pages, layer, head, blocks, firstBlock, begin, end, d, scores, inverse, out, outAt + d);
+    for (; i < count; i++) {
+      int begin = Kernels.begin(heads, position + i / group, chunk);
+      int end = Kernels.end(position + i / group, chunk);
+      for (int p = begin & -4 * ROWS; p < end; p += 4 * LANES) {
+        one(
+            queries,
+            i * size,
+            keys,
+            lane(p, size),
+            ROWS,
+            lane(p + LANES, size) - lane(p, size),
+            lane(p + 2 * LANES, size) - lane(p, size),
+            lane(p + 3 * LANES, size) - lane(p, size),
+            size,
+            scores,
+            i * CHUNK + p);
+      }
     }
   }
 
-  private static void scores(
-      MemorySegment data,
-      long keys,
-      int size,
-      float[] q,
-      int qAt,
-      float scale,
-      float[] scores,
-      int at) {
-    FloatVector c0 = FloatVector.zero(FLOATS);
-    FloatVector c1 = c0;
-    FloatVector c2 = c0;
-    FloatVector c3 = c0;
-    int d = 0;
-    long next = keys;
-    for (; d + 3 < size; d += 4) {
-      c0 = float32(data, next).fma(FloatVector.broadcast(FLOATS, q[qAt + d]), c0);
-      c1 = float32(data, next + ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 1]), c1);
-      c2 = float32(data, next + 2 * ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 2]), c2);
-      c3 = float32(data, next + 3 * ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 3]), c3);
-      next += 4 * ROWS;
-    }
-    // A head's size is even.
-    if (d < size) {
-      c0 = float32(data, next).fma(FloatVector.broadcast(FLOATS, q[qAt + d]), c0);
-      c1 = float32(data, next + ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 1]), c1);
-    }
-    c0.add(c1).add(c2.add(c3)).mul(scale).intoArray(scores, at);
+  /** Where the keys of position {@code p} of a chunk begin. */
+  private static int lane(int p, int size) {
+    return p / ROWS * ROWS * size + p % ROWS;
   }
 
-  private static void scoresBfloat16(
-      MemorySegment data,
-      long keys,
-      int size,
-      float[] q,
-      int qAt,
-      float scale,
-      float[] scores,
-      int at) {
-    FloatVector c0 = FloatVector.zero(FLOATS);
-    FloatVector c1 = c0;
-    FloatVector c2 = c0;
-    FloatVector c3 = c0;
-    int d = 0;
-    long next = keys;
-    for (; d + 3 < size; d += 4) {
-      c0 = bfloat16(data, next).fma(FloatVector.broadcast(FLOATS, q[qAt + d]), c0);
-      c1 = bfloat16(data, next + ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 1]), c1);
-      c2 = bfloat16(data, next + 2 * ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 2]), c2);
-      c3 = bfloat16(data, next + 3 * ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 3]), c3);
-      next += 4 * ROWS;
+  private static void scale(float[] q, int at, float scale, float[] out, int outAt, int count) {
+    int i = 0;
+    for (; i + LANES <= count; i += LANES) {
+      tile(q, at + i).mul(scale).intoArray(out, outAt + i);
     }
-    // A head's size is even.
-    if (d < size) {
-      c0 = bfloat16(data, next).fma(FloatVector.broadcast(FLOATS, q[qAt + d]), c0);
-      c1 = bfloat16(data, next + ROWS).fma(FloatVector.broadcast(FLOATS, q[qAt + d + 1]), c1);
+    for (; i < count; i++) {
+      out[outAt + i] = q[at + i] * scale;
     }
-    c0.add(c1).add(c2.add(c3)).mul(scale).intoArray(scores, at);
   }
 
-  /** Turns scores into weights relative to the largest one's, and gives 1 / their sum. */
-  private static float weigh(float[] scores, int begin, int end, float[] lanes) {
-    float max = Float.NEGATIVE_INFINITY;
-    for (int p = begin; p < end; p++) {
-      max = Math.max(max, scores[p]);
+  /** Turns scores into weights relative to the largest one's. */
+  private static void weigh(
+      float[] scores, int at, int begin, int end, float[] states, int max, int sum, float[] lanes) {
+    if (begin >= end) {
+      states[max] = Float.NEGATIVE_INFINITY;
+      states[sum] = 0;
+      return;
     }
-    int padded = (end + ROWS - 1) / ROWS * ROWS;
-    Arrays.fill(scores, 0, begin, Float.NEGATIVE_INFINITY);
-    Arrays.fill(scores, end, padded, Float.NEGATIVE_INFINITY);
+    int from = at + (begin & -ROWS);
+    int to = at + (end + ROWS - 1 & -ROWS);
+    Arrays.fill(scores, from, at + begin, Float.NEGATIVE_INFINITY);
+    Arrays.fill(scores, at + end, to, Float.NEGATIVE_INFINITY);
+    // Floats compare as the integers that they are if the negative ones are turned round.
+    IntVector largest = IntVector.broadcast(INTS, Integer.MIN_VALUE);
+    for (int p = from; p < to; p += LANES) {
+      IntVector bits = tile(scores, p).reinterpretAsInts();
+      IntVector turn = bits.lanewise(ASHR, 31).lanewise(LSHR, 1);
+      largest = largest.max(bits.lanewise(XOR, turn));
+    }
+    int key = largest.reduceLanes(MAX);
+    float m = Float.intBitsToFloat(key ^ (key >> 31) >>> 1);
+    states[max] = m;
     for (int strip = 0; strip < ROWS; strip += LANES) {
-      FloatVector sum = FloatVector.zero(FLOATS);
-      for (int p = strip; p < padded; p += ROWS) {
-        FloatVector e = exp(tile(scores, p).sub(max));
+      FloatVector total = FloatVector.zero(FLOATS);
+      for (int p = from + strip; p < to; p += ROWS) {
+        FloatVector e = exp(tile(scores, p).sub(m));
         e.intoArray(scores, p);
-        sum = sum.add(e);
+        total = total.add(e);
       }
-      sum.intoArray(lanes, strip);
+      total.intoArray(lanes, strip);
     }
-    return 1 / Elementary.tree(lanes, 0);
+    states[sum] = Elementary.tree(lanes, 0);
   }
 
-  private static void mixFour(
-      KvPages pages,
-      int layer,
-      int head,
-      int[] blocks,
-      int firstBlock,
-      int begin,
-      int end,
-      int d,
+  private static void mix(
+      Heads heads,
+      int position,
+      int count,
+      int chunk,
       float[] weights,
-      float inverse,
-      float[] out,
-      int outAt) {
-    MemorySegment data = pages.data();
-    int size = pages.shape().headDim();
-    FloatVector s0 = FloatVector.zero(FLOATS);
-    FloatVector s1 = s0;
-    FloatVector s2 = s0;
-    FloatVector s3 = s0;
-    int p = begin;
-    while (p < end) {
-      int stop = Math.min(end, (p / ROWS + 1) * ROWS);
-      long next =
-          pages.values(layer, blocks[firstBlock + p / ROWS], head) + (long) p % ROWS * size + d;
-      for (; p < stop; p++) {
-        FloatVector weight = FloatVector.broadcast(FLOATS, weights[p]);
-        s0 = float32(data, next).fma(weight, s0);
-        s1 = float32(data, next + LANES).fma(weight, s1);
-        s2 = float32(data, next + 2L * LANES).fma(weight, s2);
-        s3 = float32(data, next + 3L * LANES).fma(weight, s3);
-        next += size;
+      float[] values,
+      int width,
+      float[] states,
+      int statesAt) {
+    int group = heads.queries() / heads.keyValues();
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+      // What all four see; of what only some see, each takes its own part before or after.
+      int first = position + i / group;
+      int last = position + (i + 3) / group;
+      int begin = Kernels.begin(heads, last, chunk);
+      int end = Math.max(begin, Kernels.end(first, chunk));
+      if (first != last) {
+        for (int j = i; j < i + 4; j++) {
+          int own = Kernels.begin(heads, position + j / group, chunk);
+          int stop = Math.min(begin, Kernels.end(position + j / group, chunk));
+          mixOne(weights, j * CHUNK, own, stop, values, width, states, statesAt + j * width);
+        }
+      }
+      for (int d = 0; d < width && begin < end; d += 2 * LANES) {
+        four(
+            weights,
+            i * CHUNK + begin,
+            CHUNK,
+            values,
+            begin * width + d,
+            width,
+            LANES,
+            end - begin,
+            states,
+            statesAt + i * width + d,
+            width);
+      }
+      if (first != last) {
+        for (int j = i; j < i + 4; j++) {
+          int stop = Kernels.end(position + j / group, chunk);
+          mixOne(weights, j * CHUNK, end, stop, values, width, states, statesAt + j * width);
+        }
       }
     }
-    s0.mul(inverse).intoArray(out, outAt);
-    s1.mul(inverse).intoArray(out, outAt + LANES);
-    s2.mul(inverse).intoArray(out, outAt + 2 * LANES);
-    s3.mul(inverse).intoArray(out, outAt + 3 * LANES);
-  }
-
-  private static void mixFourBfloat16(
-      KvPages pages,
-      int layer,
-      int head,
-      int[] blocks,
-      int firstBlock,
-      int begin,
-      int end,
-      int d,
-      float[] weights,
-      float inverse,
-      float[] out,
-      int outAt) {
-    MemorySegment data = pages.data();
-    int size = pages.shape().headDim();
-    FloatVector s0 = FloatVector.zero(FLOATS);
-    FloatVector s1 = s0;
-    FloatVector s2 = s0;
-    FloatVector s3 = s0;
-    int p = begin;
-    while (p < end) {
-      int stop = Math.min(end, (p / ROWS + 1) * ROWS);
-      long next =
-          pages.values(layer, blocks[firstBlock + p / ROWS], head) + (long) p % ROWS * size + d;
-      for (; p < stop; p++) {
-        FloatVector weight = FloatVector.broadcast(FLOATS, weights[p]);
-        s0 = bfloat16(data, next).fma(weight, s0);
-        s1 = bfloat16(data, next + LANES).fma(weight, s1);
-        s2 = bfloat16(data, next + 2L * LANES).fma(weight, s2);
-        s3 = bfloat16(data, next + 3L * LANES).fma(weight, s3);
-        next += size;
-      }
+    for (; i < count; i++) {
+      int begin = Kernels.begin(heads, position + i / group, chunk);
+      int end = Kernels.end(position + i / group, chunk);
+      mixOne(weights, i * CHUNK, begin, end, values, width, states, statesAt + i * width);
     }
-    s0.mul(inverse).intoArray(out, outAt);
-    s1.mul(inverse).intoArray(out, outAt + LANES);
-    s2.mul(inverse).intoArray(out, outAt + 2 * LANES);
-    s3.mul(inverse).intoArray(out, outAt + 3 * LANES);
   }
 
   private static void mixOne(
-      KvPages pages,
-      int layer,
-      int head,
-      int[] blocks,
-      int firstBlock,
+      float[] weights,
+      int at,
       int begin,
       int end,
-      int d,
-      float[] weights,
-      float inverse,
+      float[] values,
+      int width,
       float[] out,
       int outAt) {
-    MemorySegment data = pages.data();
-    int size = pages.shape().headDim();
-    boolean bf16 = pages.dtype() == DType.BF16;
-    FloatVector sum = FloatVector.zero(FLOATS);
-    int p = begin;
-    while (p < end) {
-      int stop = Math.min(end, (p / ROWS + 1) * ROWS);
-      long next =
-          pages.values(layer, blocks[firstBlock + p / ROWS], head) + (long) p % ROWS * size + d;
-      if (bf16) {
-        for (; p < stop; p++) {
-          sum = bfloat16(data, next).fma(FloatVector.broadcast(FLOATS, weights[p]), sum);
-          next += size;
-        }
-      } else {
-        for (; p < stop; p++) {
-          sum = float32(data, next).fma(FloatVector.broadcast(FLOATS, weights[p]), sum);
-          next += size;
-        }
-      }
+    if (begin >= end) {
+      return;
     }
-    sum.mul(inverse).intoArray(out, outAt);
+    int count = end - begin;
+    int d = 0;
+    for (; d + 4 * LANES <= width; d += 4 * LANES) {
+      one(
+          weights,
+          at + begin,
+          values,
+          begin * width + d,
+          width,
+          LANES,
+          2 * LANES,
+          3 * LANES,
+          count,
+          out,
+          outAt + d);
+    }
+    for (; d < width; d += 2 * LANES) {
+      half(weights, at + begin, values, begin * width + d, width, count, out, outAt + d);
+    }
   }
 
-  /** The last elements of a head, fewer than a vector holds. */
-  private static void mixRest(
-      KvPages pages,
-      int layer,
-      int head,
-      int[] blocks,
-      int firstBlock,
-      int begin,
-      int end,
-      int d,
-      float[] weights,
-      float inverse,
-      float[] out,
-      int outAt) {
-    int size = pages.shape().headDim();
-    int count = size - d;
-    float[] values = new float[LANES];
-    Arrays.fill(out, outAt, outAt + count, 0);
-    for (int p = begin; p < end; p++) {
-      long at =
-          pages.values(layer, blocks[firstBlock + p / ROWS], head) + (long) p % ROWS * size + d;
-      pages.dtype().widen(pages.data(), at, values, 0, count);
-      for (int i = 0; i < count; i++) {
-        out[outAt + i] = Math.fma(weights[p], values[i], out[outAt + i]);
-      }
+  /** {@code c[j, 0..2 vectors] += Σ_k a[j, k] · b[k, 0..2 vectors]} for four j. */
+  private static void four(
+      float[] a,
+      int aAt,
+      int aStride,
+      float[] b,
+      int bAt,
+      int bStep,
+      int bSecond,
+      int count,
+      float[] c,
+      int cAt,
+      int cStride) {
+    int a1 = aAt + aStride;
+    int a2 = a1 + aStride;
+    int a3 = a2 + aStride;
+    int c1 = cAt + cStride;
+    int c2 = c1 + cStride;
+    int c3 = c2 + cStride;
+    FloatVector s00 = tile(c, cAt);
+    FloatVector s01 = tile(c, cAt + LANES);
+    FloatVector s10 = tile(c, c1);
+    FloatVector s11 = tile(c, c1 + LANES);
+    FloatVector s20 = tile(c, c2);
+    FloatVector s21 = tile(c, c2 + LANES);
+    FloatVector s30 = tile(c, c3);
+    FloatVector s31 = tile(c, c3 + LANES);
+    int next = bAt;
+    for (int k = 0; k < count; k++) {
+      FloatVector b0 = tile(b, next);
+      FloatVector b1 = tile(b, next + bSecond);
+      FloatVector x0 = FloatVector.broadcast(FLOATS, a[aAt + k]);
+      s00 = x0.fma(b0, s00);
+      s01 = x0.fma(b1, s01);
+      FloatVector x1 = FloatVector.broadcast(FLOATS, a[a1 + k]);
+      s10 = x1.fma(b0, s10);
+      s11 = x1.fma(b1, s11);
+      FloatVector x2 = FloatVector.broadcast(FLOATS, a[a2 + k]);
+      s20 = x2.fma(b0, s20);
+      s21 = x2.fma(b1, s21);
+      FloatVector x3 = FloatVector.broadcast(FLOATS, a[a3 + k]);
+      s30 = x3.fma(b0, s30);
+      s31 = x3.fma(b1, s31);
+      next += bStep;
     }
+    s00.intoArray(c, cAt);
+    s01.intoArray(c, cAt + LANES);
+    s10.intoArray(c, c1);
+    s11.intoArray(c, c1 + LANES);
+    s20.intoArray(c, c2);
+    s21.intoArray(c, c2 + LANES);
+    s30.intoArray(c, c3);
+    s31.intoArray(c, c3 + LANES);
+  }
+
+  /** {@code c[0..4 vectors] += Σ_k a[k] · b[k, 0..4 vectors]}. */
+  private static void one(
+      float[] a,
+      int aAt,
+      float[] b,
+      int bAt,
+      int bStep,
+      int bSecond,
+      int bThird,
+      int bFourth,
+      int count,
+      float[] c,
+      int cAt) {
+    FloatVector s0 = tile(c, cAt);
+    FloatVector s1 = tile(c, cAt + LANES);
+    FloatVector s2 = tile(c, cAt + 2 * LANES);
+    FloatVector s3 = tile(c, cAt + 3 * LANES);
+    int next = bAt;
+    for (int k = 0; k < count; k++) {
+      FloatVector x = FloatVector.broadcast(FLOATS, a[aAt + k]);
+      s0 = x.fma(tile(b, next), s0);
+      s1 = x.fma(tile(b, next + bSecond), s1);
+      s2 = x.fma(tile(b, next + bThird), s2);
+      s3 = x.fma(tile(b, next + bFourth), s3);
+      next += bStep;
+    }
+    s0.intoArray(c, cAt);
+    s1.intoArray(c, cAt + LANES);
+    s2.intoArray(c, cAt + 2 * LANES);
+    s3.intoArray(c, cAt + 3 * LANES);
+  }
+
+  /** {@code c[0..2 vectors] += Σ_k a[k] · b[k, 0..2 vectors]}. */
+  private static void half(
+      float[] a, int aAt, float[] b, int bAt, int bStep, int count, float[] c, int cAt) {
+    FloatVector s0 = tile(c, cAt);
+    FloatVector s1 = tile(c, cAt + LANES);
+    int next = bAt;
+    for (int k = 0; k < count; k++) {
+      FloatVector x = FloatVector.broadcast(FLOATS, a[aAt + k]);
+      s0 = x.fma(tile(b, next), s0);
+      s1 = x.fma(tile(b, next + LANES), s1);
+      next += bStep;
+    }
+    s0.intoArray(c, cAt);
+    s1.intoArray(c, cAt + LANES);
+  }
+
+  static void merge(float[] states, int from, int into, int count, int size) {
+    int width = Kernels.stateWidth(size);
     for (int i = 0; i < count; i++) {
-      out[outAt + i] *= inverse;
+      int max = into + count * width + i;
+      int sum = max + count;
+      float m = states[from + count * width + i];
+      float z = states[from + count * width + count + i];
+      if (z == 0) {
+        continue;
+      }
+      if (states[sum] == 0) {
+        System.arraycopy(states, from + i * width, states, into + i * width, size);
+        states[max] = m;
+        states[sum] = z;
+        continue;
+      }
+      boolean lower = m <= states[max];
+      float a = lower ? 1 : Elementary.exp(states[max] - m);
+      float b = lower ? Elementary.exp(m - states[max]) : 1;
+      states[max] = lower ? states[max] : m;
+      states[sum] = Math.fma(z, b, states[sum] * a);
+      fold(states, from + i * width, b, into + i * width, a, width);
+    }
+  }
+
+  private static void fold(float[] states, int from, float b, int into, float a, int width) {
+    FloatVector fresh = FloatVector.broadcast(FLOATS, b);
+    for (int d = 0; d < width; d += LANES) {
+      tile(states, from + d).fma(fresh, tile(states, into + d).mul(a)).intoArray(states, into + d);
+    }
+  }
+
+  static void finish(float[] states, int from, Heads heads, int rows, float[] out, int at) {
+    int size = heads.size();
+    int group = heads.queries() / heads.keyValues();
+    int count = rows * group;
+    int width = Kernels.stateWidth(size);
+    for (int i = 0; i < count; i++) {
+      float inverse = 1 / states[from + count * width + count + i];
+      int outAt = at + (i / group * heads.queries() + i % group) * size;
+      scale(states, from + i * width, inverse, out, outAt, size);
     }
   }
 }

@@ -1,5 +1,6 @@
 package dev.wardrobe.compute.cpu;
 
+import dev.wardrobe.compute.Heads;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -101,16 +102,27 @@ final class VectorKernels implements Kernels {
       int layer,
       int head,
       int[] blocks,
-      int first,
-      int last,
-      float scale,
+      Heads heads,
+      int position,
+      int rows,
+      int chunk,
       float[] q,
-      int qAt,
-      float[] out,
-      int outAt,
+      int at,
+      float[] states,
+      int statesAt,
       Scratch scratch) {
     VectorAttention.attend(
-        pages, layer, head, blocks, first, last, scale, q, qAt, out, outAt, scratch);
+        pages, layer, head, blocks, heads, position, rows, chunk, q, at, states, statesAt, scratch);
+  }
+
+  @Override
+  public void merge(float[] states, int from, int into, int count, int size) {
+    VectorAttention.merge(states, from, into, count, size);
+  }
+
+  @Override
+  public void finish(float[] states, int from, Heads heads, int rows, float[] out, int at) {
+    VectorAttention.finish(states, from, heads, rows, out, at);
   }
 
   @Override

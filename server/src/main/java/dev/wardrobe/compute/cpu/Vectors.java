@@ -2,7 +2,9 @@ package dev.wardrobe.compute.cpu;
 
 import static jdk.incubator.vector.VectorOperators.ASHR;
 import static jdk.incubator.vector.VectorOperators.GE;
+import static jdk.incubator.vector.VectorOperators.GT;
 import static jdk.incubator.vector.VectorOperators.LSHL;
+import static jdk.incubator.vector.VectorOperators.LT;
 import static jdk.incubator.vector.VectorOperators.ZERO_EXTEND_S2I;
 
 import dev.wardrobe.safetensors.DType;
@@ -127,7 +129,9 @@ final class Vectors {
 
   /** {@link Elementary#exp}, lane by lane. */
   static FloatVector exp(FloatVector x) {
-    FloatVector c = x.max(Elementary.LOWEST).min(Elementary.HIGHEST);
+    // Two blends, because min and max take care of NaN in several instructions each.
+    FloatVector c = x.blend(Elementary.LOWEST, x.compare(LT, Elementary.LOWEST));
+    c = c.blend(Elementary.HIGHEST, c.compare(GT, Elementary.HIGHEST));
     FloatVector shifted =
         c.fma(
             FloatVector.broadcast(FLOATS, Elementary.LOG2_E),
