@@ -115,16 +115,17 @@ public abstract class AttentionContract extends BackendContract {
   }
 
   /** The same in double, keys and values rounded as stored. */
-  private static double[] expected(Sequence sequence, int position, boolean bf16, int head) {
+  private static double[] expected(
+      Sequence sequence, Tables tables, int position, boolean bf16, int head) {
     Heads heads = sequence.heads;
     int size = heads.size();
     int kvHead = head / (heads.queries() / heads.keyValues());
-    float[] q = rotated(sequence.q, position, heads.queries(), head, size, position, false);
+    float[] q = rotated(sequence.q, position, heads.queries(), head, size, tables, position, false);
     int first = heads.window() == 0 ? 0 : Math.max(0, position - heads.window() + 1);
     double[] weights = new double[position + 1];
     double max = Double.NEGATIVE_INFINITY;
     for (int p = first; p <= position; p++) {
-      float[] k = rotated(sequence.k, p, heads.keyValues(), kvHead, size, p, bf16);
+      float[] k = rotated(sequence.k, p, heads.keyValues(), kvHead, size, tables, p, bf16);
       double score = 0;
       for (int d = 0; d < size; d++) {
         score += (double) q[d] * k[d];
@@ -149,8 +150,14 @@ public abstract class AttentionContract extends BackendContract {
   }
 
   private static float[] rotated(
-      float[] x, int row, int heads, int head, int size, int position, boolean bf16) {
-    Tables tables = tables(position + 1, size);
+      float[] x,
+      int row,
+      int heads,
+      int head,
+      int size,
+      Tables tables,
+      int position,
+      boolean bf16) {
     float[] out = new float[size];
     int half = size / 2;
     for (int i = 0; i < half; i++) {
@@ -182,23 +189,157 @@ public abstract class AttentionContract extends BackendContract {
     "4, 2, 32, 8, F32, 70",
     "2, 1, 80, 17, BF16, 50",
     "2, 2, 128, 1, F32, 20",
+    "16, 2, 64, 0, BF16, 129",
+    "5, 1, 96, 0, F32, 257",
+    "7, 1, 64, 128, BF16, 300",
+    "6, 1, 34, 100, F32, 290",
+    "2, 2, 256, 0, BF16, 260",
   })
   void attention_againstDouble(
       int queries, int keyValues, int size, int window, KvShape.Type type, int length) {
     try (Lab lab = lab(length)) {
       Heads heads = new Heads(queries, keyValues, size, (float) (1 / Math.sqrt(size)), window);
-      KvCache cache = lab.cache(new KvShape(2, keyValues, size, 8, type));
       Sequence sequence = sequence(lab, heads, length, 2);
-      List<List<float[]>> outputs = List.of(new ArrayList<>());
-      run(lab, List.of(sequence), new int[] {0}, new int[] {length}, cache, 1, outputs);
-      for (int position : new int[] {0, length / 2, length - 1}) {
-        for (int head = 0; head < queries; head++) {
-          double[] expected = expected(sequence, position, type == KvShape.Type.BF16, head);
-          float[] actual =
-              Arrays.copyOfRange(outputs.get(0).get(position), head * size, head * size + size);
-          // Scores of this size come out of exp with an error of 1e-6 relative.
-          lab.assertClose("position " + position, actual, expected, Lab.fill(size, 5));
+      List<float[]> outputs = outputs(lab, sequence, type, length);
+      int[] positions = {0, 15, 16, length / 2, 127, 128, 255, 256, length - 1};
+      for (int position : positions) {
+        if (position < length) {
+          checkAgainstDouble(lab, sequence, type, position, outputs.get(position));
         }
+      }
+    }
+  }
+
+  /** The outputs of a sequence that goes through the backend in pieces that end at {@code cuts}. */
+  private static List<float[]> outputs(Lab lab, Sequence sequence, KvShape.Type type, int... cuts) {
+    Heads heads = sequence.heads;
+    int blocks = sequence.blocks.length + 4;
+    List<float[]> outputs = new ArrayList<>();
+    try (KvCache cache =
+        lab.backend.kvCache(new KvShape(2, heads.keyValues(), heads.size(), blocks, type))) {
+      int from = 0;
+      for (int to : cuts) {
+        run(lab, List.of(sequence), new int[] {from}, new int[] {to}, cache, 1, List.of(outputs));
+        from = to;
+      }
+    }
+    return outputs;
+  }
+
+  private static void checkAgainstDouble(
+      Lab lab, Sequence sequence, KvShape.Type type, int position, float[] actual) {
+    int size = sequence.heads.size();
+    Tables tables = tables(position + 1, size);
+    for (int head = 0; head < sequence.heads.queries(); head++) {
+      double[] expected = expected(sequence, tables, position, type == KvShape.Type.BF16, head);
+      // Scores of this size come out of exp with an error of 1e-6 relative.
+      lab.assertClose(
+          "%s position %d head %d".formatted(sequence.heads, position, head),
+          Lab.rows(actual, size, head, head + 1),
+          expected,
+          Lab.fill(size, 5));
+    }
+  }
+
+  /** Heads, windows, lengths and pieces at random: close to double, whole as piece by piece. */
+  @Test
+  void attention_random() {
+    long seed = System.nanoTime();
+    for (int i = 0; i < 12; i++) {
+      try (Lab lab = lab(seed + i)) {
+        int keyValues = 1 + lab.below(3);
+        int size = 2 * (1 + lab.below(70));
+        int window = lab.below(2) * (1 + lab.below(300));
+        float scale = (float) (1 / Math.sqrt(size));
+        Heads heads = new Heads(keyValues * (1 + lab.below(8)), keyValues, size, scale, window);
+        KvShape.Type type = KvShape.Type.values()[lab.below(2)];
+        int length = 1 + lab.below(400);
+        Sequence sequence = sequence(lab, heads, length, 2);
+        List<float[]> whole = outputs(lab, sequence, type, length);
+        int[] cuts = new int[length];
+        int count = 0;
+        for (int to = 0; to < length; ) {
+          to = Math.min(length, to + 1 + lab.below(3) * lab.below(90));
+          cuts[count++] = to;
+        }
+        List<float[]> pieces = outputs(lab, sequence, type, Arrays.copyOf(cuts, count));
+        for (int position = 0; position < length; position++) {
+          lab.assertSame(
+              "%s %s position %d".formatted(heads, type, position),
+              pieces.get(position),
+              whole.get(position));
+        }
+        for (int position : new int[] {lab.below(length), length - 1}) {
+          checkAgainstDouble(lab, sequence, type, position, whole.get(position));
+        }
+      }
+    }
+  }
+
+  /** One position after the other gives the bits of all at once, over the chunks' borders. */
+  @ParameterizedTest
+  @CsvSource({
+    "8, 1, 64, 0, BF16", "1, 1, 64, 0, BF16", "3, 1, 32, 0, F32", "5, 1, 18, 90, BF16",
+    "7, 1, 80, 0, BF16", "6, 3, 64, 128, F32", "4, 2, 128, 129, BF16", "2, 1, 64, 1, F32"
+  })
+  void attention_oneByOne(int queries, int keyValues, int size, int window, KvShape.Type type) {
+    try (Lab lab = lab(size)) {
+      int length = 262;
+      Heads heads = new Heads(queries, keyValues, size, 0.1f, window);
+      Sequence sequence = sequence(lab, heads, length, 0);
+      int[] singly = new int[length];
+      Arrays.setAll(singly, i -> i + 1);
+      List<float[]> reference = outputs(lab, sequence, type, singly);
+      for (int[] cuts :
+          new int[][] {{length}, {127, 128, 129, 255, 257, length}, {64, 200, length}}) {
+        List<float[]> outputs = outputs(lab, sequence, type, cuts);
+        for (int position = 0; position < length; position++) {
+          lab.assertSame(
+              "position %d, cuts %s".formatted(position, Arrays.toString(cuts)),
+              outputs.get(position),
+              reference.get(position));
+        }
+      }
+    }
+  }
+
+  /** Numbers that are not finite reach the rows that see them and no others. */
+  @ParameterizedTest
+  @CsvSource({"0, F32", "0, BF16", "40, BF16"})
+  void attention_notFinite(int window, KvShape.Type type) {
+    try (Lab lab = lab(6)) {
+      Heads heads = new Heads(3, 1, 32, 0.2f, window);
+      int length = 150;
+      int bad = 70;
+      Sequence clean = sequence(lab, heads, length, 0);
+      Sequence neighbour = sequence(lab, heads, length, 12);
+      Arrays.fill(neighbour.k, Float.NaN);
+      Arrays.fill(neighbour.v, Float.NEGATIVE_INFINITY);
+      List<float[]> reference = outputs(lab, clean, type, length);
+      KvCache cache = lab.cache(new KvShape(1, 1, 32, 24, type));
+      clean.v[bad * 32 + 5] = Float.POSITIVE_INFINITY;
+      clean.v[bad * 32 + 6] = Float.NaN;
+      List<List<float[]>> outputs = List.of(new ArrayList<>(), new ArrayList<>());
+      int[] from = {0, 0};
+      for (int[] to : new int[][] {{30, 17}, {length, length}}) {
+        run(lab, List.of(neighbour, clean), from, to, cache, 0, outputs);
+        from = to;
+      }
+      for (int position = 0; position < length; position++) {
+        float[] actual = outputs.get(1).get(position);
+        boolean sees = position >= bad && (window == 0 || position < bad + window);
+        if (sees) {
+          assertThat(actual[5]).as("position %d", position).isEqualTo(Float.POSITIVE_INFINITY);
+          assertThat(actual[6]).as("position %d", position).isNaN();
+          actual[5] = reference.get(position)[5];
+          actual[6] = reference.get(position)[6];
+          for (int head = 1; head < 3; head++) {
+            actual[head * 32 + 5] = reference.get(position)[head * 32 + 5];
+            actual[head * 32 + 6] = reference.get(position)[head * 32 + 6];
+          }
+        }
+        lab.assertSame("position " + position, actual, reference.get(position));
+        assertThat(outputs.get(0).get(position)[0]).isNaN();
       }
     }
   }
@@ -232,7 +373,7 @@ public abstract class AttentionContract extends BackendContract {
       float[] actual = lab.read(queries);
       for (int row = 0; row < 3; row++) {
         for (int head = 0; head < 2; head++) {
-          float[] expected = rotated(q, row, 2, head, 6, 5 + row, false);
+          float[] expected = rotated(q, row, 2, head, 6, tables, 5 + row, false);
           lab.assertSame(
               "row " + row, Lab.rows(actual, 6, row * 2 + head, row * 2 + head + 1), expected);
         }

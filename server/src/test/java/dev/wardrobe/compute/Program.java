@@ -180,6 +180,50 @@ public final class Program {
         }
       }
     }
+    longAttention(new Heads(7, 1, 64, 0.125f, 0), KvShape.Type.BF16);
+    longAttention(new Heads(8, 1, 96, 0.1f, 140), KvShape.Type.F32);
+    longAttention(new Heads(3, 3, 40, 0.2f, 0), KvShape.Type.BF16);
+  }
+
+  /** Two sequences over some chunks of positions: prefill, then one decodes beside the other. */
+  private void longAttention(Heads heads, KvShape.Type type) {
+    KvCache cache = lab.cache(new KvShape(1, heads.keyValues(), heads.size(), 42, type));
+    int[] one = new int[21];
+    int[] two = new int[21];
+    for (int i = 0; i < 21; i++) {
+      one[i] = 41 - 2 * i;
+      two[i] = 2 * i;
+    }
+    int[][] parts = {{0, 127, 0, 3}, {127, 300, 3, 5}, {300, 301, 5, 260}, {301, 302, 260, 261}};
+    for (int[] part : parts) {
+      int first = part[1] - part[0];
+      int rows = first + part[3] - part[2];
+      List<Batch.Run> runs =
+          List.of(new Batch.Run(0, first, part[0], one), new Batch.Run(first, rows, part[2], two));
+      Step step =
+          lab.keep(
+              lab.backend.step(
+                  new Batch(
+                      new int[rows], runs, List.of(new Batch.Segment(0, rows, null)), new int[0])));
+      int half = heads.size() / 2;
+      int keys = heads.keyValues() * heads.size();
+      Buffer q =
+          lab.buffer(
+              lab.floats(rows * heads.queries() * heads.size(), 2), heads.queries() * heads.size());
+      lab.backend.rope(
+          step,
+          heads,
+          lab.buffer(lab.floats(302 * half), half),
+          lab.buffer(lab.floats(302 * half), half),
+          q,
+          lab.buffer(lab.floats(rows * keys), keys),
+          lab.buffer(lab.floats(rows * keys), keys),
+          cache,
+          0);
+      Buffer out = lab.buffer(rows, heads.queries() * heads.size());
+      lab.backend.attention(step, heads, q, cache, 0, out);
+      results.put("%s %s from %d".formatted(heads, type, part[0]), lab.read(out));
+    }
   }
 
   private void attention(int size, KvShape.Type type, int window) {

@@ -544,14 +544,7 @@ public final class CpuBackend implements Backend {
       multiplications += 2L * count * end * heads.queries() * heads.size();
     }
     attention.run(
-        step.batch(),
-        heads,
-        pages,
-        layer,
-        floats(q),
-        floats(out),
-        pool,
-        workers(multiplications));
+        step.batch(), heads, pages, layer, floats(q), floats(out), pool, workers(multiplications));
   }
 
   @Override
@@ -716,14 +709,6 @@ public final class CpuBackend implements Backend {
 
   private int workers(long multiplications) {
     return multiplications < WORTH_SHARING ? 1 : pool.threads();
-  }
-
-  private void share(int workers, WorkerPool.Work work) {
-    if (workers == 1) {
-      work.run(0, pool.scratch());
-    } else {
-      pool.run(work);
-    }
   }
 
   private float[] shrunk(int count) {

@@ -131,8 +131,8 @@ interface Kernels {
    * What a tile of queries sees of one chunk of positions: for each query the sum of the values by
    * weight, the largest score and the sum of the weights. Queries are those of {@code rows}
    * neighbouring rows of one sequence, from {@code position} on, each with all heads that share the
-   * KV head; a chunk is {@link #CHUNK} positions, aligned. In it, over the positions p that the query
-   * sees, ascending:
+   * KV head; a chunk is {@link #CHUNK} positions, aligned. In it, over the positions p that the
+   * query sees, ascending:
    *
    * <pre>
    * s[p] = Σ_d (q[d] · scale)·k[p, d]: one chain of fma, d ascending

@@ -283,15 +283,13 @@ final class TieredKernels implements Kernels {
 
     void attend(Kernels kernels) {
       for (KvPages pool : pages) {
-        int size = pool.shape().headDim();
-        for (int queries = 1; queries < 8; queries += 3) {
-          Heads heads = new Heads(queries, 1, size, 0.1f, 45);
-          for (int position = 0; position < 62; position += 19) {
-            kernels.attend(pool, 0, 0, BLOCKS, heads, position, 2, 0, x, 0, y, 0, scratch);
-            kernels.attend(pool, 0, 0, BLOCKS, heads, position, 2, 0, x, 0, y, 4096, scratch);
-            kernels.merge(y, 4096, 0, 2 * queries, size);
-            kernels.finish(y, 0, heads, 2, y, 0);
-          }
+        // Fours of queries within a row and over two, and single ones.
+        Heads heads = new Heads(5, 1, pool.shape().headDim(), 0.1f, 45);
+        for (int position = 3; position < 60; position += 47) {
+          kernels.attend(pool, 0, 0, BLOCKS, heads, position, 2, 0, x, 0, y, 0, scratch);
+          kernels.attend(pool, 0, 0, BLOCKS, heads, position, 2, 0, x, 0, y, 4096, scratch);
+          kernels.merge(y, 4096, 0, 10, heads.size());
+          kernels.finish(y, 0, heads, 2, y, 0);
         }
       }
     }

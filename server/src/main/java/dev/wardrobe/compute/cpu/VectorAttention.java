@@ -68,12 +68,10 @@ final class VectorAttention {
     float[] tile = scratch.chunk(CHUNK * width);
     int first = chunk * (CHUNK / ROWS);
     scratch.touched +=
-        touch(
-            pages, layer, head, blocks, first + from / ROWS, first + (to + ROWS - 1) / ROWS);
+        touch(pages, layer, head, blocks, first + from / ROWS, first + (to + ROWS - 1) / ROWS);
     for (int block = from / ROWS; block * ROWS < to; block++) {
       long stored = pages.keys(layer, blocks[first + block], head);
-      Vectors.widen(
-          pages.dtype(), pages.data(), stored, tile, block * ROWS * size, ROWS * size);
+      Vectors.widen(pages.dtype(), pages.data(), stored, tile, block * ROWS * size, ROWS * size);
     }
     score(heads, position, count, chunk, queries, tile, scores);
     Arrays.fill(states, statesAt, statesAt + count * width, 0);
@@ -87,8 +85,7 @@ final class VectorAttention {
       long stored = pages.values(layer, blocks[first + block], head);
       int live = Math.min(ROWS, to - block * ROWS);
       if (width == size) {
-        Vectors.widen(
-            pages.dtype(), pages.data(), stored, tile, block * ROWS * size, live * size);
+        Vectors.widen(pages.dtype(), pages.data(), stored, tile, block * ROWS * size, live * size);
       } else {
         for (int slot = 0; slot < live; slot++) {
           int row = (block * ROWS + slot) * width;
@@ -104,8 +101,7 @@ final class VectorAttention {
    * Reads a number of each cache line of a head's blocks. These loads wait for memory side by side;
    * those among other work, a few at a time: half as fast.
    */
-  private static long touch(
-      KvPages pages, int layer, int head, int[] blocks, int from, int to) {
+  private static long touch(KvPages pages, int layer, int head, int[] blocks, int from, int to) {
     MemorySegment data = pages.data();
     int bytes = pages.dtype().bytes();
     long length = 2L * bytes * ROWS * pages.shape().headDim();
