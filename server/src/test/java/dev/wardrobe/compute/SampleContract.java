@@ -248,6 +248,35 @@ public abstract class SampleContract extends BackendContract {
     return Arrays.stream(p).map(x -> x / left).toArray();
   }
 
+  /** Over a whole vocabulary nothing is drawn that the settings leave out. */
+  @ParameterizedTest
+  @CsvSource({
+    "1, 40, 1, 0, 3", "1, 0, 0.9, 0, 3", "0.7, 0, 0.5, 0, 1", "1, 0, 1, 0.05, 2",
+    "1.2, 100, 0.8, 0.01, 3", "1, 0, 0.99, 0.001, 0"
+  })
+  void draw_wholeVocabulary(float temperature, int topK, float topP, float minP, double spread) {
+    try (Lab lab = lab(9)) {
+      int width = 128_256;
+      float[] logits = lab.floats(width, spread);
+      double[] expected = filtered(logits, temperature, topK, topP, minP);
+      double allowed = Arrays.stream(expected).filter(p -> p > 0).count();
+      Draw[] draws = new Draw[100];
+      Arrays.setAll(draws, i -> draw(0, temperature, topK, topP, minP, 5, i));
+      List<Draw.Outcome> outcomes = sample(lab, logits, width, draws);
+      for (Draw.Outcome outcome : outcomes) {
+        assertThat(expected[outcome.token()]).as("token %d", outcome.token()).isPositive();
+      }
+      // Draws are spread over what is allowed: in id order, halves of the mass come up about alike.
+      int below = 0;
+      for (Draw.Outcome outcome : outcomes) {
+        double before = Arrays.stream(expected, 0, outcome.token()).sum();
+        below += before < 0.5 ? 1 : 0;
+      }
+      assertThat(allowed).isGreaterThan(10);
+      assertThat(below).isBetween(25, 75);
+    }
+  }
+
   /** Among many equal probabilities the nucleus takes the lowest ids. */
   @Test
   void draw_nucleusOfEquals() {

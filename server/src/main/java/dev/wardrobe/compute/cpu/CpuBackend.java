@@ -23,6 +23,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.StringJoiner;
 import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
@@ -64,6 +65,7 @@ public final class CpuBackend implements Backend {
   private final Division division = new Division();
   private final Norm norm = new Norm();
   private final NormHeads normHeads = new NormHeads();
+  private final Rotation rotation = new Rotation();
   private final Activation activation = new Activation();
   private final Sampling sampling = new Sampling();
 
@@ -494,7 +496,6 @@ public final class CpuBackend implements Backend {
     checkShape("rope: v", v, tokens, heads.keyValues() * heads.size());
     checkShape("rope: cos", cos, 1, half);
     checkShape("rope: sin", sin, cos.rows(), half);
-    CpuStep table = (CpuStep) step;
     for (Batch.Run run : step.batch().runs()) {
       int end = run.position() + run.to() - run.from();
       if (end > cos.rows()) {
@@ -503,30 +504,51 @@ public final class CpuBackend implements Backend {
       }
       checkBlocks(run, 0, end, pages);
     }
-    float[] cosines = floats(cos);
-    float[] sines = floats(sin);
-    float[] queries = floats(q);
-    float[] keys = floats(k);
-    float[] values = floats(v);
+    rotation.step = (CpuStep) step;
+    rotation.heads = heads;
+    rotation.cos = floats(cos);
+    rotation.sin = floats(sin);
+    rotation.q = floats(q);
+    rotation.k = floats(k);
+    rotation.v = floats(v);
+    rotation.pages = pages;
+    rotation.layer = layer;
     divide(
-        tokens,
-        4L * tokens * (heads.queries() + 2 * heads.keyValues()) * heads.size(),
-        (from, to, scratch) -> {
-          for (int row = from; row < to; row++) {
-            int position = table.position(row);
-            int angle = position * half;
-            for (int head = 0; head < heads.queries(); head++) {
-              int at = (row * heads.queries() + head) * heads.size();
-              Rotary.rotate(queries, at, half, cosines, sines, angle);
-            }
-            int block = table.run(row).blocks()[position / KvPages.TOKENS];
-            for (int head = 0; head < heads.keyValues(); head++) {
-              int at = (row * heads.keyValues() + head) * heads.size();
-              Rotary.rotate(keys, at, half, cosines, sines, angle);
-              pages.write(layer, block, head, position % KvPages.TOKENS, keys, values, at);
-            }
-          }
-        });
+        tokens, (long) tokens * (heads.queries() + 2 * heads.keyValues()) * heads.size(), rotation);
+  }
+
+  private final class Rotation implements Items {
+    private @Nullable CpuStep step;
+    private Heads heads = new Heads(1, 1, 2, 1, 0);
+    private float[] cos = {};
+    private float[] sin = {};
+    private float[] q = {};
+    private float[] k = {};
+    private float[] v = {};
+    private @Nullable KvPages pages;
+    private int layer;
+
+    @Override
+    public void run(int from, int to, Scratch scratch) {
+      CpuStep table = Objects.requireNonNull(step);
+      KvPages cache = Objects.requireNonNull(pages);
+      int half = heads.size() / 2;
+      for (int row = from; row < to; row++) {
+        int position = table.position(row);
+        int angle = position * half;
+        for (int head = 0; head < heads.queries(); head++) {
+          int at = (row * heads.queries() + head) * heads.size();
+          kernels.rotate(q, at, half, cos, sin, angle);
+        }
+        int block = table.run(row).blocks()[position / KvPages.TOKENS];
+        int slot = position % KvPages.TOKENS;
+        for (int head = 0; head < heads.keyValues(); head++) {
+          int at = (row * heads.keyValues() + head) * heads.size();
+          kernels.rotate(k, at, half, cos, sin, angle);
+          cache.write(layer, block, head, slot, k, v, at, kernels, scratch);
+        }
+      }
+    }
   }
 
   @Override

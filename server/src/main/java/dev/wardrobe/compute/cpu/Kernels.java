@@ -180,6 +180,17 @@ interface Kernels {
    */
   void finish(float[] states, int from, Heads heads, int rows, float[] out, int at);
 
+  /**
+   * Rotates in place the {@code 2 · half} elements from {@code at} on; element i is paired with i +
+   * half: {@code a·cos - b·sin, b·cos + a·sin}.
+   *
+   * @param angle where the position's row begins in {@code cos} and {@code sin}
+   */
+  void rotate(float[] x, int at, int half, float[] cos, float[] sin, int angle);
+
+  /** The bfloat16 nearest to each of {@code count} floats, ties to even; NaN becomes a quiet one. */
+  void narrow(float[] x, int at, int count, short[] out);
+
   /** {@code out = gate / (1 + exp(-gate)) · up}. */
   void activate(float[] gate, float[] up, float[] out, int from, int to);
 
@@ -191,4 +202,23 @@ interface Kernels {
    * up in double.
    */
   double sumOfExponentials(float[] a, int at, int count, float max, Scratch scratch);
+
+  /** The largest; NaN if there is one. */
+  float largest(float[] a, int at, int count);
+
+  /**
+   * The first index from {@code from} on, relative to {@code at}, of a number above a bound; {@code
+   * count} if there is none.
+   */
+  int above(float[] a, int at, int from, int count, float bound);
+
+  /**
+   * Lists the indices of all numbers above a bound, ascending, and gives their count.
+   *
+   * @param indices room for {@code count}
+   */
+  int allAbove(float[] a, int at, int count, float bound, int[] indices);
+
+  /** {@code Σ a[at + i]} of at most {@link #RUN}: 16 lanes and tree. */
+  float sum(float[] a, int at, int count, Scratch scratch);
 }

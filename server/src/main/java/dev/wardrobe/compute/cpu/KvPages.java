@@ -18,8 +18,8 @@ final class KvPages implements KvCache {
 
   private static final ValueLayout.OfShort SHORT =
       ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-  private static final ValueLayout.OfInt INT =
-      ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfFloat FLOAT =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   private final KvShape shape;
   private final MemorySegment data;
@@ -69,20 +69,32 @@ final class KvPages implements KvCache {
   }
 
   /** Stores the key and value of a head at one position of a block, rounded to nearest even. */
-  void write(int layer, int block, int head, int slot, float[] keys, float[] values, int at) {
+  void write(
+      int layer,
+      int block,
+      int head,
+      int slot,
+      float[] keys,
+      float[] values,
+      int at,
+      Kernels kernels,
+      Scratch scratch) {
     int size = shape.headDim();
     long key = keys(layer, block, head) + slot;
     long value = values(layer, block, head) + (long) slot * size;
     if (shape.type() == KvShape.Type.BF16) {
+      short[] halves = scratch.shorts(size);
+      kernels.narrow(keys, at, size, halves);
       for (int d = 0; d < size; d++) {
-        data.set(SHORT, 2 * (key + (long) d * TOKENS), DType.floatToBfloat16(keys[at + d]));
-        data.set(SHORT, 2 * (value + d), DType.floatToBfloat16(values[at + d]));
+        data.set(SHORT, 2 * (key + (long) d * TOKENS), halves[d]);
       }
+      kernels.narrow(values, at, size, halves);
+      MemorySegment.copy(halves, 0, data, SHORT, 2 * value, size);
     } else {
       for (int d = 0; d < size; d++) {
-        data.set(INT, 4 * (key + (long) d * TOKENS), Float.floatToRawIntBits(keys[at + d]));
-        data.set(INT, 4 * (value + d), Float.floatToRawIntBits(values[at + d]));
+        data.set(FLOAT, 4 * (key + (long) d * TOKENS), keys[at + d]);
       }
+      MemorySegment.copy(values, at, data, FLOAT, 4 * value, size);
     }
   }
 

@@ -23,7 +23,7 @@ final class Sampler {
   boolean sample(Draw draw, float[] logits, int at, int vocabulary, Scratch scratch) {
     Draw.Outcome outcome = draw.outcome();
     outcome.set(-1, Float.NaN);
-    float max = largest(logits, at, vocabulary);
+    float max = kernels.largest(logits, at, vocabulary);
     if (!Float.isFinite(max)) {
       return false;
     }
@@ -70,67 +70,82 @@ final class Sampler {
     return (float) ((double) logit - max - logSum);
   }
 
-  /** The largest value; NaN if there is one. */
-  private static float largest(float[] a, int at, int count) {
-    float max = Float.NEGATIVE_INFINITY;
-    for (int i = 0; i < count; i++) {
-      max = Math.max(max, a[at + i]);
-    }
-    return max;
-  }
-
   private int draw(Draw draw, float[] logits, int at, int vocabulary, float max, Scratch scratch) {
     boolean penalized = draw.repetition() != 1 || draw.presence() != 0 || draw.frequency() != 0;
-    if (!penalized && draw.temperature() == 0) {
-      return argmax(logits, at, vocabulary, max);
-    }
-    float[] z = scratch.row(vocabulary);
-    System.arraycopy(logits, at, z, 0, vocabulary);
+    float[] z = logits;
+    int from = at;
     float largest = max;
     if (penalized) {
+      z = scratch.row(vocabulary);
+      from = 0;
+      System.arraycopy(logits, at, z, 0, vocabulary);
       penalize(draw, z, scratch.marks(vocabulary));
-      largest = largest(z, 0, vocabulary);
+      largest = kernels.largest(z, 0, vocabulary);
       if (!Float.isFinite(largest)) {
         return -1;
       }
     }
     if (draw.temperature() == 0) {
-      return argmax(z, 0, vocabulary, largest);
+      return kernels.above(z, from, 0, vocabulary, Math.nextDown(largest));
     }
-    int kept = draw.topK() > 0 && draw.topK() < vocabulary ? draw.topK() : 0;
-    int[] keptTokens = scratch.tokens(kept);
-    top(z, 0, vocabulary, kept, keptTokens);
-    // From here on z holds probabilities relative to the largest one's.
-    kernels.exponentials(z, 0, vocabulary, largest, draw.temperature(), z);
-    if (kept > 0) {
-      float[] values = scratch.scores(kept);
-      for (int i = 0; i < kept; i++) {
-        values[i] = z[keptTokens[i]];
+    // The candidates' probabilities relative to the largest one's, and unless all are: their ids.
+    int count = vocabulary;
+    float[] p;
+    int[] ids = null;
+    if (draw.topK() > 0 && draw.topK() < vocabulary) {
+      count = draw.topK();
+      ids = scratch.tokens(count);
+      top(z, from, vocabulary, count, ids);
+      Arrays.sort(ids, 0, count);
+      p = scratch.scores(count);
+      for (int i = 0; i < count; i++) {
+        p[i] = z[from + ids[i]];
       }
-      Arrays.fill(z, 0, vocabulary, 0);
-      for (int i = 0; i < kept; i++) {
-        z[keptTokens[i]] = values[i];
-      }
+      kernels.exponentials(p, 0, count, largest, draw.temperature(), p);
+    } else {
+      p = scratch.row(vocabulary);
+      kernels.exponentials(z, from, vocabulary, largest, draw.temperature(), p);
     }
     if (draw.topP() < 1) {
-      keepNucleus(z, vocabulary, draw.topP(), scratch);
+      double total = total(p, count, scratch);
+      if (ids == null) {
+        // What is not above this adds up to half of what the nucleus leaves out, at most.
+        double least = (1 - draw.topP()) / 2 * total / count;
+        ids = scratch.tokens(count);
+        count = kernels.allAbove(p, 0, count, Math.nextDown((float) least), ids);
+        gather(p, ids, count);
+      }
+      count = keepNucleus(p, ids, count, draw.topP() * total, scratch);
     }
     if (draw.minP() > 0) {
-      for (int i = 0; i < vocabulary; i++) {
-        if (z[i] < draw.minP()) {
-          z[i] = 0;
-        }
+      float bound = Math.nextDown(draw.minP());
+      if (ids == null) {
+        ids = scratch.tokens(count);
+        count = kernels.allAbove(p, 0, count, bound, ids);
+        gather(p, ids, count);
+      } else {
+        count = keepAbove(p, ids, count, bound);
       }
     }
-    return invert(z, vocabulary, Philox.uniform(draw.seed(), draw.position()));
+    int chosen = invert(p, count, Philox.uniform(draw.seed(), draw.position()), scratch);
+    return ids == null ? chosen : ids[chosen];
   }
 
-  private static int argmax(float[] a, int at, int count, float max) {
-    int i = 0;
-    while (i < count - 1 && a[at + i] != max) {
-      i++;
+  private static void gather(float[] p, int[] ids, int count) {
+    for (int i = 0; i < count; i++) {
+      p[i] = p[ids[i]];
     }
-    return i;
+  }
+
+  private static int keepAbove(float[] p, int[] ids, int count, float bound) {
+    int kept = 0;
+    for (int i = 0; i < count; i++) {
+      if (p[i] > bound) {
+        p[kept] = p[i];
+        ids[kept++] = ids[i];
+      }
+    }
+    return kept;
   }
 
   private static void penalize(Draw draw, float[] z, int[] marks) {
@@ -165,18 +180,17 @@ final class Sampler {
   }
 
   /**
-   * Zeroes all but the fewest largest numbers that add up to {@code share} of the total, lower ids
-   * first among equals; at least one stays. Only the bucket in which the sum is reached is sorted.
+   * Keeps the fewest largest numbers that add up to {@code wanted}, lower ids first among equals,
+   * and gives their count; at least one stays. Only the bucket in which the sum is reached is
+   * sorted.
    */
-  private static void keepNucleus(float[] z, int count, float share, Scratch scratch) {
+  private static int keepNucleus(
+      float[] p, int[] ids, int count, double wanted, Scratch scratch) {
     double[] sums = scratch.sums(BUCKETS);
     Arrays.fill(sums, 0, BUCKETS, 0);
-    double total = 0;
     for (int i = 0; i < count; i++) {
-      sums[bucket(z[i])] += z[i];
-      total += z[i];
+      sums[bucket(p[i])] += p[i];
     }
-    double wanted = share * total;
     double sum = 0;
     int cut = BUCKETS - 1;
     while (cut > 0 && sum + sums[cut] < wanted) {
@@ -185,52 +199,75 @@ final class Sampler {
     }
     int members = 0;
     for (int i = 0; i < count; i++) {
-      if (bucket(z[i]) == cut) {
+      if (bucket(p[i]) == cut) {
         members++;
       }
     }
     long[] order = scratch.order(members);
     int next = 0;
     for (int i = 0; i < count; i++) {
-      if (bucket(z[i]) == cut) {
-        order[next++] = ((long) -Float.floatToRawIntBits(z[i]) << 32) | i;
+      if (bucket(p[i]) == cut) {
+        order[next++] = ((long) -Float.floatToRawIntBits(p[i]) << 32) | i;
       }
     }
     Arrays.sort(order, 0, members);
-    boolean reached = false;
-    for (int i = 0; i < members; i++) {
-      int token = (int) order[i];
-      if (reached) {
-        z[token] = 0;
-      } else {
-        sum += z[token];
-        reached = sum >= wanted;
+    // The last of the bucket that stays, in its order.
+    int stays = 0;
+    while (stays < members - 1) {
+      sum += p[(int) order[stays]];
+      if (sum >= wanted) {
+        break;
       }
+      stays++;
     }
+    long last = members == 0 ? Long.MAX_VALUE : order[stays];
+    int kept = 0;
     for (int i = 0; i < count; i++) {
-      if (bucket(z[i]) < cut) {
-        z[i] = 0;
+      int bucket = bucket(p[i]);
+      long place = ((long) -Float.floatToRawIntBits(p[i]) << 32) | i;
+      if (bucket > cut || (bucket == cut && place <= last)) {
+        p[kept] = p[i];
+        ids[kept++] = ids[i];
       }
     }
+    return kept;
   }
 
   private static int bucket(float z) {
     return Float.floatToRawIntBits(z) >>> BUCKET_SHIFT;
   }
 
-  /** The first index at which the running sum exceeds {@code u} of the total. */
-  private static int invert(float[] z, int count, double u) {
+  private double total(float[] p, int count, Scratch scratch) {
     double total = 0;
-    for (int i = 0; i < count; i++) {
-      total += z[i];
+    for (int from = 0; from < count; from += Kernels.RUN) {
+      total += kernels.sum(p, from, Math.min(Kernels.RUN, count - from), scratch);
     }
-    double wanted = u * total;
-    double sum = 0;
-    int last = 0;
-    for (int i = 0; i < count; i++) {
-      if (z[i] > 0) {
+    return total;
+  }
+
+  /**
+   * The first index at which the running sum exceeds {@code u} of the total: the run of numbers in
+   * which it does, by the runs' sums, and then the place in it.
+   */
+  private int invert(float[] p, int count, double u, Scratch scratch) {
+    double wanted = u * total(p, count, scratch);
+    double before = 0; // the run that begins at from
+    double after = 0;
+    int from = 0;
+    for (int next = 0; next < count && !(after > wanted); next += Kernels.RUN) {
+      float run = kernels.sum(p, next, Math.min(Kernels.RUN, count - next), scratch);
+      if (run > 0) {
+        from = next;
+        before = after;
+        after += run;
+      }
+    }
+    double sum = before;
+    int last = from;
+    for (int i = from; i < Math.min(count, from + Kernels.RUN); i++) {
+      if (p[i] > 0) {
         last = i;
-        sum += z[i];
+        sum += p[i];
         if (sum > wanted) {
           return i;
         }
@@ -243,19 +280,20 @@ final class Sampler {
    * Fills {@code heap} with the indices of the {@code n} largest of {@code count}, descending,
    * lower index first among equals.
    */
-  private static void top(float[] a, int at, int count, int n, int[] heap) {
+  private void top(float[] a, int at, int count, int n, int[] heap) {
     if (n == 0) {
       return;
     }
     int size = 0;
-    for (int i = 0; i < count; i++) {
-      if (size < n) {
-        heap[size++] = i;
-        up(heap, size - 1, a, at);
-      } else if (a[at + i] > a[at + heap[0]]) {
-        heap[0] = i;
-        down(heap, size, a, at);
-      }
+    while (size < n) {
+      heap[size] = size;
+      up(heap, size++, a, at);
+    }
+    int next = kernels.above(a, at, n, count, a[at + heap[0]]);
+    while (next < count) {
+      heap[0] = next;
+      down(heap, size, a, at);
+      next = kernels.above(a, at, next + 1, count, a[at + heap[0]]);
     }
     while (size > 1) {
       size--;

@@ -390,6 +390,25 @@ final class ScalarKernels implements Kernels {
   }
 
   @Override
+  public void rotate(float[] x, int at, int half, float[] cos, float[] sin, int angle) {
+    for (int i = 0; i < half; i++) {
+      float c = cos[angle + i];
+      float s = sin[angle + i];
+      float a = x[at + i];
+      float b = x[at + half + i];
+      x[at + i] = a * c - b * s;
+      x[at + half + i] = b * c + a * s;
+    }
+  }
+
+  @Override
+  public void narrow(float[] x, int at, int count, short[] out) {
+    for (int i = 0; i < count; i++) {
+      out[i] = DType.floatToBfloat16(x[at + i]);
+    }
+  }
+
+  @Override
   public void activate(float[] gate, float[] up, float[] out, int from, int to) {
     for (int i = from; i < to; i++) {
       out[i] = gate[i] / (1 + Elementary.exp(-gate[i])) * up[i];
@@ -415,5 +434,44 @@ final class ScalarKernels implements Kernels {
       sum += Elementary.tree(lanes, 0);
     }
     return sum;
+  }
+
+  @Override
+  public float largest(float[] a, int at, int count) {
+    float max = Float.NEGATIVE_INFINITY;
+    for (int i = 0; i < count; i++) {
+      max = Math.max(max, a[at + i]);
+    }
+    return max;
+  }
+
+  @Override
+  public int above(float[] a, int at, int from, int count, float bound) {
+    int i = from;
+    while (i < count && !(a[at + i] > bound)) {
+      i++;
+    }
+    return i;
+  }
+
+  @Override
+  public int allAbove(float[] a, int at, int count, float bound, int[] indices) {
+    int found = 0;
+    for (int i = 0; i < count; i++) {
+      if (a[at + i] > bound) {
+        indices[found++] = i;
+      }
+    }
+    return found;
+  }
+
+  @Override
+  public float sum(float[] a, int at, int count, Scratch scratch) {
+    float[] lanes = scratch.lanes;
+    Arrays.fill(lanes, 0, 16, 0);
+    for (int i = 0; i < count; i++) {
+      lanes[i % 16] += a[at + i];
+    }
+    return Elementary.tree(lanes, 0);
   }
 }

@@ -278,6 +278,8 @@ final class TieredKernels implements Kernels {
         kernels.add(x, 0, y, 0, width);
         kernels.norm(x, 0, width, x, 1e-5f, y, 0, scratch);
         kernels.activate(x, x, y, 0, width);
+        kernels.rotate(y, 0, width / 2, x, x, 0);
+        kernels.narrow(x, 0, width, scratch.shorts(width));
       }
     }
 
@@ -297,6 +299,10 @@ final class TieredKernels implements Kernels {
     void sample(Kernels kernels) {
       kernels.sumOfExponentials(x, 0, 2500, 1, scratch);
       kernels.exponentials(x, 0, 2500, 1, 0.7f, y);
+      kernels.largest(x, 0, 2500);
+      kernels.above(x, 0, 3, 2500, 2);
+      kernels.allAbove(x, 0, 2500, 0.9f, scratch.tokens(2500));
+      kernels.sum(x, 0, 1000, scratch);
     }
 
     @Override
@@ -420,6 +426,16 @@ final class TieredKernels implements Kernels {
   }
 
   @Override
+  public void rotate(float[] x, int at, int half, float[] cos, float[] sin, int angle) {
+    rows.kernels.rotate(x, at, half, cos, sin, angle);
+  }
+
+  @Override
+  public void narrow(float[] x, int at, int count, short[] out) {
+    rows.kernels.narrow(x, at, count, out);
+  }
+
+  @Override
   public void activate(float[] gate, float[] up, float[] out, int from, int to) {
     rows.kernels.activate(gate, up, out, from, to);
   }
@@ -432,5 +448,25 @@ final class TieredKernels implements Kernels {
   @Override
   public double sumOfExponentials(float[] a, int at, int count, float max, Scratch scratch) {
     return sampling.kernels.sumOfExponentials(a, at, count, max, scratch);
+  }
+
+  @Override
+  public float largest(float[] a, int at, int count) {
+    return sampling.kernels.largest(a, at, count);
+  }
+
+  @Override
+  public int above(float[] a, int at, int from, int count, float bound) {
+    return sampling.kernels.above(a, at, from, count, bound);
+  }
+
+  @Override
+  public int allAbove(float[] a, int at, int count, float bound, int[] indices) {
+    return sampling.kernels.allAbove(a, at, count, bound, indices);
+  }
+
+  @Override
+  public float sum(float[] a, int at, int count, Scratch scratch) {
+    return sampling.kernels.sum(a, at, count, scratch);
   }
 }

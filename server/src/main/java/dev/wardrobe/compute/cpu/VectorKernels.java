@@ -126,6 +126,16 @@ final class VectorKernels implements Kernels {
   }
 
   @Override
+  public void rotate(float[] x, int at, int half, float[] cos, float[] sin, int angle) {
+    VectorRows.rotate(x, at, half, cos, sin, angle);
+  }
+
+  @Override
+  public void narrow(float[] x, int at, int count, short[] out) {
+    VectorRows.narrow(x, at, count, out);
+  }
+
+  @Override
   public void activate(float[] gate, float[] up, float[] out, int from, int to) {
     VectorRows.activate(gate, up, out, from, to);
   }
@@ -138,5 +148,25 @@ final class VectorKernels implements Kernels {
   @Override
   public double sumOfExponentials(float[] a, int at, int count, float max, Scratch scratch) {
     return VectorRows.sumOfExponentials(a, at, count, max, scratch);
+  }
+
+  @Override
+  public float largest(float[] a, int at, int count) {
+    return VectorRows.largest(a, at, count);
+  }
+
+  @Override
+  public int above(float[] a, int at, int from, int count, float bound) {
+    return VectorRows.above(a, at, from, count, bound);
+  }
+
+  @Override
+  public int allAbove(float[] a, int at, int count, float bound, int[] indices) {
+    return VectorRows.allAbove(a, at, count, bound, indices);
+  }
+
+  @Override
+  public float sum(float[] a, int at, int count, Scratch scratch) {
+    return VectorRows.sum(a, at, count, scratch);
   }
 }
