@@ -47,9 +47,9 @@ final class ResidentArguments {
   @Option(
       names = "--kv",
       paramLabel = "TYPE",
-      defaultValue = "f32",
-      description = "How keys and values are kept: f32 or bf16. Default: ${DEFAULT-VALUE}.")
-  private String kv = "f32";
+      defaultValue = "bf16",
+      description = "How keys and values are kept: bf16 or f32. Default: ${DEFAULT-VALUE}.")
+  private String kv = "bf16";
 
   @Option(
       names = "--kv-tokens",

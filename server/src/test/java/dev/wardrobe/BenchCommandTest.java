@@ -93,7 +93,10 @@ final class BenchCommandTest {
 
   @Test
   void profile_accountsForAllTheTime() throws Exception {
-    int code = run("--shape tiny --cases prefill,adapters --adapters 2 --rank 3 --profile --json");
+    int code =
+        run(
+            "--shape tiny --cases prefill,adapters --adapters 2 --rank 3 --kv f32 --profile"
+                + " --json");
     assertThat(err.toString()).isEmpty();
     assertThat(code).isZero();
     JsonNode root = new ObjectMapper().readTree(out.toString());

@@ -13,6 +13,8 @@ import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** Trained models' golden answers, as the batch command gives them. */
 final class ModelBatchTest {
@@ -21,8 +23,9 @@ final class ModelBatchTest {
   @TempDir private Path folder;
 
   /** The embedded model: conversations, by itself and with each of its adapters, in one batch. */
-  @Test
-  void demo() throws Exception {
+  @ParameterizedTest
+  @CsvSource({"f32, 1e-4", "bf16, 1e-1"})
+  void demo(String kv, double tolerance) throws Exception {
     Path demo = Path.of(System.getProperty("wardrobe.root", ".."), "deploy/models/demo");
     JsonNode cases = JSON.readTree(demo.resolve("base/golden.json").toFile()).path("cases");
     List<String> requests = new ArrayList<>();
@@ -35,7 +38,8 @@ final class ModelBatchTest {
       }
       requests.add(request.toString());
     }
-    List<String> arguments = new ArrayList<>(List.of("--model", demo.resolve("base").toString()));
+    List<String> arguments =
+        new ArrayList<>(List.of("--model", demo.resolve("base").toString(), "--kv", kv));
     for (String adapter : List.of("json", "pirate", "sql", "terse")) {
       arguments.add("--adapter");
       arguments.add(adapter + "=" + demo.resolve("adapters/" + adapter));
@@ -61,7 +65,7 @@ final class ModelBatchTest {
         double best = golden.get(0).get(1).asDouble();
         double logit = golden.get(k).get(1).asDouble();
         assertThat(top.get(k).path("logprob").asDouble() - top.get(0).path("logprob").asDouble())
-            .isCloseTo(logit - best, offset(2e-4 + 1e-4 * (Math.abs(logit) + Math.abs(best))));
+            .isCloseTo(logit - best, offset(tolerance * (2 + Math.abs(logit) + Math.abs(best))));
       }
     }
     assertThat(run.lines()).anyMatch(line -> line.at("/usage/max_step_adapters").asInt() == 5);
@@ -86,6 +90,8 @@ final class ModelBatchTest {
             requests,
             "--model",
             models.resolve("smollm2-135m-instruct-nf4").toString(),
+            "--kv",
+            "f32",
             "--cache-dir",
             folder.resolve("cache").toString(),
             "--adapter",

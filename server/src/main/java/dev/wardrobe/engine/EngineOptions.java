@@ -24,7 +24,7 @@ public record EngineOptions(
   public static final int AUTO = 0;
 
   public static final EngineOptions DEFAULT =
-      new EngineOptions(64, 256, 32, 1024, AUTO, KvShape.Type.F32);
+      new EngineOptions(64, 256, 32, 1024, AUTO, KvShape.Type.BF16);
 
   /** What the automatic cache may take, and what it may take to hold one whole context. */
   private static final long AUTO_BYTES = 256L << 20;

@@ -251,8 +251,12 @@ public abstract class SampleContract extends BackendContract {
   /** Over a whole vocabulary nothing is drawn that the settings leave out. */
   @ParameterizedTest
   @CsvSource({
-    "1, 40, 1, 0, 3", "1, 0, 0.9, 0, 3", "0.7, 0, 0.5, 0, 1", "1, 0, 1, 0.05, 2",
-    "1.2, 100, 0.8, 0.01, 3", "1, 0, 0.99, 0.001, 0"
+    "1, 40, 1, 0, 3",
+    "1, 0, 0.9, 0, 3",
+    "0.7, 0, 0.5, 0, 1",
+    "1, 0, 1, 0.05, 2",
+    "1.2, 100, 0.8, 0.01, 3",
+    "1, 0, 0.99, 0.001, 0.1"
   })
   void draw_wholeVocabulary(float temperature, int topK, float topP, float minP, double spread) {
     try (Lab lab = lab(9)) {

@@ -12,6 +12,7 @@ import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Draw;
+import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.sampling.SamplingParams;
 import java.lang.reflect.InvocationTargetException;
@@ -33,7 +34,11 @@ import org.junit.jupiter.params.provider.ValueSource;
 @Timeout(120)
 final class EngineTest {
   private static final EngineOptions SMALL =
-      EngineOptions.DEFAULT.withMaxSequences(8).withPrefillTokens(32).withKvTokens(2048);
+      EngineOptions.DEFAULT
+          .withMaxSequences(8)
+          .withPrefillTokens(32)
+          .withKvTokens(2048)
+          .withKvType(KvShape.Type.F32);
 
   private static TestBase base;
 
@@ -50,7 +55,8 @@ final class EngineTest {
 
   /** What the task gives by itself, on a roomy engine. */
   private static List<Integer> alone(GenerationTask task) throws Exception {
-    try (Engine engine = base.engine(EngineOptions.DEFAULT.withKvTokens(4096))) {
+    try (Engine engine =
+        base.engine(EngineOptions.DEFAULT.withKvTokens(4096).withKvType(KvShape.Type.F32))) {
       Recorder recorder = new Recorder();
       engine.submit(task, recorder);
       recorder.finish();

@@ -21,12 +21,16 @@ import java.util.Random;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 final class DecoderTest {
   /** Proposed by the reference data: an independent float64 pass differs by at most 2.3e-5. */
   private static final double TOLERANCE = 1e-4;
+
+  /** With keys and values in bfloat16. */
+  private static final double BFLOAT16_TOLERANCE = 1e-1;
 
   @Test
   void forward_smallestModelMeetsGolden() throws Exception {
@@ -43,13 +47,29 @@ final class DecoderTest {
     meets(golden);
   }
 
+  /** Keys and values in bfloat16, which the goldens' are not. */
+  @Test
+  void forward_smallestModelMeetsGoldenInBfloat16() throws Exception {
+    meets(Golden.smallest(), KvShape.Type.BF16, BFLOAT16_TOLERANCE);
+  }
+
+  @ParameterizedTest(name = "{0}")
+  @MethodSource("reference")
+  void forward_meetsGoldenInBfloat16(Golden golden) throws Exception {
+    meets(golden, KvShape.Type.BF16, BFLOAT16_TOLERANCE);
+  }
+
   private static void meets(Golden golden) throws Exception {
+    meets(golden, KvShape.Type.F32, TOLERANCE);
+  }
+
+  private static void meets(Golden golden, KvShape.Type type, double tolerance) throws Exception {
     Map<String, List<Golden.Case>> variants =
         golden.cases().stream().collect(Collectors.groupingBy(Golden.Case::variant));
     assertThat(variants).containsKeys("nf4-dq", "unquantized");
     for (var variant : variants.entrySet()) {
       try (Forward forward =
-          new Forward(golden.directory(variant.getKey()), LoadOptions.AS_STORED)) {
+          new Forward(golden.directory(variant.getKey()), LoadOptions.AS_STORED, type)) {
         for (Golden.Case each : variant.getValue()) {
           int[] tokens = golden.prompt(each.prompt());
           float[][] logits = forward.logits(tokens, tokens.length);
@@ -57,13 +77,14 @@ final class DecoderTest {
               each.what().equals("logits")
                   ? logits
                   : forward.hidden(Integer.parseInt(each.what().substring("hidden.".length())));
-          assertClose(golden + " " + each.key(), actual, golden.expected(each));
+          assertClose(golden + " " + each.key(), actual, golden.expected(each), tolerance);
         }
       }
     }
   }
 
-  private static void assertClose(String what, float[][] actual, float[][] lastRows) {
+  private static void assertClose(
+      String what, float[][] actual, float[][] lastRows, double tolerance) {
     assertThat(actual.length).as(what).isGreaterThanOrEqualTo(lastRows.length);
     for (int row = 0; row < lastRows.length; row++) {
       float[] expected = lastRows[row];
@@ -73,22 +94,23 @@ final class DecoderTest {
         double difference = Math.abs((double) got[i] - expected[i]);
         assertThat(difference)
             .as("%s row %d, %d: expected %s, got %s", what, row, i, expected[i], got[i])
-            .isLessThanOrEqualTo(TOLERANCE + TOLERANCE * Math.abs(expected[i]));
+            .isLessThanOrEqualTo(tolerance + tolerance * Math.abs(expected[i]));
       }
     }
   }
 
   /** The embedded model: its golden quantizes statistics by bitsandbytes' table, hence 2e-2. */
-  @Test
-  void forward_demoModelMeetsItsGolden() throws Exception {
+  @ParameterizedTest
+  @EnumSource(KvShape.Type.class)
+  void forward_demoModelMeetsItsGolden(KvShape.Type type) throws Exception {
     Path demo = Path.of(System.getProperty("wardrobe.root"), "deploy/models/demo/base");
     JsonNode cases = new ObjectMapper().readTree(demo.resolve("golden.json").toFile()).get("cases");
     int checked = 0;
-    try (Forward forward = new Forward(demo, LoadOptions.DEFAULT)) {
+    try (Forward forward = new Forward(demo, LoadOptions.DEFAULT, type)) {
       for (JsonNode each : cases) {
         if (each.get("adapter").isNull()) {
           int[] prompt = ints(each.get("prompt_ids"));
-          meetsTop(forward, prompt, each.get("first_top5"), 2e-2);
+          meetsTop(forward, prompt, each.get("first_top5"), type == KvShape.Type.F32 ? 2e-2 : 1e-1);
           assertThat(forward.greedy(prompt, 64))
               .as(each.get("prompt").textValue())
               .containsExactlyElementsOf(

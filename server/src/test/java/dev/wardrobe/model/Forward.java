@@ -29,10 +29,19 @@ final class Forward implements AutoCloseable {
   private final Decoder decoder;
 
   Forward(Path directory, LoadOptions options) throws Exception {
-    this(directory, options, MathMode.EXACT);
+    this(directory, options, MathMode.EXACT, KvShape.Type.F32);
   }
 
   Forward(Path directory, LoadOptions options, MathMode math) throws Exception {
+    this(directory, options, math, KvShape.Type.F32);
+  }
+
+  Forward(Path directory, LoadOptions options, KvShape.Type type) throws Exception {
+    this(directory, options, MathMode.EXACT, type);
+  }
+
+  private Forward(Path directory, LoadOptions options, MathMode math, KvShape.Type type)
+      throws Exception {
     cpu = new CpuBackend(2, math);
     backend = recording(cpu);
     Model loaded = null;
@@ -46,8 +55,7 @@ final class Forward implements AutoCloseable {
     model = loaded;
     ModelConfig config = model.config();
     cache =
-        backend.kvCache(
-            new KvShape(config.layers(), config.kvHeads(), config.headDim(), 16, KvShape.Type.F32));
+        backend.kvCache(new KvShape(config.layers(), config.kvHeads(), config.headDim(), 16, type));
     decoder = new Decoder(model, backend, cache, MAX_TOKENS, MAX_TOKENS);
   }
 

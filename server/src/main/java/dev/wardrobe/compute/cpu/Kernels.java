@@ -188,7 +188,9 @@ interface Kernels {
    */
   void rotate(float[] x, int at, int half, float[] cos, float[] sin, int angle);
 
-  /** The bfloat16 nearest to each of {@code count} floats, ties to even; NaN becomes a quiet one. */
+  /**
+   * The bfloat16 nearest to each of {@code count} floats, ties to even; NaN becomes a quiet one.
+   */
   void narrow(float[] x, int at, int count, short[] out);
 
   /** {@code out = gate / (1 + exp(-gate)) · up}. */

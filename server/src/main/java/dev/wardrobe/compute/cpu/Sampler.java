@@ -184,8 +184,7 @@ final class Sampler {
    * and gives their count; at least one stays. Only the bucket in which the sum is reached is
    * sorted.
    */
-  private static int keepNucleus(
-      float[] p, int[] ids, int count, double wanted, Scratch scratch) {
+  private static int keepNucleus(float[] p, int[] ids, int count, double wanted, Scratch scratch) {
     double[] sums = scratch.sums(BUCKETS);
     Arrays.fill(sums, 0, BUCKETS, 0);
     for (int i = 0; i < count; i++) {
