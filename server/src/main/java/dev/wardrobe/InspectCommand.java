@@ -5,9 +5,12 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterSummary;
+import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.Inspection;
+import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.MemoryUse;
 import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.model.ModelException;
@@ -20,6 +23,7 @@ import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -31,6 +35,9 @@ import picocli.CommandLine.Spec;
     description = "Say what a model's or an adapter's directory holds, and where each byte is.",
     mixinStandardHelpOptions = true)
 final class InspectCommand implements Callable<Integer> {
+  /** What the JVM takes beside weights and cache: heap, code, threads, and a step's workspace. */
+  private static final long JVM_BYTES = 256L << 20;
+
   @Spec private CommandSpec spec = CommandSpec.create();
 
   @Parameters(paramLabel = "DIR", description = "A model's directory, or a PEFT adapter's.")
@@ -53,9 +60,13 @@ final class InspectCommand implements Callable<Integer> {
               + " would then use. Default: ${DEFAULT-VALUE}.")
   private String math = "exact";
 
+  @Mixin private final ResidentArguments resident = new ResidentArguments();
+
   @Override
   public Integer call() throws ModelException, AdapterException, IOException, StartException {
     MathMode asked = ModelArguments.math(math);
+    LoadOptions load = resident.load();
+    EngineOptions engine = resident.engine();
     PrintWriter out = spec.commandLine().getOut();
     if (Files.exists(directory.resolve("adapter_config.json"))
         && !Files.exists(directory.resolve("config.json"))) {
@@ -67,13 +78,14 @@ final class InspectCommand implements Callable<Integer> {
       }
       return 0;
     }
-    Inspection model = Inspection.of(directory, fingerprint);
+    Inspection model = Inspection.of(directory, load, fingerprint);
+    KvShape kv = engine.shape(model.config());
     String refusal = CpuBackend.refusal(asked);
     MathMode effective = refusal == null ? asked : MathMode.EXACT;
     if (json) {
-      out.println(pretty(tree(model).put("math", effective.id())));
+      out.println(pretty(tree(model, kv).put("math", effective.id())));
     } else {
-      print(model, out);
+      print(model, kv, out);
       out.println("math " + effective.id());
     }
     if (refusal != null) {
@@ -141,7 +153,7 @@ final class InspectCommand implements Callable<Integer> {
     return root;
   }
 
-  private static void print(Inspection model, PrintWriter out) {
+  private static void print(Inspection model, KvShape kv, PrintWriter out) {
     ModelConfig c = model.config();
     out.printf(
         "%s: %s, %d layers, hidden %d, %d heads of %d (%d for keys and values), feed-forward %d,"
@@ -178,6 +190,16 @@ final class InspectCommand implements Callable<Integer> {
         "KV cache per token",
         4 * elements,
         2 * elements);
+    out.println("resident when served with these options, without adapters:");
+    MemoryUse weights = model.resident();
+    row(
+        out,
+        model.headQuantized() ? "linears and head, 4 bits" : "linears at 4 bits",
+        weights.quantized());
+    row(out, "other weights", weights.total() - weights.quantized());
+    row(out, "KV cache when full", kv.bytes(), tokens(kv));
+    row(out, "JVM and workspace", JVM_BYTES, "allowed for");
+    row(out, "total", expected(weights, kv));
     if (model.fingerprint() != null) {
       out.println(
           "fingerprint "
@@ -185,6 +207,18 @@ final class InspectCommand implements Callable<Integer> {
                   ? "none: nothing is quantized"
                   : model.fingerprint()));
     }
+  }
+
+  private static long expected(MemoryUse weights, KvShape kv) {
+    return weights.total() + kv.bytes() + JVM_BYTES;
+  }
+
+  private static String tokens(KvShape kv) {
+    return String.format(
+        Locale.ROOT,
+        "%,d tokens as %s",
+        (long) kv.blocks() * KvShape.BLOCK_TOKENS,
+        kv.type().name().toLowerCase(Locale.ROOT));
   }
 
   /** Elements of keys and values that one token takes, over all layers. */
@@ -222,12 +256,16 @@ final class InspectCommand implements Callable<Integer> {
     out.printf(Locale.ROOT, "  %-24s%,16d bytes%n", what, bytes);
   }
 
+  private static void row(PrintWriter out, String what, long bytes, String note) {
+    out.printf(Locale.ROOT, "  %-24s%,16d bytes, %s%n", what, bytes, note);
+  }
+
   private static String name(Path directory) {
     Path name = directory.toAbsolutePath().normalize().getFileName();
     return name == null ? directory.toString() : name.toString();
   }
 
-  private static ObjectNode tree(Inspection model) {
+  private static ObjectNode tree(Inspection model, KvShape kv) {
     ModelConfig c = model.config();
     ObjectNode root = new ObjectMapper().createObjectNode();
     root.put("kind", "model");
@@ -251,6 +289,16 @@ final class InspectCommand implements Callable<Integer> {
     use(root, "quantized", model.quantized());
     root.put("kv_bytes_per_token_f32", 4 * kvElements(c));
     root.put("kv_bytes_per_token_bf16", 2 * kvElements(c));
+    MemoryUse weights = model.resident();
+    root.putObject("resident")
+        .put("head_quantized", model.headQuantized())
+        .put("quantized_bytes", weights.quantized())
+        .put("other_weight_bytes", weights.total() - weights.quantized())
+        .put("kv_tokens", (long) kv.blocks() * KvShape.BLOCK_TOKENS)
+        .put("kv_type", kv.type().name().toLowerCase(Locale.ROOT))
+        .put("kv_bytes", kv.bytes())
+        .put("jvm_bytes", JVM_BYTES)
+        .put("total_bytes", expected(weights, kv));
     root.put("fingerprint", model.fingerprint());
     return root;
   }

@@ -4,14 +4,25 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.model.LoadOptions;
+import dev.wardrobe.model.MemoryUse;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelLoader;
+import dev.wardrobe.quant.QuantOptions;
+import dev.wardrobe.quant.QuantType;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import picocli.CommandLine;
 
 /** {@code quantize}, {@code inspect} and what {@code serve} refuses, from the command line. */
@@ -53,6 +64,47 @@ final class ModelCommandsTest {
         .contains("base at 4 bits                 2,211,840 bytes")
         .contains("bits per weight                    4.127")
         .containsPattern("fingerprint [0-9a-f]{64}");
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", "--quantize-head", "--quantize none", "--no-double-quant"})
+  void inspect_residentIsWhatLoadingTakes(String option) throws Exception {
+    LoadOptions load =
+        switch (option) {
+          case "--quantize-head" -> LoadOptions.DEFAULT.withQuantizeHead(true);
+          case "--quantize none" -> LoadOptions.AS_STORED;
+          case "--no-double-quant" ->
+              new LoadOptions(new QuantOptions(QuantType.NF4, 64, false), List.of());
+          default -> LoadOptions.DEFAULT;
+        };
+    List<String> words = new ArrayList<>(List.of("inspect", DEMO.toString(), "--kv-tokens", "100"));
+    words.addAll(List.of(option.split(" ")));
+    words.remove("");
+    long weights;
+    try (CpuBackend backend = new CpuBackend(1);
+        Model model = ModelLoader.load(DEMO, load, backend)) {
+      MemoryUse use = model.memory();
+      weights = use.total();
+      words.add("--json");
+      assertThat(run(words.toArray(new String[0]))).isZero();
+      JsonNode resident = new ObjectMapper().readTree(out.toString()).get("resident");
+      assertThat(resident.get("head_quantized").booleanValue()).isEqualTo(load.quantizeHead());
+      assertThat(resident.get("quantized_bytes").longValue()).isEqualTo(use.quantized());
+      assertThat(resident.get("other_weight_bytes").longValue())
+          .isEqualTo(weights - use.quantized());
+      assertThat(resident.get("kv_tokens").longValue()).isEqualTo(112);
+      assertThat(resident.get("kv_bytes").longValue()).isEqualTo(112L * 2 * 6 * 4 * 32 * 2);
+      assertThat(resident.get("total_bytes").longValue())
+          .isEqualTo(weights + 112L * 2 * 6 * 4 * 32 * 2 + (256 << 20));
+    }
+    words.removeLast();
+    assertThat(run(words.toArray(new String[0]))).isZero();
+    assertThat(out.toString())
+        .contains("resident when served with these options, without adapters:")
+        .containsPattern("KV cache when full +344,064 bytes, 112 tokens as bf16")
+        .containsPattern("JVM and workspace +268,435,456 bytes, allowed for")
+        .containsPattern(
+            String.format(Locale.ROOT, "total +%,d bytes", weights + 344_064 + (256 << 20)));
   }
 
   @ParameterizedTest

@@ -77,7 +77,7 @@ public record EngineOptions(
    * The KV cache's shape. Derived, it holds every sequence's whole context if 256 MiB are enough
    * for that, else what fits into 256 MiB, but one whole context if 1 GiB is enough for it.
    */
-  KvShape shape(ModelConfig model) {
+  public KvShape shape(ModelConfig model) {
     int block = KvShape.BLOCK_TOKENS;
     KvShape one = new KvShape(model.layers(), model.kvHeads(), model.headDim(), 1, kvType);
     long blocks;

@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.function.ToLongFunction;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -19,6 +20,8 @@ import org.jspecify.annotations.Nullable;
  * @param stored bytes of the checkpoint's tensors by what they hold
  * @param quantized for an unquantized checkpoint, what it takes once it is quantized as {@link
  *     QuantOptions#DEFAULT}; else null
+ * @param resident what its weights take once it is loaded as asked
+ * @param headQuantized whether the head is then held at 4 bits
  * @param types the element types of unquantized weights, and the code books of quantized ones
  * @param blockSizes of the quantized weights
  * @param fileBytes size of the weight files
@@ -29,6 +32,8 @@ public record Inspection(
     ModelConfig config,
     MemoryUse stored,
     @Nullable MemoryUse quantized,
+    MemoryUse resident,
+    boolean headQuantized,
     List<String> types,
     List<Integer> blockSizes,
     List<Path> files,
@@ -38,15 +43,17 @@ public record Inspection(
   /**
    * Inspects a model directory.
    *
+   * @param options how it would be loaded
    * @param fingerprint whether to read all quantized weights for their fingerprint
-   * @throws ModelException if the model is not supported, or its tensors are not its
-   *     configuration's
+   * @throws ModelException if the model is not supported, its tensors are not its configuration's,
+   *     or {@code options.skip} names none of its modules
    * @throws IOException if a file cannot be read, or is no safetensors file
    */
-  public static Inspection of(Path directory, boolean fingerprint)
+  public static Inspection of(Path directory, LoadOptions options, boolean fingerprint)
       throws ModelException, IOException {
     try (StoredModel stored = StoredModel.open(directory)) {
       stored.checkTiedHead();
+      Modules resident = ModelLoader.modules(stored, options);
       MemoryUse use = MemoryUse.NONE;
       List<String> types = new ArrayList<>();
       List<Integer> blockSizes = new ArrayList<>();
@@ -85,7 +92,15 @@ public record Inspection(
           directory,
           stored.config(),
           use,
-          stored.quantized() ? null : estimate(stored, byName),
+          stored.quantized()
+              ? null
+              : estimate(
+                  stored,
+                  ModelLoader.modules(stored, LoadOptions.DEFAULT),
+                  QuantOptions.DEFAULT,
+                  TensorInfo::byteSize),
+          estimate(stored, resident, options.head(), vector -> Float.BYTES * vector.elements()),
+          resident.head().quantized(),
           types.stream().distinct().sorted().toList(),
           blockSizes.stream().distinct().sorted().toList(),
           List.copyOf(files),
@@ -94,35 +109,54 @@ public record Inspection(
     }
   }
 
-  /** What the default quantization makes of an unquantized checkpoint. */
-  private static MemoryUse estimate(StoredModel stored, List<Module> modules) {
-    QuantOptions options = QuantOptions.DEFAULT;
+  /**
+   * What a checkpoint's weights take when they are loaded.
+   *
+   * @param modules of the loaded model
+   * @param options how weights are quantized that are not yet
+   * @param vectorBytes what a norm or a bias takes
+   */
+  private static MemoryUse estimate(
+      StoredModel stored,
+      Modules modules,
+      QuantOptions options,
+      ToLongFunction<TensorInfo> vectorBytes)
+      throws IOException {
     MemoryUse use = MemoryUse.NONE;
-    for (Module module : modules) {
-      if (module.kind() == Module.Kind.LINEAR) {
-        long elements = (long) module.out() * module.in();
-        long blocks = Math.ceilDiv(elements, (long) options.blockSize());
-        use =
-            use.plus(
-                new Module(
-                    module.id(),
-                    module.path(),
-                    module.kind(),
-                    module.out(),
-                    module.in(),
-                    true,
-                    module.bias()),
-                new Matrix.Footprint(
-                    Math.ceilDiv(elements, 2L), blocks, 4 * Math.ceilDiv(blocks, 256L), 0));
-      } else {
-        long bytes = stored.weight(module).byteSize();
-        use = use.plus(module, new Matrix.Footprint(0, 0, 0, bytes));
+    for (Module module : modules.all()) {
+      if (stored.shared(module) && !module.quantized()) {
+        continue;
       }
+      use = use.plus(module, footprint(stored, module, options, vectorBytes));
       TensorInfo bias = stored.bias(module);
       if (bias != null) {
-        use = use.plusBias(module.out(), bias.byteSize());
+        use = use.plusBias(module.out(), vectorBytes.applyAsLong(bias));
       }
     }
-    return use;
+    return modules.headCopied() ? use.withoutParameters(modules.head()) : use;
+  }
+
+  private static Matrix.Footprint footprint(
+      StoredModel stored,
+      Module module,
+      QuantOptions options,
+      ToLongFunction<TensorInfo> vectorBytes)
+      throws IOException {
+    if (!module.quantized()) {
+      TensorInfo tensor = stored.weight(module);
+      boolean norm = module.kind() == Module.Kind.NORM;
+      return new Matrix.Footprint(
+          0, 0, 0, norm ? vectorBytes.applyAsLong(tensor) : tensor.byteSize());
+    }
+    if (stored.modules().get(module.id()).quantized()) {
+      return CheckpointQuantizer.footprint(stored.quantizedWeight(module));
+    }
+    long elements = (long) module.out() * module.in();
+    long blocks = Math.ceilDiv(elements, (long) options.blockSize());
+    return new Matrix.Footprint(
+        Math.ceilDiv(elements, 2L),
+        options.doubleQuant() ? blocks : Float.BYTES * blocks,
+        options.doubleQuant() ? Float.BYTES * Math.ceilDiv(blocks, 256L) : 0,
+        0);
   }
 }

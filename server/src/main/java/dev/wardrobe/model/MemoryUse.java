@@ -52,11 +52,14 @@ public record MemoryUse(
     return packed + absmax + nestedAbsmax + dense + embeddings + norms;
   }
 
+  /** Bytes of the weights held at 4 bits, their statistics included. */
+  public long quantized() {
+    return packed + absmax + nestedAbsmax;
+  }
+
   /** Bits that a quantized weight takes, its share of the statistics included; 0 if none are. */
   public double bitsPerWeight() {
-    return quantizedParameters == 0
-        ? 0
-        : 8.0 * (packed + absmax + nestedAbsmax) / quantizedParameters;
+    return quantizedParameters == 0 ? 0 : 8.0 * quantized() / quantizedParameters;
   }
 
   /** This and one module's weight. */

@@ -6,11 +6,13 @@ import static org.assertj.core.api.Assertions.within;
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.Delta;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Lora;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.model.Decoder;
+import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.safetensors.ReferenceFolder;
 import dev.wardrobe.safetensors.SafetensorsFile;
@@ -42,7 +44,11 @@ final class AdapterLogitsTest {
     private final Decoder decoder;
 
     Run(Path directory, int sequences) throws Exception {
-      base = new Base(directory);
+      this(new Base(directory), sequences);
+    }
+
+    Run(Base base, int sequences) {
+      this.base = base;
       ModelConfig config = base.model.config();
       cache =
           base.backend.kvCache(
@@ -245,6 +251,51 @@ final class AdapterLogitsTest {
       int[] tokens = {51, 447, 408, 500, 385, 443, 458, 115, 113, 123, 507, 72};
       String name = directory.getFileName().toString();
       assertClose(name, run.logits(tokens, 0, lora), values(file, name));
+    }
+  }
+
+  /**
+   * An adapter of the head adds to a head that is quantized at load what it adds to one of 16 bits.
+   */
+  @Test
+  void head_quantizedAtLoad() throws Exception {
+    float[][] plain = headDelta(LoadOptions.AS_STORED);
+    float[][] quantized = headDelta(LoadOptions.AS_STORED.withQuantizeHead(true));
+    float largest = 0;
+    for (int row = 0; row < plain.length; row++) {
+      for (int i = 0; i < plain[row].length; i++) {
+        largest = Math.max(largest, Math.abs(plain[row][i]));
+      }
+    }
+    assertThat(largest).isGreaterThan(100 * (float) TOLERANCE);
+    for (int row = 0; row < plain.length; row++) {
+      assertThat(quantized[row]).containsExactly(plain[row], within((float) TOLERANCE));
+    }
+  }
+
+  /** What an adapter of embedding, q_proj and head changes by its head alone. */
+  private static float[][] headDelta(LoadOptions options) throws Exception {
+    int[] tokens = {51, 447, 408, 500, 385, 443};
+    Path directory = Adapters.resource("golden/adapters/llama_mha/head_embed");
+    try (Run run =
+            new Run(new Base(Adapters.resource("golden/models/llama_mha-nf4-dq"), options), 1);
+        Adapter adapter = Adapter.read(directory, run.base.model, AdapterOptions.DEFAULT)) {
+      int head = run.base.model.modules().head().id();
+      assertThat(run.base.model.modules().head().quantized()).isEqualTo(options.quantizeHead());
+      assertThat(adapter.warnings()).isEmpty();
+      Map<Integer, Delta> others = new TreeMap<>(adapter.deltas());
+      assertThat(others.remove(head)).isNotNull();
+      try (Lora whole = run.base.backend.lora(adapter.deltas(), run.base.model::matrix);
+          Lora headless = run.base.backend.lora(others, run.base.model::matrix)) {
+        float[][] delta = run.logits(tokens, 0, whole);
+        float[][] without = run.logits(tokens, 0, headless);
+        for (int row = 0; row < delta.length; row++) {
+          for (int i = 0; i < delta[row].length; i++) {
+            delta[row][i] -= without[row][i];
+          }
+        }
+        return delta;
+      }
     }
   }
 

@@ -14,9 +14,13 @@ final class Base implements AutoCloseable {
   final Model model;
 
   Base(Path directory) throws Exception {
+    this(directory, LoadOptions.AS_STORED);
+  }
+
+  Base(Path directory, LoadOptions options) throws Exception {
     Model loaded = null;
     try {
-      loaded = ModelLoader.load(directory, LoadOptions.AS_STORED, backend);
+      loaded = ModelLoader.load(directory, options, backend);
     } finally {
       if (loaded == null) {
         backend.close();

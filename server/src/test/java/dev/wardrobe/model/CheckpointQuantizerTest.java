@@ -166,10 +166,11 @@ final class CheckpointQuantizerTest {
         assertThat(a.data(left).mismatch(b.data(right))).as(name).isEqualTo(-1);
       }
     }
-    assertThat(Inspection.of(cut, true).fingerprint())
+    assertThat(Inspection.of(cut, LoadOptions.DEFAULT, true).fingerprint())
         .isEqualTo(result.fingerprint())
-        .isEqualTo(Inspection.of(GOLDEN.directory("nf4-dq"), true).fingerprint());
-    assertThat(Inspection.of(cut, false).stored()).isEqualTo(result.memory());
+        .isEqualTo(
+            Inspection.of(GOLDEN.directory("nf4-dq"), LoadOptions.DEFAULT, true).fingerprint());
+    assertThat(Inspection.of(cut, LoadOptions.DEFAULT, false).stored()).isEqualTo(result.memory());
   }
 
   @Test

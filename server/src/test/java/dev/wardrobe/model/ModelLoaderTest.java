@@ -123,7 +123,8 @@ final class ModelLoaderTest {
     assertThat(fingerprint(GOLDEN.directory("nf4-dq"), LoadOptions.DEFAULT)).isEqualTo(ours);
     assertThat(fingerprint(GOLDEN.directory("nf4"), LoadOptions.AS_STORED)).isEqualTo(ours);
     assertThat(fingerprint(GOLDEN.directory("unquantized"), plain)).isEqualTo(ours);
-    assertThat(Inspection.of(GOLDEN.directory("nf4-dq"), true).fingerprint()).isEqualTo(ours);
+    assertThat(Inspection.of(GOLDEN.directory("nf4-dq"), LoadOptions.DEFAULT, true).fingerprint())
+        .isEqualTo(ours);
 
     assertThat(fingerprint(GOLDEN.directory("fp4"), LoadOptions.DEFAULT)).isNotEqualTo(ours);
     LoadOptions wide = new LoadOptions(new QuantOptions(QuantType.NF4, 128, true), List.of());
