@@ -496,7 +496,8 @@ public final class CpuBackend implements Backend {
     checkShape("rope: v", v, tokens, heads.keyValues() * heads.size());
     checkShape("rope: cos", cos, 1, half);
     checkShape("rope: sin", sin, cos.rows(), half);
-    for (Batch.Run run : step.batch().runs()) {
+    for (int i = 0; i < step.batch().runs().size(); i++) {
+      Batch.Run run = step.batch().runs().get(i);
       int end = run.position() + run.to() - run.from();
       if (end > cos.rows()) {
         throw new IllegalArgumentException(
@@ -558,7 +559,8 @@ public final class CpuBackend implements Backend {
     checkShape("attention: q", q, tokens, heads.queries() * heads.size());
     checkShape("attention: out", out, tokens, heads.queries() * heads.size());
     long multiplications = 0;
-    for (Batch.Run run : step.batch().runs()) {
+    for (int i = 0; i < step.batch().runs().size(); i++) {
+      Batch.Run run = step.batch().runs().get(i);
       int count = run.to() - run.from();
       int end = run.position() + count;
       int first = heads.window() == 0 ? 0 : Math.max(0, run.position() + 1 - heads.window());

@@ -3,10 +3,11 @@ package dev.wardrobe.compute.cpu;
 import static dev.wardrobe.compute.cpu.Vectors.FLOATS;
 import static dev.wardrobe.compute.cpu.Vectors.INTS;
 import static dev.wardrobe.compute.cpu.Vectors.LANES;
-import static dev.wardrobe.compute.cpu.Vectors.exp;
 import static dev.wardrobe.compute.cpu.Vectors.tile;
 import static jdk.incubator.vector.VectorOperators.ASHR;
+import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
+import static jdk.incubator.vector.VectorOperators.LT;
 import static jdk.incubator.vector.VectorOperators.MAX;
 import static jdk.incubator.vector.VectorOperators.XOR;
 
@@ -179,7 +180,12 @@ final class VectorAttention {
     }
   }
 
-  /** Turns scores into weights relative to the largest one's. */
+  /**
+   * Turns scores into weights relative to the largest one's. {@link Vectors#exp} is written out,
+   * all but its upper bound, which no difference to the largest meets: within {@link #attend} the
+   * compiler would inline this method too, but no longer that one, and each vector would become an
+   * object.
+   */
   private static void weigh(
       float[] scores, int at, int begin, int end, float[] states, int max, int sum, float[] lanes) {
     if (begin >= end) {
@@ -204,7 +210,27 @@ final class VectorAttention {
     for (int strip = 0; strip < ROWS; strip += LANES) {
       FloatVector total = FloatVector.zero(FLOATS);
       for (int p = from + strip; p < to; p += ROWS) {
-        FloatVector e = exp(tile(scores, p).sub(m));
+        FloatVector x = FloatVector.fromArray(FLOATS, scores, p).sub(m);
+        FloatVector c = x.blend(Elementary.LOWEST, x.compare(LT, Elementary.LOWEST));
+        FloatVector shifted =
+            c.fma(
+                FloatVector.broadcast(FLOATS, Elementary.LOG2_E),
+                FloatVector.broadcast(FLOATS, Elementary.ROUND));
+        FloatVector n = shifted.sub(Elementary.ROUND);
+        FloatVector r = n.fma(FloatVector.broadcast(FLOATS, -Elementary.LN2_HIGH), c);
+        r = n.fma(FloatVector.broadcast(FLOATS, -Elementary.LN2_LOW), r);
+        FloatVector e =
+            r.fma(
+                FloatVector.broadcast(FLOATS, Elementary.P4),
+                FloatVector.broadcast(FLOATS, Elementary.P3));
+        e = e.fma(r, FloatVector.broadcast(FLOATS, Elementary.P2));
+        e = e.fma(r, FloatVector.broadcast(FLOATS, Elementary.P1));
+        e = e.fma(r, FloatVector.broadcast(FLOATS, Elementary.P0));
+        e = e.fma(r.mul(r), r).add(1);
+        IntVector power = shifted.reinterpretAsInts().sub(Elementary.ROUND_BITS);
+        IntVector half = power.lanewise(ASHR, 1);
+        e = e.mul(half.add(127).lanewise(LSHL, 23).reinterpretAsFloats());
+        e = e.mul(power.sub(half).add(127).lanewise(LSHL, 23).reinterpretAsFloats());
         e.intoArray(scores, p);
         total = total.add(e);
       }

@@ -149,11 +149,10 @@ final class Vectors {
     p = p.fma(r.mul(r), r).add(1);
     IntVector power = shifted.reinterpretAsInts().sub(Elementary.ROUND_BITS);
     IntVector half = power.lanewise(ASHR, 1);
-    return p.mul(powerOfTwo(half)).mul(powerOfTwo(power.sub(half)));
-  }
-
-  static FloatVector powerOfTwo(IntVector power) {
-    return power.add(127).lanewise(LSHL, 23).reinterpretAsFloats();
+    // Two powers of two, written out: a helper called this late might not be inlined any more.
+    FloatVector first = half.add(127).lanewise(LSHL, 23).reinterpretAsFloats();
+    FloatVector second = power.sub(half).add(127).lanewise(LSHL, 23).reinterpretAsFloats();
+    return p.mul(first).mul(second);
   }
 
   /** Inner product in 16 lanes. */
