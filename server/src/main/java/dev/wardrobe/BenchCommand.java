@@ -314,12 +314,7 @@ final class BenchCommand implements Callable<Integer> {
     if (kinds.contains(Measurement.Kind.ADAPTERS) && adapters == 0) {
       throw new StartException("--cases adapters: expected --adapters N as well, got none");
     }
-    KvShape.Type type =
-        switch (kv.toLowerCase(Locale.ROOT)) {
-          case "f32" -> KvShape.Type.F32;
-          case "bf16" -> KvShape.Type.BF16;
-          default -> throw new StartException("--kv: expected f32 or bf16, got '%s'".formatted(kv));
-        };
+    KvShape.Type type = ResidentArguments.kvType(kv);
     for (int batch : batches) {
       within("--batch", batch, 1, 4096);
     }

@@ -97,15 +97,9 @@ final class ResidentArguments {
   }
 
   EngineOptions engine() throws StartException {
-    KvShape.Type kvType =
-        switch (kv.toLowerCase(Locale.ROOT)) {
-          case "f32" -> KvShape.Type.F32;
-          case "bf16" -> KvShape.Type.BF16;
-          default -> throw new StartException("--kv: expected f32 or bf16, got '%s'".formatted(kv));
-        };
     try {
       return EngineOptions.DEFAULT
-          .withKvType(kvType)
+          .withKvType(kvType(kv))
           .withKvTokens(kvTokens)
           .withMaxSequences(maxBatch)
           .withMaxWaiting(Math.max(EngineOptions.DEFAULT.maxWaiting(), 4 * maxBatch))
@@ -113,5 +107,14 @@ final class ResidentArguments {
     } catch (IllegalArgumentException e) {
       throw new StartException("--" + e.getMessage(), e);
     }
+  }
+
+  /** What {@code --kv} names. */
+  static KvShape.Type kvType(String kv) throws StartException {
+    return switch (kv.toLowerCase(Locale.ROOT)) {
+      case "f32" -> KvShape.Type.F32;
+      case "bf16" -> KvShape.Type.BF16;
+      default -> throw new StartException("--kv: expected f32 or bf16, got '%s'".formatted(kv));
+    };
   }
 }
