@@ -29,9 +29,6 @@ final class DecoderTest {
   /** Proposed by the reference data: an independent float64 pass differs by at most 2.3e-5. */
   private static final double TOLERANCE = 1e-4;
 
-  /** With keys and values in bfloat16. */
-  private static final double BFLOAT16_TOLERANCE = 1e-1;
-
   @Test
   void forward_smallestModelMeetsGolden() throws Exception {
     meets(Golden.smallest());
@@ -47,29 +44,13 @@ final class DecoderTest {
     meets(golden);
   }
 
-  /** Keys and values in bfloat16, which the goldens' are not. */
-  @Test
-  void forward_smallestModelMeetsGoldenInBfloat16() throws Exception {
-    meets(Golden.smallest(), KvShape.Type.BF16, BFLOAT16_TOLERANCE);
-  }
-
-  @ParameterizedTest(name = "{0}")
-  @MethodSource("reference")
-  void forward_meetsGoldenInBfloat16(Golden golden) throws Exception {
-    meets(golden, KvShape.Type.BF16, BFLOAT16_TOLERANCE);
-  }
-
   private static void meets(Golden golden) throws Exception {
-    meets(golden, KvShape.Type.F32, TOLERANCE);
-  }
-
-  private static void meets(Golden golden, KvShape.Type type, double tolerance) throws Exception {
     Map<String, List<Golden.Case>> variants =
         golden.cases().stream().collect(Collectors.groupingBy(Golden.Case::variant));
     assertThat(variants).containsKeys("nf4-dq", "unquantized");
     for (var variant : variants.entrySet()) {
       try (Forward forward =
-          new Forward(golden.directory(variant.getKey()), LoadOptions.AS_STORED, type)) {
+          new Forward(golden.directory(variant.getKey()), LoadOptions.AS_STORED)) {
         for (Golden.Case each : variant.getValue()) {
           int[] tokens = golden.prompt(each.prompt());
           float[][] logits = forward.logits(tokens, tokens.length);
@@ -77,14 +58,13 @@ final class DecoderTest {
               each.what().equals("logits")
                   ? logits
                   : forward.hidden(Integer.parseInt(each.what().substring("hidden.".length())));
-          assertClose(golden + " " + each.key(), actual, golden.expected(each), tolerance);
+          assertClose(golden + " " + each.key(), actual, golden.expected(each));
         }
       }
     }
   }
 
-  private static void assertClose(
-      String what, float[][] actual, float[][] lastRows, double tolerance) {
+  private static void assertClose(String what, float[][] actual, float[][] lastRows) {
     assertThat(actual.length).as(what).isGreaterThanOrEqualTo(lastRows.length);
     for (int row = 0; row < lastRows.length; row++) {
       float[] expected = lastRows[row];
@@ -94,12 +74,15 @@ final class DecoderTest {
         double difference = Math.abs((double) got[i] - expected[i]);
         assertThat(difference)
             .as("%s row %d, %d: expected %s, got %s", what, row, i, expected[i], got[i])
-            .isLessThanOrEqualTo(tolerance + tolerance * Math.abs(expected[i]));
+            .isLessThanOrEqualTo(TOLERANCE + TOLERANCE * Math.abs(expected[i]));
       }
     }
   }
 
-  /** The embedded model: its golden quantizes statistics by bitsandbytes' table, hence 2e-2. */
+  /**
+   * The embedded model: its golden quantizes statistics by bitsandbytes' table, hence 2e-2; 4e-2
+   * with bfloat16.
+   */
   @ParameterizedTest
   @EnumSource(KvShape.Type.class)
   void forward_demoModelMeetsItsGolden(KvShape.Type type) throws Exception {
@@ -110,7 +93,7 @@ final class DecoderTest {
       for (JsonNode each : cases) {
         if (each.get("adapter").isNull()) {
           int[] prompt = ints(each.get("prompt_ids"));
-          meetsTop(forward, prompt, each.get("first_top5"), type == KvShape.Type.F32 ? 2e-2 : 1e-1);
+          meetsTop(forward, prompt, each.get("first_top5"), type == KvShape.Type.F32 ? 2e-2 : 4e-2);
           assertThat(forward.greedy(prompt, 64))
               .as(each.get("prompt").textValue())
               .containsExactlyElementsOf(

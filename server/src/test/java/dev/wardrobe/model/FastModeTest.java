@@ -35,20 +35,7 @@ final class FastModeTest {
       int[] tokens = random.ints(53, 0, vocabulary).toArray();
       float[][] expected = exact.logits(tokens, tokens.length);
       float[][] actual = fast.logits(tokens, tokens.length);
-      double errors = 0;
-      double squares = 0;
-      for (int row = 0; row < expected.length; row++) {
-        double mean = 0;
-        for (float logit : expected[row]) {
-          mean += logit / vocabulary;
-        }
-        for (int i = 0; i < vocabulary; i++) {
-          double error = actual[row][i] - expected[row][i];
-          errors += error * error;
-          squares += (expected[row][i] - mean) * (expected[row][i] - mean);
-        }
-      }
-      double relative = Math.sqrt(errors / squares);
+      double relative = Deviation.of(expected, actual).together();
       assertThat(relative).as("%s", directory).isGreaterThan(0).isLessThan(TOLERANCE);
       // A piece of fewer rows is not computed otherwise.
       int[] few = random.ints(15, 0, vocabulary).toArray();
