@@ -228,6 +228,11 @@ final class NibblePanels implements Panels {
     return absmax;
   }
 
+  /** The values of 8-bit scales. */
+  float[] map() {
+    return Objects.requireNonNull(nested).map;
+  }
+
   /** The values of 8-bit scales: the upper halves of their bits, then the lower. */
   short[] halves() {
     return Objects.requireNonNull(nested).halves;

@@ -1,5 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
+import org.jspecify.annotations.Nullable;
+
 /** One worker's working memory; grows, and is kept from call to call. */
 final class Scratch {
   /** Tokens for which a tile of weights is used before the next is decoded. */
@@ -29,6 +31,7 @@ final class Scratch {
   /** Where sums of what was read only to be near go, so that it is read. */
   long touched;
 
+  private Avx512Projections.@Nullable Frame frame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -42,6 +45,16 @@ final class Scratch {
   private int[] turns = new int[0];
   private byte[] bytes = new byte[0];
   private short[] shorts = new short[0];
+
+  /** What generated code takes and gives. */
+  Avx512Projections.Frame frame() {
+    Avx512Projections.Frame frame = this.frame;
+    if (frame == null) {
+      frame = new Avx512Projections.Frame();
+      this.frame = frame;
+    }
+    return frame;
+  }
 
   /** Scales of a panel. */
   float[] scales(int count) {

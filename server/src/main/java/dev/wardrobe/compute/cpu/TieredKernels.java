@@ -49,6 +49,7 @@ final class TieredKernels implements Kernels {
 
   private final Kernels plain = new ScalarKernels();
   private final Kernels vector = new VectorKernels();
+  private final @Nullable Avx512Projections generated = Avx512Projections.load();
   private final Tier nibbles = new Tier();
   private final Tier nibblesOfOne = new Tier();
   private final Tier bfloat16 = new Tier();
@@ -334,7 +335,11 @@ final class TieredKernels implements Kernels {
       int to,
       float[] y,
       Scratch scratch) {
-    tier(w, to - from).kernels.linear(w, panelFrom, panelTo, x, from, to, y, scratch);
+    if (generated != null && Avx512Projections.takes(w)) {
+      generated.linear(w, panelFrom, panelTo, x, from, to, y, scratch);
+    } else {
+      tier(w, to - from).kernels.linear(w, panelFrom, panelTo, x, from, to, y, scratch);
+    }
   }
 
   @Override

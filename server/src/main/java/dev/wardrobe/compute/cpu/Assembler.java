@@ -1,0 +1,271 @@
+package dev.wardrobe.compute.cpu;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+
+/**
+ * Writes machine code for x86-64 with AVX-512: of its instructions those that {@link
+ * Avx512Projections} uses, always with 512-bit vectors.
+ *
+ * <p>Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual, volume
+ * 2, section 2.7 (EVEX). Vector registers are numbers from 0 to 31.
+ */
+final class Assembler {
+  /** A general register that a function of the System V calling convention may overwrite. */
+  enum Register {
+    RAX(0),
+    RCX(1),
+    RDX(2),
+    RSI(6),
+    RDI(7),
+    R8(8),
+    R9(9),
+    R10(10),
+    R11(11);
+
+    private final int number;
+
+    Register(int number) {
+      this.number = number;
+    }
+  }
+
+  private static final int VECTOR_REGISTERS = 32;
+
+  /** Vectors of 512 bits, in an EVEX prefix. */
+  private static final int LENGTH = 2 << 5;
+
+  // Opcode maps and mandatory prefixes, as an EVEX prefix holds them.
+  private static final int MAP_0F = 1;
+  private static final int MAP_0F38 = 2;
+  private static final int NONE = 0;
+  private static final int P66 = 1;
+
+  private final ByteBuffer code = ByteBuffer.allocate(1 << 16).order(ByteOrder.LITTLE_ENDIAN);
+  private int mask;
+
+  /** What was written. */
+  byte[] code() {
+    byte[] bytes = new byte[code.position()];
+    code.get(0, bytes);
+    return bytes;
+  }
+
+  /** The place of the next instruction, for a jump to it. */
+  int label() {
+    return code.position();
+  }
+
+  /** {@code to = memory[base + offset]}, 64 bits. */
+  void load(Register to, Register base, int offset) {
+    rex(to.number, base.number);
+    put(0x8b);
+    memory(to.number, base, offset);
+  }
+
+  /** {@code to = value}, of at most 31 bits. */
+  void move(Register to, int value) {
+    rex(0, to.number);
+    put(0xc7, 0xc0 | to.number & 7);
+    code.putInt(value);
+  }
+
+  /** {@code memory[base + offset] = from}, 64 bits. */
+  void store(Register from, Register base, int offset) {
+    rex(from.number, base.number);
+    put(0x89);
+    memory(from.number, base, offset);
+  }
+
+  /** {@code to += value}; sets the flags. */
+  void add(Register to, int value) {
+    rex(0, to.number);
+    put(0x81, 0xc0 | to.number & 7);
+    code.putInt(value);
+  }
+
+  /** Goes to a label if the last addition did not give 0. */
+  void jumpIfNotZero(int label) {
+    put(0x0f, 0x85);
+    code.putInt(label - (code.position() + 4));
+  }
+
+  /** Goes to where {@link #land} is called with the result, if the last addition gave 0. */
+  int jumpIfZero() {
+    put(0x0f, 0x84);
+    code.putInt(0);
+    return code.position();
+  }
+
+  /** The place that a jump goes to. */
+  void land(int jump) {
+    code.putInt(jump - 4, code.position() - jump);
+  }
+
+  /** Asks for the cache line at {@code base + offset}; never fails. */
+  void prefetch(Register base, int offset) {
+    if (base.number >= 8) {
+      put(0x41);
+    }
+    put(0x0f, 0x18);
+    memory(1, base, offset);
+  }
+
+  /** Returns to the caller, the vectors' upper parts cleared as other code expects it. */
+  void end() {
+    put(0xc5, 0xf8, 0x77);
+    put(0xc3);
+  }
+
+  /** {@code to = memory[base + offset]}, 16 numbers. */
+  void load(int to, Register base, int offset) {
+    vector(MAP_0F, NONE, 0x10, to, 0, base, offset, 64);
+  }
+
+  /** {@code memory[base + offset] = from}, 16 numbers. */
+  void store(int from, Register base, int offset) {
+    vector(MAP_0F, NONE, 0x11, from, 0, base, offset, 64);
+  }
+
+  /** {@code to = memory[base + offset]}, one float in all lanes. */
+  void broadcast(int to, Register base, int offset) {
+    vector(MAP_0F38, P66, 0x18, to, 0, base, offset, 4);
+  }
+
+  /** {@code to = memory[base + offset]}, 16 bytes with zeros above them. */
+  void loadBytes(int to, Register base, int offset) {
+    vector(MAP_0F38, P66, 0x31, to, 0, base, offset, 16);
+  }
+
+  /** {@code to = memory[base + offset]}, 16 numbers of 16 bits with zeros above them. */
+  void loadWords(int to, Register base, int offset) {
+    vector(MAP_0F38, P66, 0x33, to, 0, base, offset, 32);
+  }
+
+  /** {@code to = from}. */
+  void move(int to, int from) {
+    vector(MAP_0F, NONE, 0x28, to, 0, from);
+  }
+
+  /** {@code to = 0}. */
+  void zero(int to) {
+    vector(MAP_0F, P66, 0xef, to, to, to);
+  }
+
+  /** {@code to = a + b}. */
+  void add(int to, int a, int b) {
+    vector(MAP_0F, NONE, 0x58, to, a, b);
+  }
+
+  /** {@code to = a · b}. */
+  void multiply(int to, int a, int b) {
+    vector(MAP_0F, NONE, 0x59, to, a, b);
+  }
+
+  /** {@code to = fma(a, b, to)}. */
+  void fma(int to, int a, int b) {
+    vector(MAP_0F38, P66, 0xb8, to, a, b);
+  }
+
+  /** {@code to = fma(a, memory[base + offset], to)}. */
+  void fma(int to, int a, Register base, int offset) {
+    vector(MAP_0F38, P66, 0xb8, to, a, base, offset, 64);
+  }
+
+  /** {@code to[lane] = table[indices[lane] mod 16]}. */
+  void permute(int to, int indices, int table) {
+    vector(MAP_0F38, P66, 0x16, to, indices, table);
+  }
+
+  /** {@code indices[lane] = (low, high)[indices[lane] mod 32]}. */
+  void permute2(int indices, int low, int high) {
+    vector(MAP_0F38, P66, 0x76, indices, low, high);
+  }
+
+  /** {@code mask[lane] = (a[lane] & b[lane]) != 0}, with masks 1 to 7. */
+  void test(int mask, int a, int b) {
+    vector(MAP_0F38, P66, 0x27, mask, a, b);
+  }
+
+  /** {@code to[lane] = mask[lane] ? set[lane] : clear[lane]}. */
+  void blend(int to, int mask, int clear, int set) {
+    this.mask = mask;
+    vector(MAP_0F38, P66, 0x64, to, clear, set);
+    this.mask = 0;
+  }
+
+  /** {@code to = from >>> bits}, lanes of 32 bits. */
+  void shiftRight(int to, int from, int bits) {
+    vector(MAP_0F, P66, 0x72, 2, to, from);
+    put(bits);
+  }
+
+  /** {@code to = from << bits}, lanes of 32 bits. */
+  void shiftLeft(int to, int from, int bits) {
+    vector(MAP_0F, P66, 0x72, 6, to, from);
+    put(bits);
+  }
+
+  private void put(int... bytes) {
+    for (int b : bytes) {
+      code.put((byte) b);
+    }
+  }
+
+  /** Says that operands have 64 bits, and the fourth bits of two registers. */
+  private void rex(int register, int base) {
+    put(0x48 | (register >> 3) << 2 | base >> 3);
+  }
+
+  /** Operands: a register and memory, always with an offset of 32 bits. */
+  private void memory(int register, Register base, int offset) {
+    put(0x80 | (register & 7) << 3 | base.number & 7);
+    code.putInt(offset);
+  }
+
+  private void vector(int map, int prefix, int opcode, int register, int second, int third) {
+    check(register, second, third);
+    evex(map, prefix, register, second, third >> 3 & 1, third >> 4);
+    put(opcode, 0xc0 | (register & 7) << 3 | third & 7);
+  }
+
+  /**
+   * @param unit what a short offset is counted in
+   */
+  private void vector(
+      int map,
+      int prefix,
+      int opcode,
+      int register,
+      int second,
+      Register base,
+      int offset,
+      int unit) {
+    check(register, second, 0);
+    evex(map, prefix, register, second, base.number >> 3, 0);
+    put(opcode);
+    if (offset % unit == 0 && offset / unit == (byte) (offset / unit)) {
+      put(0x40 | (register & 7) << 3 | base.number & 7, offset / unit);
+    } else {
+      memory(register, base, offset);
+    }
+  }
+
+  private static void check(int... registers) {
+    for (int register : registers) {
+      if (register < 0 || register >= VECTOR_REGISTERS) {
+        throw new IllegalArgumentException(
+            "vector register: expected 0 to %d, got %d".formatted(VECTOR_REGISTERS - 1, register));
+      }
+    }
+  }
+
+  /** The prefix. The bits that extend registers, and those of the second one, are inverted. */
+  private void evex(int map, int prefix, int register, int second, int bit3, int bit4) {
+    put(
+        0x62,
+        (~register >> 3 & 1) << 7 | (~bit4 & 1) << 6 | (~bit3 & 1) << 5 | (~register >> 4 & 1) << 4 | map,
+        (~second & 15) << 3 | 1 << 2 | prefix,
+        LENGTH | (~second >> 4 & 1) << 3 | mask);
+  }
+}

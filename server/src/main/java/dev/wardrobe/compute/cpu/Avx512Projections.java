@@ -1,0 +1,625 @@
+package dev.wardrobe.compute.cpu;
+
+import static dev.wardrobe.compute.cpu.Assembler.Register.R10;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R11;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R8;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R9;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RAX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RCX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RDI;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RDX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RSI;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import dev.wardrobe.safetensors.DType;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Products with the base's weights in machine code that is written at start, for processors with
+ * AVX-512. It computes what {@link Panels} says, to the bit, and does what the Vector API has no
+ * words for: it asks for weights before it needs them, permutes without a mask before each permute,
+ * and keeps what registers there are for sums. It needs no time of the compiler's.
+ *
+ * <p>For 4-bit weights with whole blocks of at least {@link Panels#UNIT}, and for bfloat16 weights
+ * of whole units.
+ */
+final class Avx512Projections {
+  /*
+   * A function gets the address of its arguments, each of 64 bits at a place below. In all of them
+   * a panel's 32 rows are two vectors; zmm31 holds the codebook; what is summed lies in zmm0 to
+   * zmm23, for each token two chains of two vectors.
+   *
+   * The inputs are turned to (units, tokens, 64) at first: rows that lie a power of two apart, as
+   * activations do, would share the few places that a cache has for them.
+   */
+  private static final int WEIGHTS = 0;
+  private static final int SCALES = 8;
+  private static final int INPUTS = 16;
+  private static final int SUMS = 24;
+  private static final int BLOCKS = 32;
+  private static final int UNITS = 40;
+  private static final int PANELS = 48;
+  private static final int CODEBOOK = 56;
+  private static final int TILE = 64;
+  private static final int MORE = 72;
+  private static final int FEWER = 80;
+  private static final int TOKENS = 88;
+  private static final int CODES = 96;
+  private static final int MAP = 104;
+  private static final int OUTER = 112;
+  private static final int OFFSET = 120;
+  private static final int BITS = 128;
+  private static final int ARGUMENTS = 136;
+
+  private static final int VECTOR = 64;
+  private static final int ROWS = Panels.HEIGHT * Float.BYTES;
+  private static final int UNIT = Panels.UNIT * Float.BYTES;
+  private static final int GROUPS = Panels.UNIT / NibblePanels.GROUP;
+
+  /** Tokens whose sums fit the registers. */
+  private static final int MOST = 6;
+
+  /** How far ahead weights are asked for. */
+  private static final int AHEAD = 8192;
+
+  /** Scales that are decoded at once. */
+  private static final int SCALES_AT_ONCE = 8192;
+
+  private static final int TABLE = 31;
+  private static final int ZERO = 30;
+  private static final int INPUT = 29;
+  private static final int LEFT = 28;
+  private static final int RIGHT = 27;
+  private static final int LEFT_WORDS = 26;
+  private static final int RIGHT_WORDS = 25;
+
+  /** How weights are stored. */
+  private enum Kind {
+    NIBBLES,
+    BFLOAT16
+  }
+
+  private final MemorySegment scales;
+
+  /** By kind and tokens less one. */
+  private final MemorySegment[][] few = new MemorySegment[2][MOST];
+
+  /** By kind and most tokens at once less 4. */
+  private final MemorySegment[][] many = new MemorySegment[2][MOST - 3];
+
+  private Avx512Projections(List<MemorySegment> functions) {
+    var next = functions.iterator();
+    scales = next.next();
+    for (Kind kind : Kind.values()) {
+      for (int tokens = 1; tokens <= MOST; tokens++) {
+        few[kind.ordinal()][tokens - 1] = next.next();
+      }
+      for (int most = 4; most <= MOST; most++) {
+        many[kind.ordinal()][most - 4] = next.next();
+      }
+    }
+  }
+
+  /** Writes the functions; null where the processor or the system does not take them. */
+  static @Nullable Avx512Projections load() {
+    if (!NativeCode.supported() || Vectors.LANES != 16) {
+      return null;
+    }
+    List<byte[]> code = new ArrayList<>();
+    code.add(scalesFunction());
+    for (Kind kind : Kind.values()) {
+      for (int tokens = 1; tokens <= MOST; tokens++) {
+        code.add(fewFunction(kind, tokens));
+      }
+      for (int most = 4; most <= MOST; most++) {
+        code.add(manyFunction(kind, most));
+      }
+    }
+    List<MemorySegment> functions = NativeCode.load(code);
+    return functions == null ? null : new Avx512Projections(functions);
+  }
+
+  /** Whether there is code for these weights. */
+  static boolean takes(Panels w) {
+    return switch (w) {
+      case NibblePanels n -> n.aligned() && n.unit() == Panels.UNIT;
+      case DensePanels d -> d.dtype() == DType.BF16 && d.cols() % Panels.UNIT == 0;
+    };
+  }
+
+  // ---- writing the functions
+
+  /** Decodes scales of 8 bits: {@code map[code] · outer[row] + offset}, two roundings. */
+  private static byte[] scalesFunction() {
+    Assembler a = new Assembler();
+    a.load(RAX, RDI, MAP);
+    for (int i = 0; i < 16; i++) {
+      a.load(i, RAX, i * VECTOR);
+    }
+    a.load(RAX, RDI, BITS);
+    for (int i = 0; i < 3; i++) {
+      a.broadcast(16 + i, RAX, i * Integer.BYTES);
+    }
+    a.load(RAX, RDI, OUTER);
+    a.load(19, RAX, 0);
+    a.load(20, RAX, VECTOR);
+    a.broadcast(21, RDI, OFFSET);
+    a.load(RSI, RDI, CODES);
+    a.load(RDX, RDI, SCALES);
+    a.load(RCX, RDI, BLOCKS);
+    int block = a.label();
+    for (int half = 0; half < 2; half++) {
+      a.loadBytes(22, RSI, 16 * half);
+      for (int i = 0; i < 3; i++) {
+        a.test(1 + i, 22, 16 + i);
+      }
+      // Of 256 values eight pairs of vectors hold 32 each; the code's upper three bits choose one.
+      for (int i = 0; i < 8; i++) {
+        a.move(23 + i, 22);
+        a.permute2(23 + i, 2 * i, 2 * i + 1);
+      }
+      for (int i = 0; i < 3; i++) {
+        int step = 1 << i;
+        for (int j = 0; j < 8; j += 2 * step) {
+          a.blend(23 + j, 1 + i, 23 + j, 23 + j + step);
+        }
+      }
+      a.multiply(23, 23, 19 + half);
+      a.add(23, 23, 21);
+      a.store(23, RDX, half * VECTOR);
+    }
+    a.add(RSI, Panels.HEIGHT);
+    a.add(RDX, ROWS);
+    a.add(RCX, -1);
+    a.jumpIfNotZero(block);
+    a.end();
+    return a.code();
+  }
+
+  /** Panels times a few tokens: weights go from memory into the sums without a stop. */
+  private static byte[] fewFunction(Kind kind, int tokens) {
+    Assembler a = new Assembler();
+    begin(a, kind);
+    a.load(RCX, RDI, SUMS);
+    a.load(R9, RDI, PANELS);
+    int panel = a.label();
+    a.load(R8, RDI, INPUTS);
+    for (int i = 0; i < 2 * tokens; i++) {
+      a.store(ZERO, RCX, i * VECTOR);
+    }
+    a.load(R10, RDI, BLOCKS);
+    int block = a.label();
+    a.load(R11, RDI, UNITS);
+    int unit = a.label();
+    beginSums(a, tokens);
+    a.move(RAX, GROUPS);
+    int group = a.label();
+    beginGroup(a, kind);
+    for (int i = 0; i < NibblePanels.GROUP; i++) {
+      weights(a, kind, i);
+      multiply(a, i, tokens);
+    }
+    endGroup(a, kind);
+    a.add(R8, NibblePanels.GROUP * Float.BYTES);
+    a.add(RAX, -1);
+    a.jumpIfNotZero(group);
+    endSums(a, tokens);
+    a.add(R11, -1);
+    a.jumpIfNotZero(unit);
+    a.add(RDX, ROWS);
+    a.add(R10, -1);
+    a.jumpIfNotZero(block);
+    a.add(RCX, tokens * ROWS);
+    a.add(R9, -1);
+    a.jumpIfNotZero(panel);
+    a.end();
+    return a.code();
+  }
+
+  /**
+   * A panel times many tokens: a unit's weights are decoded into a tile, which tokens use {@code
+   * most} at a time, and then one fewer.
+   */
+  private static byte[] manyFunction(Kind kind, int most) {
+    Assembler a = new Assembler();
+    begin(a, kind);
+    a.load(R8, RDI, INPUTS);
+    a.load(RCX, RDI, SUMS);
+    a.load(R10, RDI, TOKENS);
+    int token = a.label();
+    a.store(ZERO, RCX, 0);
+    a.store(ZERO, RCX, VECTOR);
+    a.add(RCX, ROWS);
+    a.add(R10, -1);
+    a.jumpIfNotZero(token);
+    int block = a.label();
+    a.load(R11, RDI, UNITS);
+    int unit = a.label();
+    a.load(R9, RDI, TILE);
+    a.move(RAX, GROUPS);
+    int group = a.label();
+    beginGroup(a, kind);
+    for (int i = 0; i < NibblePanels.GROUP; i++) {
+      weights(a, kind, i);
+      a.store(LEFT, R9, i * ROWS);
+      a.store(RIGHT, R9, i * ROWS + VECTOR);
+    }
+    endGroup(a, kind);
+    a.add(R9, NibblePanels.GROUP * ROWS);
+    a.add(RAX, -1);
+    a.jumpIfNotZero(group);
+    a.load(RCX, RDI, SUMS);
+    a.load(R10, RDI, MORE);
+    tokens(a, most);
+    a.load(R10, RDI, FEWER);
+    a.add(R10, 0);
+    int none = a.jumpIfZero();
+    tokens(a, most - 1);
+    a.land(none);
+    a.add(R11, -1);
+    a.jumpIfNotZero(unit);
+    a.add(RDX, ROWS);
+    a.load(RAX, RDI, BLOCKS);
+    a.add(RAX, -1);
+    a.store(RAX, RDI, BLOCKS);
+    a.jumpIfNotZero(block);
+    a.end();
+    return a.code();
+  }
+
+  /** The tile times tokens, as often as r10 says. */
+  private static void tokens(Assembler a, int tokens) {
+    int again = a.label();
+    a.load(R9, RDI, TILE);
+    beginSums(a, tokens);
+    a.move(RAX, GROUPS);
+    int group = a.label();
+    for (int i = 0; i < NibblePanels.GROUP; i++) {
+      a.load(LEFT, R9, i * ROWS);
+      a.load(RIGHT, R9, i * ROWS + VECTOR);
+      multiply(a, i, tokens);
+    }
+    a.add(R9, NibblePanels.GROUP * ROWS);
+    a.add(R8, NibblePanels.GROUP * Float.BYTES);
+    a.add(RAX, -1);
+    a.jumpIfNotZero(group);
+    endSums(a, tokens);
+    a.add(RCX, tokens * ROWS);
+    a.add(R10, -1);
+    a.jumpIfNotZero(again);
+  }
+
+  private static void begin(Assembler a, Kind kind) {
+    if (kind == Kind.NIBBLES) {
+      a.load(RAX, RDI, CODEBOOK);
+      a.load(TABLE, RAX, 0);
+    }
+    a.zero(ZERO);
+    a.load(RSI, RDI, WEIGHTS);
+    a.load(RDX, RDI, SCALES);
+  }
+
+  private static void beginSums(Assembler a, int tokens) {
+    for (int i = 0; i < 4 * tokens; i++) {
+      a.zero(i);
+    }
+  }
+
+  /** Adds a unit's sums, scaled, to those of the tokens at rcx, and goes on to the next inputs. */
+  private static void endSums(Assembler a, int tokens) {
+    if (tokens > 1) {
+      a.add(R8, (tokens - 1) * UNIT);
+    }
+    for (int token = 0; token < tokens; token++) {
+      for (int half = 0; half < 2; half++) {
+        a.add(sum(token, 0, half), sum(token, 0, half), sum(token, 1, half));
+        a.load(LEFT, RCX, token * ROWS + half * VECTOR);
+        a.fma(LEFT, sum(token, 0, half), RDX, half * VECTOR);
+        a.store(LEFT, RCX, token * ROWS + half * VECTOR);
+      }
+    }
+  }
+
+  private static void beginGroup(Assembler a, Kind kind) {
+    int bytes = groupBytes(kind);
+    for (int line = 0; line < bytes; line += VECTOR) {
+      a.prefetch(RSI, AHEAD + line);
+    }
+    if (kind == Kind.NIBBLES) {
+      a.load(LEFT_WORDS, RSI, 0);
+      a.load(RIGHT_WORDS, RSI, VECTOR);
+    }
+  }
+
+  private static void endGroup(Assembler a, Kind kind) {
+    a.add(RSI, groupBytes(kind));
+  }
+
+  private static int groupBytes(Kind kind) {
+    return switch (kind) {
+      case NIBBLES -> ROWS;
+      case BFLOAT16 -> NibblePanels.GROUP * Panels.HEIGHT * Short.BYTES;
+    };
+  }
+
+  /** The weights of a group's input {@code i}. */
+  private static void weights(Assembler a, Kind kind, int i) {
+    switch (kind) {
+      case NIBBLES -> {
+        // A permute takes the lowest four bits of an index alone.
+        if (i > 0) {
+          a.shiftRight(LEFT, LEFT_WORDS, 4 * i);
+          a.shiftRight(RIGHT, RIGHT_WORDS, 4 * i);
+        }
+        a.permute(LEFT, i > 0 ? LEFT : LEFT_WORDS, TABLE);
+        a.permute(RIGHT, i > 0 ? RIGHT : RIGHT_WORDS, TABLE);
+      }
+      case BFLOAT16 -> {
+        a.loadWords(LEFT, RSI, i * Panels.HEIGHT * Short.BYTES);
+        a.loadWords(RIGHT, RSI, i * Panels.HEIGHT * Short.BYTES + VECTOR / 2);
+        a.shiftLeft(LEFT, LEFT, 16);
+        a.shiftLeft(RIGHT, RIGHT, 16);
+      }
+    }
+  }
+
+  private static void multiply(Assembler a, int i, int tokens) {
+    for (int token = 0; token < tokens; token++) {
+      a.broadcast(INPUT, R8, token * UNIT + i * Float.BYTES);
+      a.fma(sum(token, i % 2, 0), LEFT, INPUT);
+      a.fma(sum(token, i % 2, 1), RIGHT, INPUT);
+    }
+  }
+
+  private static int sum(int token, int chain, int half) {
+    return 4 * token + 2 * chain + half;
+  }
+
+  // ---- calling them
+
+  /** What one thread gives to the functions and gets from them. */
+  static final class Frame {
+    private final Arena arena = Arena.ofAuto();
+    private final MemorySegment arguments = arena.allocate(ARGUMENTS, VECTOR);
+    private final MemorySegment codebook = arena.allocate(VECTOR, VECTOR);
+    private final MemorySegment tile = arena.allocate((long) Panels.UNIT * ROWS, VECTOR);
+    private final MemorySegment ones = arena.allocate(ROWS, VECTOR);
+    private final MemorySegment outer = arena.allocate(ROWS, VECTOR);
+    private final MemorySegment map = arena.allocate(256 * Float.BYTES, VECTOR);
+    private final MemorySegment bits = arena.allocateFrom(JAVA_INT, 32, 64, 128);
+    private MemorySegment sums = arena.allocate((long) Scratch.TOKENS * ROWS, VECTOR);
+    private MemorySegment scales = arena.allocate((long) SCALES_AT_ONCE * Float.BYTES, VECTOR);
+    private MemorySegment inputs = MemorySegment.NULL;
+
+    Frame() {
+      for (int i = 0; i < Panels.HEIGHT; i++) {
+        ones.setAtIndex(JAVA_FLOAT, i, 1);
+      }
+      set(TILE, tile.address());
+      set(CODEBOOK, codebook.address());
+      set(MAP, map.address());
+      set(OUTER, outer.address());
+      set(BITS, bits.address());
+    }
+
+    private void set(int argument, long value) {
+      arguments.set(JAVA_LONG, argument, value);
+    }
+
+    private void scales(int count) {
+      if (scales.byteSize() < (long) count * Float.BYTES) {
+        scales = arena.allocate((long) count * Float.BYTES, VECTOR);
+      }
+    }
+
+    private void sums(int rows) {
+      if (sums.byteSize() < (long) rows * ROWS) {
+        sums = arena.allocate((long) rows * ROWS, VECTOR);
+      }
+    }
+
+    /** Turns tokens' inputs to {@code (units, tokens, 64)}. */
+    private void inputs(float[] x, int from, int tokens, int cols) {
+      long bytes = (long) tokens * cols * Float.BYTES;
+      if (inputs.byteSize() < bytes) {
+        inputs = arena.allocate(bytes, VECTOR);
+      }
+      if (tokens == 1) {
+        MemorySegment.copy(x, from * cols, inputs, JAVA_FLOAT, 0, cols);
+        return;
+      }
+      for (int token = 0; token < tokens; token++) {
+        int row = (from + token) * cols;
+        for (int k = 0; k < cols; k += Panels.UNIT) {
+          long at = ((long) k * tokens + (long) token * Panels.UNIT) * Float.BYTES;
+          MemorySegment.copy(x, row + k, inputs, JAVA_FLOAT, at, Panels.UNIT);
+        }
+      }
+    }
+  }
+
+  /** As {@link Kernels#linear}; weights that it {@link #takes} only. */
+  void linear(
+      Panels w,
+      int panelFrom,
+      int panelTo,
+      float[] x,
+      int from,
+      int to,
+      float[] y,
+      Scratch scratch) {
+    Frame frame = scratch.frame();
+    for (int first = from; first < to; first += Scratch.TOKENS) {
+      int tokens = Math.min(Scratch.TOKENS, to - first);
+      frame.inputs(x, first, tokens, w.cols());
+      frame.set(INPUTS, frame.inputs.address());
+      frame.set(TOKENS, tokens);
+      switch (w) {
+        case NibblePanels nibbles ->
+            nibbles(nibbles, panelFrom, panelTo, first, tokens, y, frame, scratch);
+        case DensePanels dense -> dense(dense, panelFrom, panelTo, first, tokens, y, frame);
+      }
+    }
+  }
+
+  private void nibbles(
+      NibblePanels w,
+      int panelFrom,
+      int panelTo,
+      int first,
+      int tokens,
+      float[] y,
+      Frame frame,
+      Scratch scratch) {
+    MemorySegment.copy(w.codebook(), 0, frame.codebook, JAVA_FLOAT, 0, w.codebook().length);
+    int unitsPerBlock = w.blockSize() / Panels.UNIT;
+    if (w.doubleQuant()) {
+      MemorySegment.copy(w.map(), 0, frame.map, JAVA_FLOAT, 0, w.map().length);
+      frame.arguments.set(JAVA_FLOAT, OFFSET, w.offset());
+    }
+    int count = w.scaleCount();
+    int most = Math.max(1, SCALES_AT_ONCE / count);
+    frame.scales(Math.min(most, panelTo - panelFrom) * count);
+    for (int panel = panelFrom; panel < panelTo; panel += most) {
+      int panels = Math.min(most, panelTo - panel);
+      long scalesAt = w.absmax().address() + 4L * panel * count;
+      if (w.doubleQuant()) {
+        for (int i = 0; i < panels; i++) {
+          scales(w, panel + i, (long) i * count * Float.BYTES, frame, scratch);
+        }
+        scalesAt = frame.scales.address();
+      }
+      run(
+          Kind.NIBBLES,
+          w,
+          w.packed().address() + 4 * w.word(panel, 0),
+          4L * w.word(1, 0),
+          scalesAt,
+          (long) count * Float.BYTES,
+          w.blocksPerRow(),
+          unitsPerBlock,
+          panel,
+          panels,
+          first,
+          tokens,
+          y,
+          frame);
+    }
+  }
+
+  private void dense(
+      DensePanels w, int panelFrom, int panelTo, int first, int tokens, float[] y, Frame frame) {
+    // One panel at a time: they share their scales, which are ones.
+    long bytes = (long) w.cols() * Panels.HEIGHT * Short.BYTES;
+    for (int panel = panelFrom; panel < panelTo; panel++) {
+      long at = w.data().address() + w.element(panel * Panels.HEIGHT, 0) * Short.BYTES;
+      run(
+          Kind.BFLOAT16,
+          w,
+          at,
+          bytes,
+          frame.ones.address(),
+          0,
+          1,
+          w.cols() / Panels.UNIT,
+          panel,
+          1,
+          first,
+          tokens,
+          y,
+          frame);
+    }
+  }
+
+  private void run(
+      Kind kind,
+      Panels w,
+      long weights,
+      long weightBytes,
+      long scales,
+      long scaleBytes,
+      int blocks,
+      int units,
+      int panel,
+      int panels,
+      int first,
+      int tokens,
+      float[] y,
+      Frame frame) {
+    frame.set(UNITS, units);
+    if (tokens <= MOST) {
+      frame.sums(panels * tokens);
+      frame.set(SUMS, frame.sums.address());
+      frame.set(WEIGHTS, weights);
+      frame.set(SCALES, scales);
+      frame.set(BLOCKS, blocks);
+      frame.set(PANELS, panels);
+      NativeCode.call(few[kind.ordinal()][tokens - 1], frame.arguments.address());
+      for (int i = 0; i < panels; i++) {
+        write(w, panel + i, (long) i * tokens, first, tokens, y, frame);
+      }
+      return;
+    }
+    frame.sums(tokens);
+    frame.set(SUMS, frame.sums.address());
+    // As many tokens at a time as registers hold, and nearly as many each time.
+    int times = (tokens + MOST - 1) / MOST;
+    int most = (tokens + times - 1) / times;
+    int fewer = most * times - tokens;
+    frame.set(MORE, times - fewer);
+    frame.set(FEWER, fewer);
+    for (int i = 0; i < panels; i++) {
+      frame.set(WEIGHTS, weights + i * weightBytes);
+      frame.set(SCALES, scales + i * scaleBytes);
+      frame.set(BLOCKS, blocks);
+      NativeCode.call(many[kind.ordinal()][most - 4], frame.arguments.address());
+      write(w, panel + i, 0, first, tokens, y, frame);
+    }
+  }
+
+  private static void write(
+      Panels w, int panel, long row, int first, int tokens, float[] y, Frame frame) {
+    int live = Math.min(Panels.HEIGHT, w.rows() - panel * Panels.HEIGHT);
+    for (int token = 0; token < tokens; token++) {
+      MemorySegment.copy(
+          frame.sums,
+          JAVA_FLOAT,
+          (row + token) * ROWS,
+          y,
+          (first + token) * w.rows() + panel * Panels.HEIGHT,
+          live);
+    }
+  }
+
+  /** Decodes the scales of a panel. */
+  private void scales(NibblePanels w, int panel, long at, Frame frame, Scratch scratch) {
+    int blocks = w.blocksPerRow();
+    int[] turns = scratch.turns(w.maxTurns());
+    int count = w.turns(panel, scratch.outer, turns);
+    MemorySegment.copy(scratch.outer, 0, frame.outer, JAVA_FLOAT, 0, Panels.HEIGHT);
+    long codes = w.absmax().address() + (long) panel * w.scaleCount();
+    long out = frame.scales.address() + at;
+    int block = 0;
+    for (int turn = 0; turn <= count; turn++) {
+      int end = turn == count ? blocks : turns[turn] / Panels.HEIGHT;
+      if (end > block) {
+        frame.set(CODES, codes + (long) block * Panels.HEIGHT);
+        frame.set(SCALES, out + (long) block * ROWS);
+        frame.set(BLOCKS, end - block);
+        NativeCode.call(scales, frame.arguments.address());
+      }
+      block = end;
+      if (turn < count) {
+        w.turn(panel, turns[turn], scratch.outer);
+        int row = turns[turn] % Panels.HEIGHT;
+        frame.outer.setAtIndex(JAVA_FLOAT, row, scratch.outer[row]);
+      }
+    }
+  }
+}
