@@ -7,8 +7,8 @@ import java.nio.ByteOrder;
  * Writes machine code for x86-64 with AVX-512: of its instructions those that {@link
  * Avx512Projections} uses, always with 512-bit vectors.
  *
- * <p>Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual, volume
- * 2, section 2.7 (EVEX). Vector registers are numbers from 0 to 31.
+ * <p>Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual,
+ * volume 2, section 2.7 (EVEX). Vector registers are numbers from 0 to 31.
  */
 final class Assembler {
   /** A general register that a function of the System V calling convention may overwrite. */
@@ -41,6 +41,12 @@ final class Assembler {
   private static final int NONE = 0;
   private static final int P66 = 1;
 
+  // What the second operand is: memory with an offset of 0, 8 or 32 bits, or a register.
+  private static final int OFFSET0 = 0;
+  private static final int OFFSET8 = 1;
+  private static final int OFFSET32 = 2;
+  private static final int REGISTER = 3;
+
   private final ByteBuffer code = ByteBuffer.allocate(1 << 16).order(ByteOrder.LITTLE_ENDIAN);
   private int mask;
 
@@ -66,7 +72,7 @@ final class Assembler {
   /** {@code to = value}, of at most 31 bits. */
   void move(Register to, int value) {
     rex(0, to.number);
-    put(0xc7, 0xc0 | to.number & 7);
+    put(0xc7, operands(REGISTER, 0, to.number));
     code.putInt(value);
   }
 
@@ -80,8 +86,12 @@ final class Assembler {
   /** {@code to += value}; sets the flags. */
   void add(Register to, int value) {
     rex(0, to.number);
-    put(0x81, 0xc0 | to.number & 7);
-    code.putInt(value);
+    if (value == (byte) value) {
+      put(0x83, operands(REGISTER, 0, to.number), value);
+    } else {
+      put(0x81, operands(REGISTER, 0, to.number));
+      code.putInt(value);
+    }
   }
 
   /** Goes to a label if the last addition did not give 0. */
@@ -217,16 +227,21 @@ final class Assembler {
     put(0x48 | (register >> 3) << 2 | base >> 3);
   }
 
+  /** The byte that names two operands, of each the lowest three bits. */
+  private static int operands(int mode, int register, int other) {
+    return mode << 6 | (register & 7) << 3 | (other & 7);
+  }
+
   /** Operands: a register and memory, always with an offset of 32 bits. */
   private void memory(int register, Register base, int offset) {
-    put(0x80 | (register & 7) << 3 | base.number & 7);
+    put(operands(OFFSET32, register, base.number));
     code.putInt(offset);
   }
 
   private void vector(int map, int prefix, int opcode, int register, int second, int third) {
     check(register, second, third);
     evex(map, prefix, register, second, third >> 3 & 1, third >> 4);
-    put(opcode, 0xc0 | (register & 7) << 3 | third & 7);
+    put(opcode, operands(REGISTER, register, third));
   }
 
   /**
@@ -244,8 +259,10 @@ final class Assembler {
     check(register, second, 0);
     evex(map, prefix, register, second, base.number >> 3, 0);
     put(opcode);
-    if (offset % unit == 0 && offset / unit == (byte) (offset / unit)) {
-      put(0x40 | (register & 7) << 3 | base.number & 7, offset / unit);
+    if (offset == 0) {
+      put(operands(OFFSET0, register, base.number));
+    } else if (offset % unit == 0 && offset / unit == (byte) (offset / unit)) {
+      put(operands(OFFSET8, register, base.number), offset / unit);
     } else {
       memory(register, base, offset);
     }
@@ -264,7 +281,11 @@ final class Assembler {
   private void evex(int map, int prefix, int register, int second, int bit3, int bit4) {
     put(
         0x62,
-        (~register >> 3 & 1) << 7 | (~bit4 & 1) << 6 | (~bit3 & 1) << 5 | (~register >> 4 & 1) << 4 | map,
+        (~register >> 3 & 1) << 7
+            | (~bit4 & 1) << 6
+            | (~bit3 & 1) << 5
+            | (~register >> 4 & 1) << 4
+            | map,
         (~second & 15) << 3 | 1 << 2 | prefix,
         LENGTH | (~second >> 4 & 1) << 3 | mask);
   }

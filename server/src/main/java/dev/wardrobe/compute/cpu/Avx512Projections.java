@@ -17,6 +17,8 @@ import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Iterator;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -65,6 +67,9 @@ final class Avx512Projections {
   /** Tokens whose sums fit the registers. */
   private static final int MOST = 6;
 
+  /** Least of tokens at once where there are more than {@link #MOST} in all. */
+  private static final int LEAST = 4;
+
   /** How far ahead weights are asked for. */
   private static final int AHEAD = 8192;
 
@@ -85,25 +90,38 @@ final class Avx512Projections {
     BFLOAT16
   }
 
-  private final MemorySegment scales;
+  /** The functions for one kind. */
+  private static final class Products {
+    /** By tokens less one. */
+    final MemorySegment[] few = new MemorySegment[MOST];
 
-  /** By kind and tokens less one. */
-  private final MemorySegment[][] few = new MemorySegment[2][MOST];
+    /** By most tokens at once less {@link #LEAST}. */
+    final MemorySegment[] many = new MemorySegment[MOST - LEAST + 1];
 
-  /** By kind and most tokens at once less 4. */
-  private final MemorySegment[][] many = new MemorySegment[2][MOST - 3];
-
-  private Avx512Projections(List<MemorySegment> functions) {
-    var next = functions.iterator();
-    scales = next.next();
-    for (Kind kind : Kind.values()) {
+    static void write(Kind kind, List<byte[]> code) {
       for (int tokens = 1; tokens <= MOST; tokens++) {
-        few[kind.ordinal()][tokens - 1] = next.next();
+        code.add(fewFunction(kind, tokens));
       }
-      for (int most = 4; most <= MOST; most++) {
-        many[kind.ordinal()][most - 4] = next.next();
+      for (int most = LEAST; most <= MOST; most++) {
+        code.add(manyFunction(kind, most));
       }
     }
+
+    /** Takes them in the order in which they were written. */
+    Products(Iterator<MemorySegment> functions) {
+      Arrays.setAll(few, _ -> functions.next());
+      Arrays.setAll(many, _ -> functions.next());
+    }
+  }
+
+  private final MemorySegment scales;
+  private final Products nibbles;
+  private final Products bfloat16;
+
+  private Avx512Projections(Iterator<MemorySegment> functions) {
+    scales = functions.next();
+    nibbles = new Products(functions);
+    bfloat16 = new Products(functions);
   }
 
   /** Writes the functions; null where the processor or the system does not take them. */
@@ -113,16 +131,10 @@ final class Avx512Projections {
     }
     List<byte[]> code = new ArrayList<>();
     code.add(scalesFunction());
-    for (Kind kind : Kind.values()) {
-      for (int tokens = 1; tokens <= MOST; tokens++) {
-        code.add(fewFunction(kind, tokens));
-      }
-      for (int most = 4; most <= MOST; most++) {
-        code.add(manyFunction(kind, most));
-      }
-    }
+    Products.write(Kind.NIBBLES, code);
+    Products.write(Kind.BFLOAT16, code);
     List<MemorySegment> functions = NativeCode.load(code);
-    return functions == null ? null : new Avx512Projections(functions);
+    return functions == null ? null : new Avx512Projections(functions.iterator());
   }
 
   /** Whether there is code for these weights. */
@@ -461,8 +473,8 @@ final class Avx512Projections {
       frame.set(INPUTS, frame.inputs.address());
       frame.set(TOKENS, tokens);
       switch (w) {
-        case NibblePanels nibbles ->
-            nibbles(nibbles, panelFrom, panelTo, first, tokens, y, frame, scratch);
+        case NibblePanels packed ->
+            nibbles(packed, panelFrom, panelTo, first, tokens, y, frame, scratch);
         case DensePanels dense -> dense(dense, panelFrom, panelTo, first, tokens, y, frame);
       }
     }
@@ -496,7 +508,7 @@ final class Avx512Projections {
         scalesAt = frame.scales.address();
       }
       run(
-          Kind.NIBBLES,
+          nibbles,
           w,
           w.packed().address() + 4 * w.word(panel, 0),
           4L * w.word(1, 0),
@@ -520,7 +532,7 @@ final class Avx512Projections {
     for (int panel = panelFrom; panel < panelTo; panel++) {
       long at = w.data().address() + w.element(panel * Panels.HEIGHT, 0) * Short.BYTES;
       run(
-          Kind.BFLOAT16,
+          bfloat16,
           w,
           at,
           bytes,
@@ -538,7 +550,7 @@ final class Avx512Projections {
   }
 
   private void run(
-      Kind kind,
+      Products products,
       Panels w,
       long weights,
       long weightBytes,
@@ -560,7 +572,7 @@ final class Avx512Projections {
       frame.set(SCALES, scales);
       frame.set(BLOCKS, blocks);
       frame.set(PANELS, panels);
-      NativeCode.call(few[kind.ordinal()][tokens - 1], frame.arguments.address());
+      NativeCode.call(products.few[tokens - 1], frame.arguments.address());
       for (int i = 0; i < panels; i++) {
         write(w, panel + i, (long) i * tokens, first, tokens, y, frame);
       }
@@ -578,7 +590,7 @@ final class Avx512Projections {
       frame.set(WEIGHTS, weights + i * weightBytes);
       frame.set(SCALES, scales + i * scaleBytes);
       frame.set(BLOCKS, blocks);
-      NativeCode.call(many[kind.ordinal()][most - 4], frame.arguments.address());
+      NativeCode.call(products.many[most - LEAST], frame.arguments.address());
       write(w, panel + i, 0, first, tokens, y, frame);
     }
   }

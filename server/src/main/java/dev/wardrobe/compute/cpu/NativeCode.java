@@ -1,6 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
@@ -9,16 +10,18 @@ import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Machine code in memory of its own, which is never written again once it may be executed, and stays
- * for as long as the process.
+ * Machine code in memory of its own, which is never written again once it may be executed, and
+ * stays for as long as the process.
  *
- * <p>A function takes the address of its arguments and returns nothing. It must be short (a fraction
- * of a millisecond), since the garbage collector waits for it.
+ * <p>A function takes the address of its arguments and returns nothing. It must be short (a
+ * fraction of a millisecond), since the garbage collector waits for it.
  */
+@SuppressWarnings("restricted") // Native access is what this is for.
 final class NativeCode {
   private static final long PAGE = 4096;
   private static final int PROTECTION_READ = 1;
@@ -52,10 +55,10 @@ final class NativeCode {
       if (memory == null) {
         return null;
       }
-      List<MemorySegment> loaded = new java.util.ArrayList<>();
+      List<MemorySegment> loaded = new ArrayList<>();
       long at = 0;
       for (byte[] code : functions) {
-        MemorySegment.copy(code, 0, memory, java.lang.foreign.ValueLayout.JAVA_BYTE, at, code.length);
+        MemorySegment.copy(code, 0, memory, JAVA_BYTE, at, code.length);
         loaded.add(memory.asSlice(at, code.length));
         at += aligned(code.length);
       }

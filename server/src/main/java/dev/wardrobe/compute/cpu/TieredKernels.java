@@ -19,7 +19,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * The plain kernels at first, and for each kind of operation the vector kernels from when they are
- * faster. Both give the same bits, so the change never shows in a result.
+ * faster; {@link Avx512Projections} from the start for weights that it takes. All give the same
+ * bits, so the change never shows in a result.
  *
  * <p>Before the compiler has seen enough of it, code on the Vector API is a thousand times slower
  * than after, and a hundred times slower than plain code: a first token would take a minute. So a
@@ -126,14 +127,19 @@ final class TieredKernels implements Kernels {
       Duration pause = Duration.ofSeconds(1);
       while (true) {
         // A prompt's projections, its last token's logits, and then the tokens that follow.
-        boolean done = nibbles.drill(k -> drill.projectSeveral(k, drill.nibbles), turn);
-        done &= bfloat16OfOne.drill(k -> drill.project(k, drill.bfloat16, 1), turn);
-        done &= nibblesOfOne.drill(k -> drill.project(k, drill.nibbles, 1), turn);
+        boolean done = true;
+        if (generated == null) {
+          done &= nibbles.drill(k -> drill.projectSeveral(k, drill.nibbles), turn);
+          done &= bfloat16OfOne.drill(k -> drill.project(k, drill.bfloat16, 1), turn);
+          done &= nibblesOfOne.drill(k -> drill.project(k, drill.nibbles, 1), turn);
+        }
         done &= attention.drill(drill::attend, turn);
         done &= rows.drill(drill::rows, turn);
         done &= sampling.drill(drill::sample, turn);
         done &= adapters.drill(drill::adapt, turn);
-        done &= bfloat16.drill(k -> drill.projectSeveral(k, drill.bfloat16), turn);
+        if (generated == null) {
+          done &= bfloat16.drill(k -> drill.projectSeveral(k, drill.bfloat16), turn);
+        }
         done &= otherWeights.drill(drill::projectOthers, turn);
         if (done) {
           drilled.countDown();
@@ -184,6 +190,8 @@ final class TieredKernels implements Kernels {
       others =
           List.of(
               quantized(QuantType.NF4, 20, 80, 64, true),
+              quantized(QuantType.NF4, 33, 96, 32, true),
+              new DensePanels(dense(DType.BF16, 20, 131), region),
               new DensePanels(dense(DType.F16, 40, 66), region),
               new DensePanels(dense(DType.F32, 40, 64), region));
       factors =
@@ -313,6 +321,9 @@ final class TieredKernels implements Kernels {
   }
 
   private Tier tier(Panels w, int tokens) {
+    if (generated != null) {
+      return otherWeights;
+    }
     return switch (w) {
       case NibblePanels n when n.aligned() -> tokens == 1 ? nibblesOfOne : nibbles;
       case DensePanels d when d.dtype() == DType.BF16 -> tokens == 1 ? bfloat16OfOne : bfloat16;
@@ -322,7 +333,7 @@ final class TieredKernels implements Kernels {
 
   @Override
   public String describe() {
-    return vector.describe();
+    return vector.describe() + (generated == null ? "" : ", generated code for weights");
   }
 
   @Override

@@ -1,0 +1,87 @@
+package dev.wardrobe.compute.cpu;
+
+import static dev.wardrobe.compute.cpu.Assembler.Register.R10;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R11;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R8;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R9;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RAX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RCX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RDI;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RDX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RSI;
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.util.HexFormat;
+import java.util.function.Consumer;
+import org.junit.jupiter.api.Test;
+
+/** The bytes are those that the GNU assembler writes, with offsets and numbers of 32 bits. */
+final class AssemblerTest {
+  @Test
+  void instructions() {
+    check("mov rax, [rdi+8]", "488b8708000000", a -> a.load(RAX, RDI, 8));
+    check("mov r11, [r8+300]", "4d8b982c010000", a -> a.load(R11, R8, 300));
+    check("mov [rdx+32], r9", "4c898a20000000", a -> a.store(R9, RDX, 32));
+    check("mov rcx, 8", "48c7c108000000", a -> a.move(RCX, 8));
+    check("mov r10, 70000", "49c7c270110100", a -> a.move(R10, 70000));
+    check("add rsi, 128", "4881c680000000", a -> a.add(RSI, 128));
+    check("add r9, -1", "4983c1ff", a -> a.add(R9, -1));
+    check("prefetcht0 [rsi+8192]", "0f188e00200000", a -> a.prefetch(RSI, 8192));
+    check("prefetcht0 [r8+64]", "410f188840000000", a -> a.prefetch(R8, 64));
+    check("vmovups zmm31, [rax+0]", "62617c481038", a -> a.load(31, RAX, 0));
+    check("vmovups zmm9, [r10+8128]", "62517c48104a7f", a -> a.load(9, R10, 8128));
+    check("vmovups zmm16, [rcx+8192]", "62e17c48108100200000", a -> a.load(16, RCX, 8192));
+    check("vmovups zmm1, [rcx+4]", "62f17c48108904000000", a -> a.load(1, RCX, 4));
+    check("vmovups [rdx-8192], zmm8", "62717c48114280", a -> a.store(8, RDX, -8192));
+    check("vmovups [r11+64], zmm30", "62417c48117301", a -> a.store(30, R11, 64));
+    check(
+        "vbroadcastss zmm29, dword ptr [r8+508]", "62427d4818687f", a -> a.broadcast(29, R8, 508));
+    check(
+        "vbroadcastss zmm3, dword ptr [rax+512]",
+        "62f27d48189800020000",
+        a -> a.broadcast(3, RAX, 512));
+    check("vpmovzxbd zmm22, [rsi+16]", "62e27d48317601", a -> a.loadBytes(22, RSI, 16));
+    check("vpmovzxwd zmm27, [r9+32]", "62427d48335901", a -> a.loadWords(27, R9, 32));
+    check("vmovaps zmm23, zmm6", "62e17c4828fe", a -> a.move(23, 6));
+    check("vpxord zmm17, zmm17, zmm17", "62a17540efc9", a -> a.zero(17));
+    check("vaddps zmm1, zmm17, zmm30", "6291744058ce", a -> a.add(1, 17, 30));
+    check("vmulps zmm24, zmm8, zmm16", "62213c4859c0", a -> a.multiply(24, 8, 16));
+    check("vfmadd231ps zmm12, zmm28, zmm5", "62721d40b8e5", a -> a.fma(12, 28, 5));
+    check("vfmadd231ps zmm28, zmm20, [rdx+64]", "62625d40b86201", a -> a.fma(28, 20, RDX, 64));
+    check("vpermps zmm27, zmm15, zmm31", "6202054816df", a -> a.permute(27, 15, 31));
+    check("vpermi2d zmm23, zmm14, zmm31", "62820d4876ff", a -> a.permute2(23, 14, 31));
+    check("vptestmd k3, zmm22, zmm9", "62d24d4027d9", a -> a.test(3, 22, 9));
+    check("vpblendmd zmm24{k2}, zmm7, zmm30", "6202454a64c6", a -> a.blend(24, 2, 7, 30));
+    check("vpsrld zmm28, zmm25, 28", "62911d4072d11c", a -> a.shiftRight(28, 25, 28));
+    check("vpslld zmm8, zmm31, 16", "62913d4872f710", a -> a.shiftLeft(8, 31, 16));
+    check("vzeroupper; ret", "c5f877c3", a -> a.end());
+  }
+
+  @Test
+  void jumps() {
+    check(
+        "1: add rax, -1; je 2f; jne 1b; 2:",
+        "4883c0ff0f84060000000f85f0ffffff",
+        a -> {
+          int again = a.label();
+          a.add(RAX, -1);
+          int out = a.jumpIfZero();
+          a.jumpIfNotZero(again);
+          a.land(out);
+        });
+  }
+
+  @Test
+  void registers_beyondTheLast() {
+    assertThatThrownBy(() -> new Assembler().zero(32))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessage("vector register: expected 0 to 31, got 32");
+  }
+
+  private static void check(String instruction, String bytes, Consumer<Assembler> written) {
+    Assembler assembler = new Assembler();
+    written.accept(assembler);
+    assertThat(HexFormat.of().formatHex(assembler.code())).as(instruction).isEqualTo(bytes);
+  }
+}
