@@ -312,6 +312,11 @@ final class ProfiledBackend implements Backend {
   }
 
   @Override
+  public void trim() {
+    backend.trim();
+  }
+
+  @Override
   public KvCache kvCache(KvShape shape) {
     return backend.kvCache(shape);
   }

@@ -57,6 +57,9 @@ public interface Backend extends AutoCloseable {
    */
   Matrix matrix(PackedMatrix weights);
 
+  /** Gives memory that was freed back to the system rather than keep it for later. */
+  void trim();
+
   KvCache kvCache(KvShape shape);
 
   /**

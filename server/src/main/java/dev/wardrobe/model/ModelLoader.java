@@ -68,6 +68,7 @@ public final class ModelLoader {
         if (cache != null) {
           weights = cache.keep(weights);
         }
+        backend.trim();
       }
       model = new Model(stored.config(), dir, stored, defaults, modules, weights);
       return model;

@@ -261,6 +261,11 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public void trim() {
+    NativeMemory.trim();
+  }
+
+  @Override
   public KvCache kvCache(KvShape shape) {
     NativeMemory.Region region = memory.region();
     try {

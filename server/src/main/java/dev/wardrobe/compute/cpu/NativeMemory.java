@@ -3,7 +3,11 @@ package dev.wardrobe.compute.cpu;
 import com.sun.management.OperatingSystemMXBean;
 import dev.wardrobe.compute.OutOfMemoryException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
 import java.lang.management.ManagementFactory;
 import java.util.concurrent.atomic.AtomicLong;
 
@@ -92,6 +96,28 @@ final class NativeMemory {
                 .formatted(what, bytes, live.get()));
     refused.initCause(cause);
     return refused;
+  }
+
+  /**
+   * Gives freed memory back to the operating system. The C library's allocator keeps what is freed
+   * in pieces of less than 32 MiB: after a model was quantized, most of its weights' size.
+   */
+  @SuppressWarnings("restricted") // A function of the C library's own, where it has one.
+  static void trim() {
+    Linker linker = Linker.nativeLinker();
+    MemorySegment function = linker.defaultLookup().find("malloc_trim").orElse(null);
+    if (function == null) {
+      return;
+    }
+    MethodHandle trim =
+        linker.downcallHandle(
+            function, FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG));
+    try {
+      int given = (int) trim.invokeExact(0L);
+      assert given == 0 || given == 1;
+    } catch (Throwable e) {
+      throw new IllegalStateException("malloc_trim failed", e);
+    }
   }
 
   /** The machine's memory, or the container's; asked for only when it matters. */
