@@ -5,6 +5,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.BufferUnderflowException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.List;
 
 /** Reading and writing of the forms of packed matrices: a kind, then what its class puts there. */
@@ -17,18 +18,29 @@ final class PackedForm {
   /** The panels of a packed matrix. */
   static Panels panels(PackedMatrix packed, NativeMemory.Region region) {
     ByteBuffer form = packed.form().asByteBuffer().order(ByteOrder.LITTLE_ENDIAN);
+    List<MemorySegment> parts = new ArrayList<>();
     for (MemorySegment part : packed.parts()) {
       check(part.isNative() && part.address() % PackedMatrix.ALIGNMENT == 0);
+      parts.add(plain(part));
     }
     try {
       return switch (form.getInt()) {
-        case NIBBLES -> new NibblePanels(form, packed.parts(), region);
-        case DENSE -> new DensePanels(form, packed.parts(), region);
+        case NIBBLES -> new NibblePanels(form, parts, region);
+        case DENSE -> new DensePanels(form, parts, region);
         default -> throw malformed();
       };
     } catch (BufferUnderflowException e) {
       throw new IllegalArgumentException("packed matrix: its form ends too early", e);
     }
+  }
+
+  /**
+   * The same memory in the class that allocated memory has. A mapping has one of its own: kernels
+   * that were compiled for the one would be thrown away at the first weight of the other.
+   */
+  @SuppressWarnings("restricted") // The size stays, and so does the scope.
+  private static MemorySegment plain(MemorySegment part) {
+    return part.reinterpret(part.byteSize());
   }
 
   /** A form of a kind, with room for {@code bytes} more. */
