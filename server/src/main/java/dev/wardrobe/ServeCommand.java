@@ -94,8 +94,9 @@ final class ServeCommand implements Callable<Integer> {
       paramLabel = "N",
       defaultValue = "15",
       description =
-          "How long readiness may wait for the kernels to be compiled; until then the same answers"
-              + " come slower. Default: ${DEFAULT-VALUE}.")
+          "How long readiness may wait for code to be compiled, the kernels first, then whatever a"
+              + " few answers of the base need; until then the same answers come slower. Default:"
+              + " ${DEFAULT-VALUE}.")
   private int warmUpSeconds;
 
   @Override
@@ -124,9 +125,11 @@ final class ServeCommand implements Callable<Integer> {
             stack.engine()::recentSteps,
             stack.engine()::alive,
             extensions(stack));
+    long warm = System.nanoTime() + Duration.ofSeconds(warmUpSeconds).toNanos();
     if (!stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds))) {
       log.info("the kernels are not all compiled yet; the first answers will be slower");
     }
+    new Rehearsal(stack).run(warm);
     int actualPort;
     try {
       actualPort = frontend.listen(host, port);

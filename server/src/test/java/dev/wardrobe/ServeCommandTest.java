@@ -6,6 +6,8 @@ import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerationServiceGrpc;
+import dev.wardrobe.v1.ModelInfoRequest;
+import dev.wardrobe.v1.ModelInfoResponse;
 import io.grpc.ManagedChannel;
 import io.grpc.netty.NettyChannelBuilder;
 import java.nio.file.Files;
@@ -30,7 +32,15 @@ final class ServeCommandTest {
   void sigterm_finishesWhatRuns_andExitsWithZero() throws Exception {
     Path portFile = folder.resolve("port");
     Process server =
-        serve("--port", "0", "--port-file", portFile.toString(), "--drain-seconds", "120");
+        serve(
+            "--port",
+            "0",
+            "--port-file",
+            portFile.toString(),
+            "--drain-seconds",
+            "120",
+            "--warm-up-seconds",
+            "100");
     try {
       Awaitility.await()
           .atMost(Duration.ofMinutes(2))
@@ -40,6 +50,11 @@ final class ServeCommandTest {
       ManagedChannel channel =
           NettyChannelBuilder.forAddress("127.0.0.1", port).usePlaintext().build();
       try {
+        ModelInfoResponse info =
+            GenerationServiceGrpc.newBlockingStub(channel)
+                .modelInfo(ModelInfoRequest.getDefaultInstance());
+        assertThat(info.getSteps()).as("steps of the rehearsal").isPositive();
+        assertThat(info.getRunningSequences() + info.getWaitingSequences()).isZero();
         Iterator<GenerateEvent> stream =
             GenerationServiceGrpc.newBlockingStub(channel)
                 .generateStream(
