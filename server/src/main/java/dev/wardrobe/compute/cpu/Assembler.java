@@ -40,6 +40,11 @@ final class Assembler {
   private static final int MAP_0F38 = 2;
   private static final int NONE = 0;
   private static final int P66 = 1;
+  private static final int PF3 = 2;
+  private static final int PF2 = 3;
+
+  /** In place of a prefix's highest bit: an operand's elements have twice the usual bits. */
+  private static final int WIDE = 0x80;
 
   // What the second operand is: memory with an offset of 0, 8 or 32 bits, or a register.
   private static final int OFFSET0 = 0;
@@ -94,6 +99,18 @@ final class Assembler {
     }
   }
 
+  /** {@code to = from}. */
+  void move(Register to, Register from) {
+    rex(from.number, to.number);
+    put(0x89, 0xc0 | (from.number & 7) << 3 | to.number & 7);
+  }
+
+  /** {@code to += from}; sets the flags. */
+  void add(Register to, Register from) {
+    rex(from.number, to.number);
+    put(0x01, 0xc0 | (from.number & 7) << 3 | to.number & 7);
+  }
+
   /** Goes to a label if the last addition did not give 0. */
   void jumpIfNotZero(int label) {
     put(0x0f, 0x85);
@@ -135,6 +152,19 @@ final class Assembler {
   /** {@code memory[base + offset] = from}, 16 numbers. */
   void store(int from, Register base, int offset) {
     vector(MAP_0F, NONE, 0x11, from, 0, base, offset, 64);
+  }
+
+  /** {@code mask = memory[base + offset]}, 16 bits; masks 1 to 7. */
+  void loadMask(int mask, Register base, int offset) {
+    put(0xc4, (~base.number >> 3 & 1) << 5 | 0xc0 | MAP_0F, 0x78, 0x90);
+    memory(mask, base, offset);
+  }
+
+  /** {@code memory[base + offset] = from}, those of the 16 numbers that the mask names. */
+  void store(int mask, int from, Register base, int offset) {
+    this.mask = mask;
+    store(from, base, offset);
+    this.mask = 0;
   }
 
   /** {@code to = memory[base + offset]}, one float in all lanes. */
@@ -187,6 +217,26 @@ final class Assembler {
     vector(MAP_0F38, P66, 0x16, to, indices, table);
   }
 
+  /** {@code to[lane] = table[indices[lane] mod 32]}, lanes of 16 bits. */
+  void permuteWords(int to, int indices, int table) {
+    vector(MAP_0F38, P66 | WIDE, 0x8d, to, indices, table);
+  }
+
+  /** {@code low[lane] = (low, high)[indices[lane] mod 64]}, lanes of 16 bits. */
+  void permuteWords2(int low, int indices, int high) {
+    vector(MAP_0F38, P66 | WIDE, 0x7d, low, indices, high);
+  }
+
+  /** {@code to[lane] += a[2·lane]·b[2·lane] + a[2·lane + 1]·b[2·lane + 1]}, bfloat16 factors. */
+  void dot(int to, int a, int b) {
+    vector(MAP_0F38, PF3, 0x52, to, a, b);
+  }
+
+  /** {@code to = (low, high)} in bfloat16, to nearest even. */
+  void round(int to, int low, int high) {
+    vector(MAP_0F38, PF2, 0x72, to, high, low);
+  }
+
   /** {@code indices[lane] = (low, high)[indices[lane] mod 32]}. */
   void permute2(int indices, int low, int high) {
     vector(MAP_0F38, P66, 0x76, indices, low, high);
@@ -213,6 +263,12 @@ final class Assembler {
   /** {@code to = from << bits}, lanes of 32 bits. */
   void shiftLeft(int to, int from, int bits) {
     vector(MAP_0F, P66, 0x72, 6, to, from);
+    put(bits);
+  }
+
+  /** {@code to = from >>> bits}, lanes of 16 bits. */
+  void shiftRightWords(int to, int from, int bits) {
+    vector(MAP_0F, P66, 0x71, 2, to, from);
     put(bits);
   }
 

@@ -10,7 +10,6 @@ import static dev.wardrobe.compute.cpu.Assembler.Register.RDI;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RSI;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
-import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import dev.wardrobe.safetensors.DType;
@@ -52,12 +51,7 @@ final class Avx512Projections {
   private static final int MORE = 72;
   private static final int FEWER = 80;
   private static final int TOKENS = 88;
-  private static final int CODES = 96;
-  private static final int MAP = 104;
-  private static final int OUTER = 112;
-  private static final int OFFSET = 120;
-  private static final int BITS = 128;
-  private static final int ARGUMENTS = 136;
+  private static final int ARGUMENTS = 96;
 
   private static final int VECTOR = 64;
   private static final int ROWS = Panels.HEIGHT * Float.BYTES;
@@ -114,12 +108,12 @@ final class Avx512Projections {
     }
   }
 
-  private final MemorySegment scales;
+  private final Avx512Scales scales;
   private final Products nibbles;
   private final Products bfloat16;
 
   private Avx512Projections(Iterator<MemorySegment> functions) {
-    scales = functions.next();
+    scales = new Avx512Scales(functions.next());
     nibbles = new Products(functions);
     bfloat16 = new Products(functions);
   }
@@ -130,7 +124,7 @@ final class Avx512Projections {
       return null;
     }
     List<byte[]> code = new ArrayList<>();
-    code.add(scalesFunction());
+    code.add(Avx512Scales.code());
     Products.write(Kind.NIBBLES, code);
     Products.write(Kind.BFLOAT16, code);
     List<MemorySegment> functions = NativeCode.load(code);
@@ -146,53 +140,6 @@ final class Avx512Projections {
   }
 
   // ---- writing the functions
-
-  /** Decodes scales of 8 bits: {@code map[code] · outer[row] + offset}, two roundings. */
-  private static byte[] scalesFunction() {
-    Assembler a = new Assembler();
-    a.load(RAX, RDI, MAP);
-    for (int i = 0; i < 16; i++) {
-      a.load(i, RAX, i * VECTOR);
-    }
-    a.load(RAX, RDI, BITS);
-    for (int i = 0; i < 3; i++) {
-      a.broadcast(16 + i, RAX, i * Integer.BYTES);
-    }
-    a.load(RAX, RDI, OUTER);
-    a.load(19, RAX, 0);
-    a.load(20, RAX, VECTOR);
-    a.broadcast(21, RDI, OFFSET);
-    a.load(RSI, RDI, CODES);
-    a.load(RDX, RDI, SCALES);
-    a.load(RCX, RDI, BLOCKS);
-    int block = a.label();
-    for (int half = 0; half < 2; half++) {
-      a.loadBytes(22, RSI, 16 * half);
-      for (int i = 0; i < 3; i++) {
-        a.test(1 + i, 22, 16 + i);
-      }
-      // Of 256 values eight pairs of vectors hold 32 each; the code's upper three bits choose one.
-      for (int i = 0; i < 8; i++) {
-        a.move(23 + i, 22);
-        a.permute2(23 + i, 2 * i, 2 * i + 1);
-      }
-      for (int i = 0; i < 3; i++) {
-        int step = 1 << i;
-        for (int j = 0; j < 8; j += 2 * step) {
-          a.blend(23 + j, 1 + i, 23 + j, 23 + j + step);
-        }
-      }
-      a.multiply(23, 23, 19 + half);
-      a.add(23, 23, 21);
-      a.store(23, RDX, half * VECTOR);
-    }
-    a.add(RSI, Panels.HEIGHT);
-    a.add(RDX, ROWS);
-    a.add(RCX, -1);
-    a.jumpIfNotZero(block);
-    a.end();
-    return a.code();
-  }
 
   /** Panels times a few tokens: weights go from memory into the sums without a stop. */
   private static byte[] fewFunction(Kind kind, int tokens) {
@@ -402,10 +349,8 @@ final class Avx512Projections {
     private final MemorySegment codebook = arena.allocate(VECTOR, VECTOR);
     private final MemorySegment tile = arena.allocate((long) Panels.UNIT * ROWS, VECTOR);
     private final MemorySegment ones = arena.allocate(ROWS, VECTOR);
-    private final MemorySegment outer = arena.allocate(ROWS, VECTOR);
-    private final MemorySegment map = arena.allocate(256 * Float.BYTES, VECTOR);
-    private final MemorySegment bits = arena.allocateFrom(JAVA_INT, 32, 64, 128);
     private MemorySegment sums = arena.allocate((long) Scratch.TOKENS * ROWS, VECTOR);
+    private final Avx512Scales.Frame decoding = new Avx512Scales.Frame();
     private MemorySegment scales = arena.allocate((long) SCALES_AT_ONCE * Float.BYTES, VECTOR);
     private MemorySegment inputs = MemorySegment.NULL;
 
@@ -415,9 +360,6 @@ final class Avx512Projections {
       }
       set(TILE, tile.address());
       set(CODEBOOK, codebook.address());
-      set(MAP, map.address());
-      set(OUTER, outer.address());
-      set(BITS, bits.address());
     }
 
     private void set(int argument, long value) {
@@ -492,8 +434,7 @@ final class Avx512Projections {
     MemorySegment.copy(w.codebook(), 0, frame.codebook, JAVA_FLOAT, 0, w.codebook().length);
     int unitsPerBlock = w.blockSize() / Panels.UNIT;
     if (w.doubleQuant()) {
-      MemorySegment.copy(w.map(), 0, frame.map, JAVA_FLOAT, 0, w.map().length);
-      frame.arguments.set(JAVA_FLOAT, OFFSET, w.offset());
+      frame.decoding.begin(w);
     }
     int count = w.scaleCount();
     int most = Math.max(1, SCALES_AT_ONCE / count);
@@ -503,7 +444,8 @@ final class Avx512Projections {
       long scalesAt = w.absmax().address() + 4L * panel * count;
       if (w.doubleQuant()) {
         for (int i = 0; i < panels; i++) {
-          scales(w, panel + i, (long) i * count * Float.BYTES, frame, scratch);
+          long to = frame.scales.address() + (long) i * count * Float.BYTES;
+          scales.decode(w, panel + i, to, frame.decoding, scratch);
         }
         scalesAt = frame.scales.address();
       }
@@ -606,32 +548,6 @@ final class Avx512Projections {
           y,
           (first + token) * w.rows() + panel * Panels.HEIGHT,
           live);
-    }
-  }
-
-  /** Decodes the scales of a panel. */
-  private void scales(NibblePanels w, int panel, long at, Frame frame, Scratch scratch) {
-    int blocks = w.blocksPerRow();
-    int[] turns = scratch.turns(w.maxTurns());
-    int count = w.turns(panel, scratch.outer, turns);
-    MemorySegment.copy(scratch.outer, 0, frame.outer, JAVA_FLOAT, 0, Panels.HEIGHT);
-    long codes = w.absmax().address() + (long) panel * w.scaleCount();
-    long out = frame.scales.address() + at;
-    int block = 0;
-    for (int turn = 0; turn <= count; turn++) {
-      int end = turn == count ? blocks : turns[turn] / Panels.HEIGHT;
-      if (end > block) {
-        frame.set(CODES, codes + (long) block * Panels.HEIGHT);
-        frame.set(SCALES, out + (long) block * ROWS);
-        frame.set(BLOCKS, end - block);
-        NativeCode.call(scales, frame.arguments.address());
-      }
-      block = end;
-      if (turn < count) {
-        w.turn(panel, turns[turn], scratch.outer);
-        int row = turns[turn] % Panels.HEIGHT;
-        frame.outer.setAtIndex(JAVA_FLOAT, row, scratch.outer[row]);
-      }
     }
   }
 }

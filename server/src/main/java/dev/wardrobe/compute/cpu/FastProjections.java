@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The base's projections of many rows at once, by oneDNN: inputs and weights in bfloat16, sums in
@@ -38,6 +39,7 @@ final class FastProjections implements AutoCloseable {
 
   private final OneDnn library;
   private final Tiles tiles;
+  private final @Nullable Bfloat16Projections generated;
   private final NativeMemory memory = new NativeMemory();
   private final NativeMemory.Region region;
   private final List<Worker> workers = new ArrayList<>();
@@ -49,6 +51,7 @@ final class FastProjections implements AutoCloseable {
   FastProjections(OneDnn library, Tiles tiles, int threads) {
     this.library = library;
     this.tiles = tiles;
+    generated = library.avx512() ? Bfloat16Projections.load() : null;
     region = memory.region();
     for (int i = 0; i < threads; i++) {
       workers.add(new Worker());
@@ -81,7 +84,10 @@ final class FastProjections implements AutoCloseable {
   private void begin(int rows, int cols) {
     this.rows = rows;
     this.cols = cols;
-    long bytes = 2L * paddedRows() * paddedCols();
+    room(2L * paddedRows() * paddedCols());
+  }
+
+  private void room(long bytes) {
     if (inputs.byteSize() < bytes) {
       inputsRegion.close();
       inputsRegion = memory.region();
@@ -146,11 +152,19 @@ final class FastProjections implements AutoCloseable {
    * @param x {@code (tokens, in)}
    */
   void linear(List<Projection> projections, float[] x, int tokens, WorkerPool pool) {
+    boolean taken = generated != null;
+    for (Projection projection : projections) {
+      taken &= Avx512Projections.takes(projection.base());
+      projection.multiplied();
+    }
+    if (taken && generated != null) {
+      linear(generated, projections, x, tokens, pool);
+      return;
+    }
     int threads = pool.threads();
     int all = 0;
     for (Projection projection : projections) {
       all += tiles(projection.base().rows());
-      projection.multiplied();
     }
     int total = all;
     for (int each = 0; each < tokens; each += MOST_ROWS) {
@@ -175,6 +189,83 @@ final class FastProjections implements AutoCloseable {
             }
           });
     }
+  }
+
+  /** As {@link #linear(List, float[], int, WorkerPool)}, in generated code. */
+  private void linear(
+      Bfloat16Projections generated,
+      List<Projection> projections,
+      float[] x,
+      int tokens,
+      WorkerPool pool) {
+    int cols = projections.getFirst().base().cols();
+    int panels = 0;
+    for (Projection projection : projections) {
+      panels += projection.base().panels();
+    }
+    int all = panels;
+    int shares = pool.threads() * CpuBackend.SHARES;
+    // Of chunks none has fewer than 16 rows, unless all have.
+    int chunks = (tokens + Bfloat16Projections.CHUNK - 1) / Bfloat16Projections.CHUNK;
+    int together = MOST_ROWS / Bfloat16Projections.CHUNK;
+    for (int next = 0; next < chunks; next += together) {
+      int fromChunk = next;
+      int toChunk = Math.min(chunks, fromChunk + together);
+      int first = row(tokens, fromChunk, chunks);
+      room(Bfloat16Projections.bytes((long) cols * (row(tokens, toChunk, chunks) - first)));
+      long at = inputs.address();
+      pool.run(
+          (share, scratch) -> {
+            for (int chunk = fromChunk; chunk < toChunk; chunk++) {
+              int row = row(tokens, chunk, chunks);
+              int count = row(tokens, chunk + 1, chunks) - row;
+              generated.round(
+                  x,
+                  row,
+                  count * share / pool.threads(),
+                  count * (share + 1) / pool.threads(),
+                  count,
+                  cols,
+                  at + Bfloat16Projections.bytes((long) (row - first) * cols),
+                  scratch.fastFrame());
+            }
+          });
+      pool.run(
+          shares,
+          (share, scratch) -> {
+            int from = (int) ((long) all * share / shares);
+            int to = (int) ((long) all * (share + 1) / shares);
+            for (int chunk = fromChunk; chunk < toChunk; chunk++) {
+              int row = row(tokens, chunk, chunks);
+              int count = row(tokens, chunk + 1, chunks) - row;
+              long own = at + Bfloat16Projections.bytes((long) (row - first) * cols);
+              int before = 0;
+              for (Projection projection : projections) {
+                Panels w = projection.base();
+                int panelFrom = Math.max(from - before, 0);
+                int panelTo = Math.min(to - before, w.panels());
+                if (panelFrom < panelTo) {
+                  generated.linear(
+                      w,
+                      panelFrom,
+                      panelTo,
+                      own,
+                      count,
+                      projection.y(),
+                      row,
+                      scratch.fastFrame(),
+                      scratch);
+                }
+                before += w.panels();
+              }
+            }
+          });
+    }
+  }
+
+  /** The first row of a chunk. */
+  private static int row(int rows, int chunk, int chunks) {
+    return (int) ((long) rows * chunk / chunks);
   }
 
   /**

@@ -35,6 +35,11 @@ final class NativeCode {
       Linker.nativeLinker()
           .downcallHandle(FunctionDescriptor.ofVoid(JAVA_LONG), Linker.Option.critical(false));
 
+  private static final MethodHandle CALL_ON_ARRAY =
+      Linker.nativeLinker()
+          .downcallHandle(
+              FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS), Linker.Option.critical(true));
+
   private NativeCode() {}
 
   /** Whether functions are called here as the System V convention for x86-64 has it. */
@@ -109,6 +114,15 @@ final class NativeCode {
   static void call(MemorySegment function, long arguments) {
     try {
       CALL.invokeExact(function, arguments);
+    } catch (Throwable e) {
+      throw new IllegalStateException("generated code does not throw", e);
+    }
+  }
+
+  /** Calls a function that takes the address of an array, too. */
+  static void call(MemorySegment function, long arguments, float[] array) {
+    try {
+      CALL_ON_ARRAY.invokeExact(function, arguments, MemorySegment.ofArray(array));
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }

@@ -75,11 +75,14 @@ final class OneDnn implements AutoCloseable {
   private final Functions functions;
   private final MemorySegment engine;
   private final String description;
+  private final boolean avx512;
 
-  private OneDnn(Functions functions, MemorySegment engine, String description) {
+  private OneDnn(
+      Functions functions, MemorySegment engine, String description, boolean avx512) {
     this.functions = functions;
     this.engine = engine;
     this.description = description;
+    this.avx512 = avx512;
   }
 
   /**
@@ -100,11 +103,13 @@ final class OneDnn implements AutoCloseable {
       throw new UnavailableException(
           "the processor has no arithmetic for bfloat16 (AVX512-BF16, AMX or AVX-NE-CONVERT)");
     }
-    String kind = has(isa, ISA_AMX) ? "AMX" : has(isa, ISA_AVX512_BF16) ? "AVX512-BF16" : "AVX2";
+    boolean avx512 = has(isa, ISA_AVX512_BF16);
+    String kind = has(isa, ISA_AMX) ? "AMX" : avx512 ? "AVX512-BF16" : "AVX2";
     OneDnn library = null;
     try {
       functions.useOneThread();
-      library = new OneDnn(functions, functions.engine(), "oneDNN on " + kind);
+      boolean best = avx512 && !has(isa, ISA_AMX);
+      library = new OneDnn(functions, functions.engine(), "oneDNN on " + kind, best);
       library.product(Shape.forward(8, TILE_INPUTS, false), MemorySegment.NULL).close();
       return library;
     } catch (IllegalStateException e) {
@@ -122,6 +127,11 @@ final class OneDnn implements AutoCloseable {
   /** For people: which instructions it uses. */
   String describe() {
     return description;
+  }
+
+  /** Whether AVX512-BF16 is the best that the processor has for bfloat16. */
+  boolean avx512() {
+    return avx512;
   }
 
   /** Keeps the library's threads out of what the calling thread is about to ask. */

@@ -32,6 +32,7 @@ final class Scratch {
   long touched;
 
   private Avx512Projections.@Nullable Frame frame;
+  private Bfloat16Projections.@Nullable Frame fastFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -52,6 +53,16 @@ final class Scratch {
     if (frame == null) {
       frame = new Avx512Projections.Frame();
       this.frame = frame;
+    }
+    return frame;
+  }
+
+  /** What generated code of the fast mode takes. */
+  Bfloat16Projections.Frame fastFrame() {
+    Bfloat16Projections.Frame frame = fastFrame;
+    if (frame == null) {
+      frame = new Bfloat16Projections.Frame();
+      fastFrame = frame;
     }
     return frame;
   }
