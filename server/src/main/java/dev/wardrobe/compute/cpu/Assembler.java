@@ -5,7 +5,7 @@ import java.nio.ByteOrder;
 
 /**
  * Writes machine code for x86-64 with AVX-512: of its instructions those that {@link
- * Avx512Projections} uses, always with 512-bit vectors.
+ * Avx512Projections} and {@link Bfloat16Projections} use, always with 512-bit vectors.
  *
  * <p>Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual,
  * volume 2, section 2.7 (EVEX). Vector registers are numbers from 0 to 31.
@@ -102,13 +102,13 @@ final class Assembler {
   /** {@code to = from}. */
   void move(Register to, Register from) {
     rex(from.number, to.number);
-    put(0x89, 0xc0 | (from.number & 7) << 3 | to.number & 7);
+    put(0x89, operands(REGISTER, from.number, to.number));
   }
 
   /** {@code to += from}; sets the flags. */
   void add(Register to, Register from) {
     rex(from.number, to.number);
-    put(0x01, 0xc0 | (from.number & 7) << 3 | to.number & 7);
+    put(0x01, operands(REGISTER, from.number, to.number));
   }
 
   /** Goes to a label if the last addition did not give 0. */

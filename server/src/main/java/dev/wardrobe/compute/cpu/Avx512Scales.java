@@ -113,7 +113,9 @@ final class Avx512Scales {
     }
   }
 
-  /** Writes the scales of a panel of the matrix that was taken up, for each block 32, to an address. */
+  /**
+   * Writes the scales of a panel of the matrix that was taken up, for each block 32, to an address.
+   */
   void decode(NibblePanels w, int panel, long to, Frame frame, Scratch scratch) {
     int blocks = w.blocksPerRow();
     int[] turns = scratch.turns(w.maxTurns());

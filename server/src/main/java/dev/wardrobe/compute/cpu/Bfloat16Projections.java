@@ -416,7 +416,7 @@ final class Bfloat16Projections {
       point(w, panel, frame, scratch);
       int live = Math.min(Panels.HEIGHT, w.rows() - panel * Panels.HEIGHT);
       frame.set(LIVE, (1L << live) - 1);
-      long at = (long) first * w.rows() + panel * Panels.HEIGHT;
+      long at = (long) first * w.rows() + (long) panel * Panels.HEIGHT;
       frame.set(OFFSET, at * Float.BYTES);
       NativeCode.call(products[most - LEAST], frame.arguments.address(), y);
     }

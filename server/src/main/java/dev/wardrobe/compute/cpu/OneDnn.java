@@ -77,8 +77,7 @@ final class OneDnn implements AutoCloseable {
   private final String description;
   private final boolean avx512;
 
-  private OneDnn(
-      Functions functions, MemorySegment engine, String description, boolean avx512) {
+  private OneDnn(Functions functions, MemorySegment engine, String description, boolean avx512) {
     this.functions = functions;
     this.engine = engine;
     this.description = description;

@@ -55,6 +55,24 @@ final class AssemblerTest {
     check("vpblendmd zmm24{k2}, zmm7, zmm30", "6202454a64c6", a -> a.blend(24, 2, 7, 30));
     check("vpsrld zmm28, zmm25, 28", "62911d4072d11c", a -> a.shiftRight(28, 25, 28));
     check("vpslld zmm8, zmm31, 16", "62913d4872f710", a -> a.shiftLeft(8, 31, 16));
+    check("mov r9, rsi", "4989f1", a -> a.move(R9, RSI));
+    check("mov rdx, r11", "4c89da", a -> a.move(RDX, R11));
+    check("add rsi, rax", "4801c6", a -> a.add(RSI, RAX));
+    check("add r8, r9", "4d01c8", a -> a.add(R8, R9));
+    check("{vex3} kmovw k1, [rdi+112]", "c4e178908f70000000", a -> a.loadMask(1, RDI, 112));
+    check("kmovw k7, [r10+2]", "c4c17890ba02000000", a -> a.loadMask(7, R10, 2));
+    check("vmovups [r8]{k1}, zmm28", "62417c491120", a -> a.store(1, 28, R8, 0));
+    check("vmovups [rcx+64]{k2}, zmm3", "62f17c4a115901", a -> a.store(2, 3, RCX, 64));
+    check("vpermw zmm28, zmm26, zmm31", "6202ad408de7", a -> a.permuteWords(28, 26, 31));
+    check("vpermw zmm4, zmm31, zmm4", "62f285408de4", a -> a.permuteWords(4, 31, 4));
+    check("vpermt2w zmm28, zmm31, zmm26", "620285407de2", a -> a.permuteWords2(28, 31, 26));
+    check("vpermt2w zmm3, zmm7, zmm12", "62d2c5487ddc", a -> a.permuteWords2(3, 7, 12));
+    check("vdpbf16ps zmm23, zmm28, zmm29", "62821e4052fd", a -> a.dot(23, 28, 29));
+    check("vdpbf16ps zmm0, zmm9, zmm17", "62b2364852c1", a -> a.dot(0, 9, 17));
+    check("vcvtne2ps2bf16 zmm4, zmm1, zmm0", "62f2774872e0", a -> a.round(4, 0, 1));
+    check("vcvtne2ps2bf16 zmm20, zmm31, zmm9", "62c2074072e1", a -> a.round(20, 9, 31));
+    check("vpsrlw zmm28, zmm26, 12", "62911d4071d20c", a -> a.shiftRightWords(28, 26, 12));
+    check("vpsrlw zmm5, zmm3, 4", "62f1554871d304", a -> a.shiftRightWords(5, 3, 4));
     check("vzeroupper; ret", "c5f877c3", a -> a.end());
   }
 

@@ -71,8 +71,7 @@ final class Bfloat16ProjectionsTest {
       int panel = row / Panels.HEIGHT;
       int lane = row % Panels.HEIGHT;
       for (int k = 0; k < cols; k++) {
-        int word =
-            w.packed().getAtIndex(ValueLayout.JAVA_INT, w.word(panel, k / GROUP) + lane);
+        int word = w.packed().getAtIndex(ValueLayout.JAVA_INT, w.word(panel, k / GROUP) + lane);
         values[row * cols + k] = w.codebook()[word >>> 4 * (k % GROUP) & 15];
       }
       for (int i = 0; i < cols / block; i++) {
