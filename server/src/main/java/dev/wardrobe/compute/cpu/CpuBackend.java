@@ -98,7 +98,16 @@ public final class CpuBackend implements Backend {
     String problem = null;
     if (asked == MathMode.FAST) {
       try {
-        loaded = new FastProjections(OneDnn.load(), Tiles.beside(kernels), threads);
+        OneDnn library = OneDnn.load();
+        loaded =
+            new FastProjections(
+                library,
+                Tiles.beside(kernels),
+                // As in exact mode, of which the plain and the vector kernels have none.
+                kernels instanceof TieredKernels && library.avx512()
+                    ? Bfloat16Projections.load()
+                    : null,
+                threads);
       } catch (OneDnn.UnavailableException e) {
         problem = String.valueOf(e.getMessage());
       }

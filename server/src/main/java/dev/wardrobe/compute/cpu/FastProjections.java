@@ -9,12 +9,12 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The base's projections of many rows at once, by oneDNN: inputs and weights in bfloat16, sums in
- * float32.
+ * The base's projections of many rows at once, by oneDNN or {@link Bfloat16Projections}: inputs and
+ * weights in bfloat16, sums in float32.
  *
- * <p>The weights are never resident in bfloat16. A worker dequantizes 64 outputs into a tile of its
- * own that stays in its cache, multiplies all rows by it, and goes on to the next. Sums go from the
- * cache to the output.
+ * <p>The weights are never resident in bfloat16. For oneDNN a worker dequantizes 64 outputs into a
+ * tile of its own that stays in its cache, multiplies all rows by it, and goes on to the next. Sums
+ * go from the cache to the output.
  */
 final class FastProjections implements AutoCloseable {
   /** Rows below which the exact kernels are used. */
@@ -48,10 +48,14 @@ final class FastProjections implements AutoCloseable {
   private int rows;
   private int cols;
 
-  FastProjections(OneDnn library, Tiles tiles, int threads) {
+  /**
+   * @param generated what multiplies by the weights that it takes, in the library's place
+   */
+  FastProjections(
+      OneDnn library, Tiles tiles, @Nullable Bfloat16Projections generated, int threads) {
     this.library = library;
     this.tiles = tiles;
-    generated = library.avx512() ? Bfloat16Projections.load() : null;
+    this.generated = generated;
     region = memory.region();
     for (int i = 0; i < threads; i++) {
       workers.add(new Worker());
@@ -62,7 +66,7 @@ final class FastProjections implements AutoCloseable {
 
   /** For people. */
   String describe() {
-    return library.describe();
+    return library.describe() + (generated == null ? "" : " and generated code");
   }
 
   /** Bytes of tiles, sums and inputs. */

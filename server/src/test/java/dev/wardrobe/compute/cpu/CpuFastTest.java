@@ -14,6 +14,7 @@ import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.quant.QuantType;
 import dev.wardrobe.quant.QuantizedMatrix;
 import dev.wardrobe.safetensors.DType;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -43,6 +44,11 @@ final class CpuFastTest {
 
   private static Lab fast(int threads, long seed) {
     return Labs.of(new CpuBackend(threads, new VectorKernels(), MathMode.FAST), seed);
+  }
+
+  /** As it is used: where there is generated code for the processor, with that. */
+  private static Lab usual(int threads, long seed) {
+    return Labs.of(new CpuBackend(threads, MathMode.FAST), seed);
   }
 
   private static Lab exact(long seed) {
@@ -98,19 +104,24 @@ final class CpuFastTest {
     "NF4, 64, true, 7, 131, 16",
     "NF4, 64, true, 80, 6208, 24",
     "NF4, 64, true, 70, 128, 600",
+    "NF4, 64, true, 70, 128, 65",
+    "NF4, 64, false, 70, 128, 513",
   })
   void linear_quantized_isWithinRounding(
       QuantType type, int block, boolean nested, int rows, int cols, int tokens) {
-    try (Lab lab = fast(2, rows * 31L + cols)) {
+    try (Lab lab = fast(2, rows * 31L + cols);
+        Lab usual = usual(2, lab.seed)) {
       QuantizedMatrix w = lab.quantized(rows, cols, type, block, nested);
       float[] x = lab.floats(tokens * cols);
       assertClose(lab, linear(lab, lab.matrix(w), x), Lab.values(w), rows, cols, x);
+      assertClose(usual, linear(usual, usual.matrix(w), x), Lab.values(w), rows, cols, x);
     }
   }
 
   @ParameterizedTest
   @CsvSource({
     "BF16, 150, 64, 16",
+    "BF16, 70, 320, 90",
     "BF16, 20, 131, 33",
     "F16, 40, 66, 17",
     "F32, 40, 64, 70",
@@ -118,10 +129,12 @@ final class CpuFastTest {
     "F16, 129, 3100, 16",
   })
   void linear_dense_isWithinRounding(DType dtype, int rows, int cols, int tokens) {
-    try (Lab lab = fast(3, rows * 37L + cols)) {
+    try (Lab lab = fast(3, rows * 37L + cols);
+        Lab usual = usual(3, lab.seed)) {
       DenseMatrix w = lab.dense(dtype, rows, cols);
       float[] x = lab.floats(tokens * cols);
       assertClose(lab, linear(lab, lab.matrix(w), x), Lab.values(w), rows, cols, x);
+      assertClose(usual, linear(usual, usual.matrix(w), x), Lab.values(w), rows, cols, x);
     }
   }
 
@@ -197,9 +210,49 @@ final class CpuFastTest {
     }
   }
 
+  /** Several projections of one input, of which not all need be taken by generated code. */
+  @ParameterizedTest
+  @ValueSource(ints = {16, 40, 129, 600})
+  void linear_isTheSame_atEveryNumberOfThreads(int tokens) {
+    try (Lab one = usual(1, 10);
+        Lab three = usual(3, 10)) {
+      QuantizedMatrix wide = one.quantized(330, 192, QuantType.NF4, 64, true);
+      QuantizedMatrix narrow = one.quantized(20, 192, QuantType.NF4, 64, true);
+      DenseMatrix dense = one.dense(DType.BF16, 65, 192);
+      DenseMatrix half = one.dense(DType.F16, 65, 192);
+      float[] x = one.floats(tokens * 192);
+      List<float[]> expected = group(one, x, one.matrix(wide), one.matrix(dense));
+      List<float[]> actual = group(three, x, three.matrix(wide), three.matrix(dense));
+      one.assertSame("4 bits", actual.get(0), expected.get(0));
+      one.assertSame("bfloat16", actual.get(1), expected.get(1));
+      expected = group(one, x, one.matrix(narrow), one.matrix(half));
+      actual = group(three, x, three.matrix(narrow), three.matrix(half));
+      one.assertSame("few rows", actual.get(0), expected.get(0));
+      one.assertSame("float16", actual.get(1), expected.get(1));
+    }
+  }
+
+  private static List<float[]> group(Lab lab, float[] x, Matrix... weights) {
+    int tokens = x.length / weights[0].cols();
+    List<Linear> linears = new ArrayList<>();
+    List<Buffer> outs = new ArrayList<>();
+    for (Matrix w : weights) {
+      linears.add(new Linear(linears.size(), w, null));
+      outs.add(lab.buffer(tokens, w.rows()));
+    }
+    Buffer in = lab.buffer(x, weights[0].cols());
+    lab.backend.linear(lab.step(tokens), linears, in, outs);
+    return outs.stream().map(lab::read).toList();
+  }
+
   @Test
   void linear_addsDeltasExactly() {
-    try (Lab lab = fast(2, 7)) {
+    addsDeltasExactly(fast(2, 7));
+    addsDeltasExactly(usual(2, 7));
+  }
+
+  private static void addsDeltasExactly(Lab made) {
+    try (Lab lab = made) {
       int cols = 192;
       QuantizedMatrix stored = lab.quantized(150, cols, QuantType.NF4, 64, true);
       Matrix w = lab.matrix(stored);
@@ -240,7 +293,12 @@ final class CpuFastTest {
 
   @Test
   void linear_keepsNotFiniteNumbersInTheirRows() {
-    try (Lab lab = fast(2, 8)) {
+    keepsNotFiniteNumbersInTheirRows(fast(2, 8));
+    keepsNotFiniteNumbersInTheirRows(usual(2, 8));
+  }
+
+  private static void keepsNotFiniteNumbersInTheirRows(Lab made) {
+    try (Lab lab = made) {
       QuantizedMatrix w = lab.quantized(70, 128, QuantType.NF4, 64, true);
       float[] x = lab.floats(20 * 128);
       float[] clean = linear(lab, lab.matrix(w), x);
@@ -264,7 +322,12 @@ final class CpuFastTest {
 
   @Test
   void linear_weightsThatAreNotFinite_showInTheirOutputs() {
-    try (Lab lab = fast(2, 9)) {
+    weightsThatAreNotFinite(fast(2, 9));
+    weightsThatAreNotFinite(usual(2, 9));
+  }
+
+  private static void weightsThatAreNotFinite(Lab made) {
+    try (Lab lab = made) {
       float[] values = lab.floats(70 * 64);
       values[2 * 64 + 3] = Float.NaN;
       values[65 * 64 + 3] = Float.NEGATIVE_INFINITY;
