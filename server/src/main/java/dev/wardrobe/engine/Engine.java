@@ -380,7 +380,9 @@ public final class Engine implements AutoCloseable {
   private void reap(long now) {
     look(scheduler.waiting(), now);
     look(scheduler.admitted(), now);
-    for (Sequence sequence : dying) {
+    // By index, here as in all that each step does: an iterator is an object.
+    for (int i = 0; i < dying.size(); i++) {
+      Sequence sequence = dying.get(i);
       if (!sequence.ended) {
         end(
             sequence,

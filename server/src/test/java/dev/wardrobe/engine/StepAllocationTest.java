@@ -1,6 +1,7 @@
 package dev.wardrobe.engine;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.sun.management.ThreadMXBean;
 import dev.wardrobe.adapter.AdapterOptions;
@@ -8,7 +9,12 @@ import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.model.RandomModel;
+import dev.wardrobe.model.Rope;
 import dev.wardrobe.sampling.SamplingParams;
 import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
@@ -17,6 +23,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -33,9 +40,29 @@ import org.junit.jupiter.params.provider.EnumSource;
 final class StepAllocationTest {
   private static final Duration LIMIT = Duration.ofSeconds(120);
 
+  /** What the child JVM serves. */
+  enum Setting {
+    FLOAT32_KV(KvShape.Type.F32, MathMode.EXACT, 8),
+    BFLOAT16_KV(KvShape.Type.BF16, MathMode.EXACT, 8),
+    /** Query and key heads are normalized, as Qwen3's. */
+    HEAD_NORMS(KvShape.Type.BF16, MathMode.EXACT, 8);
+
+    private final KvShape.Type kv;
+    private final MathMode math;
+    private final int sequences;
+
+    Setting(KvShape.Type kv, MathMode math, int sequences) {
+      this.kv = kv;
+      this.math = math;
+      this.sequences = sequences;
+    }
+  }
+
   @ParameterizedTest
-  @EnumSource(KvShape.Type.class)
-  void decode_allocatesNothing(KvShape.Type kv) throws Exception {
+  @EnumSource(Setting.class)
+  void decode_allocatesNothing(Setting setting) throws Exception {
+    String refusal = CpuBackend.refusal(setting.math);
+    assumeTrue(refusal == null, () -> "the fast mode is not to be had: " + refusal);
     Process process =
         new ProcessBuilder(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
@@ -46,7 +73,7 @@ final class StepAllocationTest {
                 System.getProperty(
                     "surefire.test.class.path", System.getProperty("java.class.path")),
                 Probe.class.getName(),
-                kv.name())
+                setting.name())
             .redirectErrorStream(true)
             .start();
     try {
@@ -67,27 +94,72 @@ final class StepAllocationTest {
 
     private Probe() {}
 
+    private static final ModelConfig HEAD_NORMS =
+        new ModelConfig(
+            "qwen3",
+            2,
+            128,
+            4,
+            2,
+            32,
+            256,
+            300,
+            1e-6f,
+            Rope.unscaled(10000),
+            List.of(0, 0),
+            false,
+            false,
+            false,
+            false,
+            true,
+            512,
+            null,
+            List.of(),
+            null,
+            null);
+
     public static void main(String[] args) throws Exception {
-      EngineOptions options =
-          EngineOptions.DEFAULT
-              .withMaxSequences(8)
-              .withKvTokens(8 * 512)
-              .withKvType(KvShape.Type.valueOf(args[0]));
-      try (TestBase base = new TestBase(new CpuBackend(2));
+      Setting setting = Setting.valueOf(args[0]);
+      CpuBackend backend = new CpuBackend(2, setting.math);
+      if (backend.math() != setting.math) {
+        throw new AssertionError(backend.describe());
+      }
+      if (setting == Setting.HEAD_NORMS) {
+        try (backend;
+            Model model = RandomModel.of("head norms", HEAD_NORMS, false, 1, backend)) {
+          probe(setting, model, backend, null);
+        }
+        return;
+      }
+      try (TestBase base = new TestBase(backend);
           AdapterRegistry adapters =
               new AdapterRegistry(
                   base.model(),
-                  base.backend(),
+                  backend,
                   List.of(TestBase.resource("adapters/llama_mha")),
                   AdapterOptions.DEFAULT,
-                  Runnable::run);
-          Engine engine = base.engine(options)) {
-        base.backend().awaitWarm(Duration.ofMinutes(1));
+                  Runnable::run)) {
+        probe(setting, base.model(), backend, adapters);
+      }
+    }
+
+    private static void probe(
+        Setting setting, Model model, CpuBackend backend, @Nullable AdapterRegistry adapters)
+        throws Exception {
+      EngineOptions options =
+          EngineOptions.DEFAULT
+              .withMaxSequences(setting.sequences)
+              .withKvTokens(setting.sequences * 512)
+              .withKvType(setting.kv);
+      try (Engine engine = new Engine(model, backend, options)) {
+        if (!backend.awaitWarm(Duration.ofMinutes(1))) {
+          throw new AssertionError("the kernels are not warm");
+        }
         Allocations allocations = new Allocations();
         long end = System.nanoTime() + LIMIT.toNanos();
         int empty = 0;
         while (empty < 3) {
-          round(engine, tasks(base, adapters), allocations);
+          round(engine, tasks(setting, model, adapters), allocations);
           System.out.println("bytes in %d steps: %s".formatted(STEPS, allocations));
           empty = allocations.none() ? empty + 1 : 0;
           if (System.nanoTime() - end > 0) {
@@ -99,8 +171,8 @@ final class StepAllocationTest {
     }
 
     /** Base and adapters of every kind, greedy and sampled, with and without log-probabilities. */
-    private static List<GenerationTask> tasks(TestBase base, AdapterRegistry adapters)
-        throws Exception {
+    private static List<GenerationTask> tasks(
+        Setting setting, Model model, @Nullable AdapterRegistry adapters) throws Exception {
       String[] names = {
         "", "lora_r8_qv", "all_linear_r16", "dora_r8", "rslora_r32", "head_embed", "", "lora_r8_qv"
       };
@@ -109,15 +181,16 @@ final class StepAllocationTest {
         new SamplingParams(0.8f, 40, 0.9f, 0.02f, 1, 0, 0, 1),
         new SamplingParams(1.1f, 0, 0.95f, 0, 1.1f, 0.2f, 0.1f, 2)
       };
+      int vocabulary = model.config().vocabulary();
+      Set<Integer> outside = Set.of(vocabulary);
       List<GenerationTask> tasks = new ArrayList<>();
-      for (int i = 0; i < names.length; i++) {
-        Lease lease = names[i].isEmpty() ? null : adapters.lease(names[i]).join();
-        int[] prompt = base.prompt(i, 8 + i);
-        Set<Integer> outside = Set.of(base.model().config().vocabulary());
+      for (int i = 0; i < setting.sequences; i++) {
+        String name = names[i % names.length];
+        Lease lease = adapters == null || name.isEmpty() ? null : adapters.lease(name).join();
         tasks.add(
             new GenerationTask(
                 "probe",
-                prompt,
+                new Random(i).ints(8 + i % 8, 0, vocabulary).toArray(),
                 lease,
                 samplings[i % samplings.length],
                 TOKENS,

@@ -31,9 +31,16 @@ final class Philox {
     }
   }
 
-  /** A number in [0, 1), a multiple of 2^-53, from a request's seed and a token's position. */
-  static double uniform(long seed, int position) {
-    int[] words = {position, 0, 0, 0};
+  /**
+   * A number in [0, 1), a multiple of 2^-53, from a request's seed and a token's position.
+   *
+   * @param words four to work in
+   */
+  static double uniform(long seed, int position, int[] words) {
+    words[0] = position;
+    words[1] = 0;
+    words[2] = 0;
+    words[3] = 0;
     mix((int) seed, (int) (seed >>> 32), words);
     long bits = ((long) words[0] << 32) | (words[1] & 0xffffffffL);
     return (bits >>> 11) * 0x1p-53;

@@ -127,7 +127,8 @@ final class Sampler {
         count = keepAbove(p, ids, count, bound);
       }
     }
-    int chosen = invert(p, count, Philox.uniform(draw.seed(), draw.position()), scratch);
+    double u = Philox.uniform(draw.seed(), draw.position(), scratch.counter);
+    int chosen = invert(p, count, u, scratch);
     return ids == null ? chosen : ids[chosen];
   }
 

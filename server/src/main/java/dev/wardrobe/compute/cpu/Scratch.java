@@ -28,6 +28,9 @@ final class Scratch {
   /** Lanes of up to eight sums. */
   final float[] lanes = new float[8 * Elementary.LANES];
 
+  /** What a random number is mixed of. */
+  final int[] counter = new int[4];
+
   /** Where sums of what was read only to be near go, so that it is read. */
   long touched;
 

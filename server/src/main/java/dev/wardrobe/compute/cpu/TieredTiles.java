@@ -8,7 +8,9 @@ import dev.wardrobe.quant.QuantType;
 import dev.wardrobe.quant.QuantizedMatrix;
 import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
+import java.time.Duration;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -19,8 +21,17 @@ import java.util.concurrent.TimeUnit;
  * them.
  */
 final class TieredTiles implements Tiles {
-  /** After this it is given up: without compiler support for vectors plain code is the faster. */
-  private static final long LONGEST = TimeUnit.SECONDS.toNanos(10);
+  /** After this others may have the compiler: under load a turn is not always enough. */
+  private static final Duration TURN = Duration.ofSeconds(10);
+
+  /** What a turn shrinks to when it has been in vain. */
+  private static final Duration SHORTEST_TURN = Duration.ofMillis(50);
+
+  /** What the pause between turns grows to. */
+  private static final Duration LONGEST_PAUSE = Duration.ofMinutes(1);
+
+  /** How seldom the plain code runs beside the vector code. */
+  private static final int PLAIN_EVERY = 16;
 
   /** Times in a row that the vector code must win. */
   private static final int WINS = 5;
@@ -29,7 +40,6 @@ final class TieredTiles implements Tiles {
   private final Tiles vector = new VectorTiles();
   private final CountDownLatch drilled = new CountDownLatch(1);
   private volatile Tiles tiles = plain;
-  private volatile boolean won;
 
   private TieredTiles() {}
 
@@ -50,7 +60,7 @@ final class TieredTiles implements Tiles {
 
   /** Waits until the vector code is in use; false if it is not after that time. */
   boolean awaitDrilled(long nanos) throws InterruptedException {
-    return drilled.await(nanos, TimeUnit.NANOSECONDS) && won;
+    return drilled.await(nanos, TimeUnit.NANOSECONDS);
   }
 
   private void drill() {
@@ -69,23 +79,40 @@ final class TieredTiles implements Tiles {
               dense(DType.F16, numbers, 20, 131, region));
       MemorySegment tile = region.allocate("drill", 2L * OneDnn.TILE_ROWS * inputs);
       Scratch scratch = new Scratch();
-      long end = System.nanoTime() + LONGEST;
-      int wins = 0;
-      while (wins < WINS && end - System.nanoTime() > 0) {
-        long start = System.nanoTime();
-        exercise(plain, panels, numbers, tile, scratch);
-        long between = System.nanoTime();
-        exercise(vector, panels, numbers, tile, scratch);
-        wins = System.nanoTime() - between < between - start ? wins + 1 : 0;
+      Duration turn = TURN;
+      Duration pause = Duration.ofSeconds(1);
+      while (!wins(panels, numbers, tile, scratch, turn)) {
+        Thread.sleep(pause);
+        turn = Collections.max(List.of(SHORTEST_TURN, turn.dividedBy(2)));
+        pause = Collections.min(List.of(LONGEST_PAUSE, pause.multipliedBy(2)));
       }
-      if (wins == WINS) {
-        tiles = vector;
-        won = true;
-      }
+      tiles = vector;
+      drilled.countDown();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
     } finally {
       region.close();
-      drilled.countDown();
     }
+  }
+
+  /** Whether the vector code wins a few times in a row before the turn is over. */
+  private boolean wins(
+      List<Panels> panels, float[] numbers, MemorySegment tile, Scratch scratch, Duration turn) {
+    long end = System.nanoTime() + turn.toNanos();
+    long limit = Long.MAX_VALUE;
+    int wins = 0;
+    for (int round = 0; wins < WINS && end - System.nanoTime() > 0; round++) {
+      long start = System.nanoTime();
+      if (round % PLAIN_EVERY == 0) {
+        exercise(plain, panels, numbers, tile, scratch);
+        long between = System.nanoTime();
+        limit = Math.min(limit, between - start);
+        start = between;
+      }
+      exercise(vector, panels, numbers, tile, scratch);
+      wins = System.nanoTime() - start < limit ? wins + 1 : 0;
+    }
+    return wins == WINS;
   }
 
   private static void exercise(

@@ -74,7 +74,7 @@ final class ElementaryTest {
   void philox_uniformIsFlat() {
     int[] counts = new int[16];
     for (int i = 0; i < 160_000; i++) {
-      double u = Philox.uniform(7, i);
+      double u = Philox.uniform(7, i, new int[4]);
       assertThat(u).isBetween(0.0, Math.nextDown(1.0));
       counts[(int) (u * 16)]++;
     }
