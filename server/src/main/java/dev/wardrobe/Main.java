@@ -7,8 +7,9 @@ import dev.wardrobe.spi.ServerExtension;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.FileSystemException;
+import java.util.List;
+import java.util.Map;
 import java.util.ServiceLoader;
-import java.util.Set;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -21,17 +22,19 @@ import picocli.CommandLine.Spec;
     name = "wardrobe",
     description = "One 4-bit base language model, many LoRA adapters.",
     mixinStandardHelpOptions = true,
-    versionProvider = Version.class,
-    subcommands = {
-      ServeCommand.class,
-      BatchCommand.class,
-      QuantizeCommand.class,
-      InspectCommand.class,
-      BenchCommand.class
-    })
+    versionProvider = Version.class)
 public final class Main implements Runnable {
-  /** Commands whose first token comes sooner the sooner the kernels are compiled. */
-  private static final Set<String> COMPUTING = Set.of("serve", "batch", "bench");
+  /** Commands that compute, and whether they wait until the kernels are compiled. */
+  private static final Map<String, Boolean> COMPUTING =
+      Map.of("serve", true, "bench", true, "batch", false);
+
+  private static final List<Class<?>> COMMANDS =
+      List.of(
+          ServeCommand.class,
+          BatchCommand.class,
+          QuantizeCommand.class,
+          InspectCommand.class,
+          BenchCommand.class);
 
   @Spec private CommandSpec spec = CommandSpec.create();
 
@@ -42,17 +45,40 @@ public final class Main implements Runnable {
     if (!Boolean.getBoolean(CpuBackend.PLAIN)) {
       VectorModule.resolve();
     }
-    if (args.length > 0 && COMPUTING.contains(args[0])) {
-      CpuBackend.warmUp();
+    String command = args.length > 0 ? args[0] : "";
+    Boolean atOnce = COMPUTING.get(command);
+    if (atOnce != null) {
+      Thread warmUp = new Thread(() -> CpuBackend.warmUp(atOnce), "wardrobe-warm-up-start");
+      warmUp.setDaemon(true);
+      warmUp.start();
     }
-    System.exit(commandLine().execute(args));
+    System.exit(commandLine(command).execute(args));
   }
 
   /** The command line; what a command refuses is one line on standard error and exit code 1. */
   static CommandLine commandLine() {
+    return commandLine("");
+  }
+
+  /**
+   * The command line for one command, or for all if there is none of that name: to read what all of
+   * them take is a third of a second, in code that is not compiled yet.
+   */
+  private static CommandLine commandLine(String only) {
     CommandLine commands = new CommandLine(new Main());
-    for (ServerExtension extension : ServiceLoader.load(ServerExtension.class)) {
-      extension.commands().forEach(commands::addSubcommand);
+    Class<?> known = null;
+    for (Class<?> type : COMMANDS) {
+      if (type.getAnnotation(Command.class).name().equals(only)) {
+        known = type;
+      }
+    }
+    if (known != null) {
+      commands.addSubcommand(known);
+    } else {
+      COMMANDS.forEach(commands::addSubcommand);
+      for (ServerExtension extension : ServiceLoader.load(ServerExtension.class)) {
+        extension.commands().forEach(commands::addSubcommand);
+      }
     }
     return commands.setExecutionExceptionHandler(Main::report);
   }

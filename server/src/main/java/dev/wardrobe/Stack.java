@@ -11,6 +11,7 @@ import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.GenerationDefaults;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.model.ModelException;
 import dev.wardrobe.model.ModelLoader;
 import dev.wardrobe.serve.Conversation;
@@ -23,8 +24,11 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.FutureTask;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -60,12 +64,16 @@ final class Stack implements AutoCloseable {
     MathMode math = arguments.math();
     int maxLogprobs = arguments.maxLogprobs();
     boolean complete = false;
+    // Beside the weights: it takes longer than to map them.
+    FutureTask<Prompts> reading =
+        new FutureTask<>(() -> Prompts.read(directory, ModelConfig.read(directory).vocabulary()));
+    Thread.ofPlatform().daemon().name("wardrobe-prompts").start(reading);
     try {
       backend = keep(new CpuBackend(threads, math));
       sayHowItComputes();
       model = keep(ModelLoader.load(directory, load, backend));
       warnOfIgnored(model.defaults());
-      prompts = keep(Prompts.read(directory, model.config().vocabulary()));
+      prompts = keep(await(reading));
       workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
       // Apart from the workers, which a long load must not keep from tokenizing.
       ExecutorService loaders = keep(threads("wardrobe-loader-", 2));
@@ -93,8 +101,45 @@ final class Stack implements AutoCloseable {
       throw new StartException(message == null ? e.toString() : message, e);
     } finally {
       if (!complete) {
+        closeUnused(reading);
         close();
       }
+    }
+  }
+
+  private static Prompts await(Future<Prompts> reading)
+      throws ModelException, TextException, IOException {
+    boolean interrupted = false;
+    try {
+      while (true) {
+        try {
+          return reading.get();
+        } catch (InterruptedException e) {
+          interrupted = true;
+        } catch (ExecutionException e) {
+          switch (e.getCause()) {
+            case ModelException cause -> throw cause;
+            case TextException cause -> throw cause;
+            case IOException cause -> throw cause;
+            case RuntimeException cause -> throw cause;
+            case Error cause -> throw cause;
+            case null, default -> throw new IllegalStateException(e);
+          }
+        }
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  /** Closes what was read for a stack that is not to be; a second time does nothing. */
+  private static void closeUnused(Future<Prompts> reading) {
+    try {
+      await(reading).close();
+    } catch (ModelException | TextException | IOException | RuntimeException e) {
+      log.debug("the prompts could not be read either", e);
     }
   }
 

@@ -59,6 +59,7 @@ public final class CpuBackend implements Backend {
   private float[] gathered = new float[0];
   private float[][] normWeights = new float[0][];
   private @Nullable CpuStep spareStep;
+  private boolean stepped;
 
   // Operations that are divided among the threads keep their arguments in objects of their own: a
   // lambda would be a new object at each call, and a step is to allocate nothing.
@@ -120,9 +121,16 @@ public final class CpuBackend implements Backend {
     projections = new Projections(kernels, pool, fast);
   }
 
-  /** Begins to compile the vector kernels, so that a backend made later has them sooner. */
-  public static void warmUp() {
-    vectorKernels();
+  /**
+   * Begins to compile the vector kernels, so that a backend made later has them sooner.
+   *
+   * @param atOnce false if the first token matters most: where the processor has what multiplies by
+   *     weights without the compiler, that token then has the machine to itself
+   */
+  public static void warmUp(boolean atOnce) {
+    if (vectorKernels() instanceof TieredKernels tiered && atOnce) {
+      tiered.begin();
+    }
   }
 
   private static Kernels vectorKernels() {
@@ -298,6 +306,10 @@ public final class CpuBackend implements Backend {
 
   @Override
   public Step step(Batch batch) {
+    if (stepped && kernels instanceof TieredKernels tiered) {
+      tiered.begin();
+    }
+    stepped = true;
     CpuStep step = spareStep == null ? new CpuStep(closed -> spareStep = closed) : spareStep;
     spareStep = null;
     return step.open(batch);

@@ -39,6 +39,9 @@ final class TieredKernels implements Kernels {
   /** What the pause between rounds of turns grows to. */
   private static final Duration LONGEST_PAUSE = Duration.ofMinutes(1);
 
+  /** How long the drill waits for a first step to end. */
+  private static final Duration LONGEST_DELAY = Duration.ofSeconds(2);
+
   /**
    * How seldom the plain kernels run beside the vector ones. Often enough, they would take the
    * compiler's time; and even half-compiled they beat vector kernels that are not compiled.
@@ -61,6 +64,7 @@ final class TieredKernels implements Kernels {
   private final Tier rows = new Tier();
   private final Tier attention = new Tier();
   private final Tier sampling = new Tier();
+  private final CountDownLatch begun = new CountDownLatch(1);
   private final CountDownLatch drilled = new CountDownLatch(1);
 
   /** One for the whole process, as its compiled code is. */
@@ -80,8 +84,17 @@ final class TieredKernels implements Kernels {
 
   private TieredKernels() {}
 
+  /**
+   * Lets the drill begin. Before, it only does where there is no generated code, which a first
+   * token would wait for; else that token is there the sooner the less is compiled beside it.
+   */
+  void begin() {
+    begun.countDown();
+  }
+
   /** Waits until the vector kernels are in use; false if they are not after that time. */
   boolean awaitDrilled(Duration atMost) throws InterruptedException {
+    begin();
     return drilled.await(atMost.toNanos(), TimeUnit.NANOSECONDS);
   }
 
@@ -122,7 +135,7 @@ final class TieredKernels implements Kernels {
    * now and then for as long as the process lives.
    */
   private void drill() {
-    try (Drill drill = new Drill(new NativeMemory().region())) {
+    try (Drill drill = inputs()) {
       Duration turn = TURN;
       Duration pause = Duration.ofSeconds(1);
       while (true) {
@@ -157,6 +170,14 @@ final class TieredKernels implements Kernels {
     } finally {
       drilled.countDown();
     }
+  }
+
+  /** The drill's inputs, once it may begin: a first step that takes as long needs it. */
+  private Drill inputs() throws InterruptedException {
+    if (generated != null && !begun.await(LONGEST_DELAY.toNanos(), TimeUnit.NANOSECONDS)) {
+      begin();
+    }
+    return new Drill(new NativeMemory().region());
   }
 
   /**
