@@ -11,8 +11,10 @@ import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.model.ModelConfig;
+import dev.wardrobe.model.ModelLoader;
 import dev.wardrobe.model.RandomModel;
 import dev.wardrobe.model.Rope;
 import dev.wardrobe.sampling.SamplingParams;
@@ -45,7 +47,11 @@ final class StepAllocationTest {
     FLOAT32_KV(KvShape.Type.F32, MathMode.EXACT, 8),
     BFLOAT16_KV(KvShape.Type.BF16, MathMode.EXACT, 8),
     /** Query and key heads are normalized, as Qwen3's. */
-    HEAD_NORMS(KvShape.Type.BF16, MathMode.EXACT, 8);
+    HEAD_NORMS(KvShape.Type.BF16, MathMode.EXACT, 8),
+    /** So many sequences that the fast mode multiplies, by generated code where there is any. */
+    FAST(KvShape.Type.BF16, MathMode.FAST, 20),
+    /** Weights in float32, which oneDNN takes everywhere. */
+    FAST_LIBRARY(KvShape.Type.BF16, MathMode.FAST, 20);
 
     private final KvShape.Type kv;
     private final MathMode math;
@@ -127,6 +133,14 @@ final class StepAllocationTest {
       if (setting == Setting.HEAD_NORMS) {
         try (backend;
             Model model = RandomModel.of("head norms", HEAD_NORMS, false, 1, backend)) {
+          probe(setting, model, backend, null);
+        }
+        return;
+      }
+      if (setting == Setting.FAST_LIBRARY) {
+        Path directory = TestBase.resource("models/llama_mha");
+        try (backend;
+            Model model = ModelLoader.load(directory, LoadOptions.AS_STORED, backend)) {
           probe(setting, model, backend, null);
         }
         return;

@@ -3,9 +3,8 @@ package dev.wardrobe.compute.cpu;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -47,6 +46,29 @@ final class FastProjections implements AutoCloseable {
   private MemorySegment inputs;
   private int rows;
   private int cols;
+
+  // What the threads take turns at, and what it works on: a lambda at each call would be an object,
+  // and a step is to allocate nothing.
+  private final WorkerPool.Work rounding = (share, _) -> roundShare(share);
+  private final WorkerPool.Work multiplying = this::multiplyShare;
+  private final WorkerPool.Work roundingChunks = this::roundChunks;
+  private final WorkerPool.Work multiplyingChunks = this::multiplyChunks;
+  private List<Projection> projections = List.of();
+  private int count;
+  private float[] x = {};
+  private int threads;
+  private int shares;
+
+  /** Tiles or panels of all projections. */
+  private int total;
+
+  /** The first row at work. */
+  private int first;
+
+  private int tokens;
+  private int chunks;
+  private int fromChunk;
+  private int toChunk;
 
   /**
    * @param generated what multiplies by the weights that it takes, in the library's place
@@ -125,10 +147,15 @@ final class FastProjections implements AutoCloseable {
 
   /** Rounds the inputs, which begin with row {@code first} of {@code x}. */
   private void take(float[] x, int first, WorkerPool pool) {
-    int threads = pool.threads();
+    this.x = x;
+    this.first = first;
+    threads = pool.threads();
+    pool.run(rounding);
+  }
+
+  private void roundShare(int share) {
     int padded = paddedRows();
-    pool.run(
-        (worker, _) -> round(x, first, padded * worker / threads, padded * (worker + 1) / threads));
+    round(x, first, padded * share / threads, padded * (share + 1) / threads);
   }
 
   private void round(float[] x, int first, int from, int to) {
@@ -144,8 +171,15 @@ final class FastProjections implements AutoCloseable {
         if (live > 0) {
           tiles.round(x, (first + row) * cols + k, live, inputs, at);
         }
-        inputs.asSlice(at + 2L * live, 2L * (width - live)).fill((byte) 0);
+        clear(inputs, at + 2L * live, at + 2L * width);
       }
+    }
+  }
+
+  /** Two bytes each; a slice to fill would be an object. */
+  private static void clear(MemorySegment data, long from, long to) {
+    for (long at = from; at < to; at += 2) {
+      data.set(ValueLayout.JAVA_SHORT, at, (short) 0);
     }
   }
 
@@ -153,118 +187,128 @@ final class FastProjections implements AutoCloseable {
    * The base's products of all rows, whatever their adapters.
    *
    * @param projections of the same input
+   * @param count how many of them, from the first on
    * @param x {@code (tokens, in)}
    */
-  void linear(List<Projection> projections, float[] x, int tokens, WorkerPool pool) {
+  void linear(List<Projection> projections, int count, float[] x, int tokens, WorkerPool pool) {
+    this.projections = projections;
+    this.count = count;
+    this.x = x;
+    this.tokens = tokens;
+    threads = pool.threads();
     boolean taken = generated != null;
-    for (Projection projection : projections) {
-      taken &= Avx512Projections.takes(projection.base());
-      projection.multiplied();
+    for (int i = 0; i < count; i++) {
+      taken &= Avx512Projections.takes(projections.get(i).base());
+      projections.get(i).multiplied();
     }
-    if (taken && generated != null) {
-      linear(generated, projections, x, tokens, pool);
-      return;
-    }
-    int threads = pool.threads();
-    int all = 0;
-    for (Projection projection : projections) {
-      all += tiles(projection.base().rows());
-    }
-    int total = all;
-    for (int each = 0; each < tokens; each += MOST_ROWS) {
-      int first = each;
-      begin(Math.min(MOST_ROWS, tokens - first), projections.getFirst().base().cols());
-      take(x, first, pool);
-      pool.run(
-          (worker, scratch) -> {
-            library.enter();
-            int from = (int) ((long) total * worker / threads);
-            int to = (int) ((long) total * (worker + 1) / threads);
-            int before = 0;
-            for (Projection projection : projections) {
-              Panels w = projection.base();
-              int count = tiles(w.rows());
-              int end = Math.min(to - before, count);
-              for (int tile = Math.max(from - before, 0); tile < end; tile++) {
-                workers.get(worker).multiply(w, tile, scratch);
-                workers.get(worker).copy(w, tile, projection.y(), first);
-              }
-              before += count;
-            }
-          });
+    if (taken) {
+      linearInGeneratedCode(pool);
+    } else {
+      linearInLibrary(pool);
     }
   }
 
-  /** As {@link #linear(List, float[], int, WorkerPool)}, in generated code. */
-  private void linear(
-      Bfloat16Projections generated,
-      List<Projection> projections,
-      float[] x,
-      int tokens,
-      WorkerPool pool) {
-    int cols = projections.getFirst().base().cols();
-    int panels = 0;
-    for (Projection projection : projections) {
-      panels += projection.base().panels();
+  private void linearInLibrary(WorkerPool pool) {
+    total = 0;
+    for (int i = 0; i < count; i++) {
+      total += tiles(projections.get(i).base().rows());
     }
-    int all = panels;
-    int shares = pool.threads() * CpuBackend.SHARES;
+    for (int each = 0; each < tokens; each += MOST_ROWS) {
+      begin(Math.min(MOST_ROWS, tokens - each), projections.getFirst().base().cols());
+      take(x, each, pool);
+      pool.run(multiplying);
+    }
+  }
+
+  private void multiplyShare(int share, Scratch scratch) {
+    library.enter();
+    Worker worker = workers.get(share);
+    int from = (int) ((long) total * share / threads);
+    int to = (int) ((long) total * (share + 1) / threads);
+    int before = 0;
+    for (int i = 0; i < count; i++) {
+      Projection projection = projections.get(i);
+      Panels w = projection.base();
+      int own = tiles(w.rows());
+      int end = Math.min(to - before, own);
+      for (int tile = Math.max(from - before, 0); tile < end; tile++) {
+        worker.multiply(w, tile, scratch);
+        worker.copy(w, tile, projection.y(), first);
+      }
+      before += own;
+    }
+  }
+
+  private void linearInGeneratedCode(WorkerPool pool) {
+    cols = projections.getFirst().base().cols();
+    total = 0;
+    for (int i = 0; i < count; i++) {
+      total += projections.get(i).base().panels();
+    }
+    shares = pool.threads() * CpuBackend.SHARES;
     // Of chunks none has fewer than 16 rows, unless all have.
-    int chunks = (tokens + Bfloat16Projections.CHUNK - 1) / Bfloat16Projections.CHUNK;
+    chunks = (tokens + Bfloat16Projections.CHUNK - 1) / Bfloat16Projections.CHUNK;
     int together = MOST_ROWS / Bfloat16Projections.CHUNK;
     for (int next = 0; next < chunks; next += together) {
-      int fromChunk = next;
-      int toChunk = Math.min(chunks, fromChunk + together);
-      int first = row(tokens, fromChunk, chunks);
+      fromChunk = next;
+      toChunk = Math.min(chunks, next + together);
+      first = row(tokens, fromChunk, chunks);
       room(Bfloat16Projections.bytes((long) cols * (row(tokens, toChunk, chunks) - first)));
-      long at = inputs.address();
-      pool.run(
-          (share, scratch) -> {
-            for (int chunk = fromChunk; chunk < toChunk; chunk++) {
-              int row = row(tokens, chunk, chunks);
-              int count = row(tokens, chunk + 1, chunks) - row;
-              generated.round(
-                  x,
-                  row,
-                  count * share / pool.threads(),
-                  count * (share + 1) / pool.threads(),
-                  count,
-                  cols,
-                  at + Bfloat16Projections.bytes((long) (row - first) * cols),
-                  scratch.fastFrame());
-            }
-          });
-      pool.run(
-          shares,
-          (share, scratch) -> {
-            int from = (int) ((long) all * share / shares);
-            int to = (int) ((long) all * (share + 1) / shares);
-            for (int chunk = fromChunk; chunk < toChunk; chunk++) {
-              int row = row(tokens, chunk, chunks);
-              int count = row(tokens, chunk + 1, chunks) - row;
-              long own = at + Bfloat16Projections.bytes((long) (row - first) * cols);
-              int before = 0;
-              for (Projection projection : projections) {
-                Panels w = projection.base();
-                int panelFrom = Math.max(from - before, 0);
-                int panelTo = Math.min(to - before, w.panels());
-                if (panelFrom < panelTo) {
-                  generated.linear(
-                      w,
-                      panelFrom,
-                      panelTo,
-                      own,
-                      count,
-                      projection.y(),
-                      row,
-                      scratch.fastFrame(),
-                      scratch);
-                }
-                before += w.panels();
-              }
-            }
-          });
+      pool.run(roundingChunks);
+      pool.run(shares, multiplyingChunks);
     }
+  }
+
+  private void roundChunks(int share, Scratch scratch) {
+    Bfloat16Projections code = Objects.requireNonNull(generated);
+    for (int chunk = fromChunk; chunk < toChunk; chunk++) {
+      int row = row(tokens, chunk, chunks);
+      int own = row(tokens, chunk + 1, chunks) - row;
+      code.round(
+          x,
+          row,
+          own * share / threads,
+          own * (share + 1) / threads,
+          own,
+          cols,
+          chunkAt(row),
+          scratch.fastFrame());
+    }
+  }
+
+  private void multiplyChunks(int share, Scratch scratch) {
+    Bfloat16Projections code = Objects.requireNonNull(generated);
+    int from = (int) ((long) total * share / shares);
+    int to = (int) ((long) total * (share + 1) / shares);
+    for (int chunk = fromChunk; chunk < toChunk; chunk++) {
+      int row = row(tokens, chunk, chunks);
+      int own = row(tokens, chunk + 1, chunks) - row;
+      int before = 0;
+      for (int i = 0; i < count; i++) {
+        Projection projection = projections.get(i);
+        Panels w = projection.base();
+        int panelFrom = Math.max(from - before, 0);
+        int panelTo = Math.min(to - before, w.panels());
+        if (panelFrom < panelTo) {
+          code.linear(
+              w,
+              panelFrom,
+              panelTo,
+              chunkAt(row),
+              own,
+              projection.y(),
+              row,
+              scratch.fastFrame(),
+              scratch);
+        }
+        before += w.panels();
+      }
+    }
+  }
+
+  /** Where the inputs are of the chunk that begins with {@code row}. */
+  private long chunkAt(int row) {
+    return inputs.address() + Bfloat16Projections.bytes((long) (row - first) * cols);
   }
 
   /** The first row of a chunk. */
@@ -314,7 +358,7 @@ final class FastProjections implements AutoCloseable {
         region.allocate("tile of weights", 2L * OneDnn.TILE_ROWS * MOST_INPUTS);
     private final MemorySegment sums =
         region.allocate("sums of a tile", 4L * OneDnn.TILE_ROWS * MOST_ROWS);
-    private final Map<OneDnn.Shape, OneDnn.Product> products = new HashMap<>();
+    private final List<OneDnn.Product> products = new ArrayList<>();
 
     void multiply(Panels w, int tile, Scratch scratch) {
       int padded = paddedCols();
@@ -330,16 +374,28 @@ final class FastProjections implements AutoCloseable {
     private void run(int k, int width, boolean back) {
       for (int chunk = 0; chunk < rows; chunk += CHUNK) {
         int chunkRows = Math.min(CHUNK, paddedRows() - chunk);
-        OneDnn.Shape shape =
-            back
-                ? OneDnn.Shape.backward(chunkRows, width, k > 0)
-                : OneDnn.Shape.forward(chunkRows, width, k > 0);
-        products
-            .computeIfAbsent(shape, missing -> library.product(missing, weights))
+        product(chunkRows, width, k > 0, back)
             .run(
-                inputs.asSlice(inputsAt(chunk, chunkRows, k)),
-                sums.asSlice(4L * chunk * OneDnn.TILE_ROWS));
+                inputs.address() + inputsAt(chunk, chunkRows, k),
+                sums.address() + 4L * chunk * OneDnn.TILE_ROWS);
       }
+    }
+
+    /** Prepared the first time; there are few, and a key to find one by would be an object. */
+    private OneDnn.Product product(int rows, int inputs, boolean adds, boolean back) {
+      for (int i = 0; i < products.size(); i++) {
+        OneDnn.Product known = products.get(i);
+        if (known.is(rows, inputs, adds, back)) {
+          return known;
+        }
+      }
+      OneDnn.Shape shape =
+          back
+              ? OneDnn.Shape.backward(rows, inputs, adds)
+              : OneDnn.Shape.forward(rows, inputs, adds);
+      OneDnn.Product product = library.product(shape, weights);
+      products.add(product);
+      return product;
     }
 
     private void fill(Panels w, int tile, int k, int width, Scratch scratch) {
@@ -351,7 +407,7 @@ final class FastProjections implements AutoCloseable {
       }
       long bytes = 4L * OneDnn.TILE_ROWS;
       long written = (live + 1L) / 2;
-      weights.asSlice(bytes * written, bytes * (width / 2 - written)).fill((byte) 0);
+      clear(weights, bytes * written, bytes * (width / 2));
     }
 
     void multiplyBack(Panels w, int tile, Scratch scratch) {
@@ -401,7 +457,7 @@ final class FastProjections implements AutoCloseable {
 
     @Override
     public void close() {
-      products.values().forEach(OneDnn.Product::close);
+      products.forEach(OneDnn.Product::close);
     }
   }
 }

@@ -180,8 +180,10 @@ final class OneDnn implements AutoCloseable {
     private final MemorySegment output;
     private final MemorySegment arguments;
     private final int count;
+    private final Shape shape;
 
     private Product(Shape shape, MemorySegment weights) {
+      this.shape = shape;
       boolean complete = false;
       try {
         MemorySegment x = matrix(shape.rows(), shape.inputs(), TYPE_BF16, LAYOUT_ROWS);
@@ -252,13 +254,20 @@ final class OneDnn implements AutoCloseable {
       return made;
     }
 
+    boolean is(int rows, int inputs, boolean adds, boolean back) {
+      return shape.rows() == rows
+          && shape.inputs() == inputs
+          && shape.adds() == adds
+          && (shape.weightLayout() == LAYOUT_COLUMNS) == back;
+    }
+
     /**
      * Multiplies.
      *
-     * @param x {@code (rows, inputs)} in bfloat16
-     * @param y {@code (rows, columns)} in float32
+     * @param x address of {@code (rows, inputs)} in bfloat16
+     * @param y address of {@code (rows, columns)} in float32
      */
-    void run(MemorySegment x, MemorySegment y) {
+    void run(long x, long y) {
       functions.call(functions.memorySet, input, x);
       functions.call(functions.memorySet, output, y);
       functions.execute(primitive, stream, count, arguments);
@@ -343,7 +352,8 @@ final class OneDnn implements AutoCloseable {
       primitiveExecute = bind("primitive_execute", status(ADDRESS, ADDRESS, JAVA_INT, ADDRESS));
       primitiveDestroy = bind("primitive_destroy", ONE);
       memoryCreate = bind("memory_create", status(ADDRESS, ADDRESS, ADDRESS, ADDRESS));
-      memorySet = bind("memory_set_data_handle", TWO);
+      // By number: a segment for each product would be an object.
+      memorySet = bind("memory_set_data_handle", status(ADDRESS, JAVA_LONG));
       memoryDestroy = bind("memory_destroy", ONE);
       effectiveIsa = bind("get_effective_cpu_isa", FunctionDescriptor.of(JAVA_INT));
       setThreads = function("omp_set_num_threads", FunctionDescriptor.ofVoid(JAVA_INT));
@@ -499,6 +509,14 @@ final class OneDnn implements AutoCloseable {
     }
 
     void call(Function function, MemorySegment a, MemorySegment b) {
+      try {
+        check(function, (int) function.handle().invokeExact(a, b));
+      } catch (Throwable e) {
+        throw failed(function, e);
+      }
+    }
+
+    void call(Function function, MemorySegment a, long b) {
       try {
         check(function, (int) function.handle().invokeExact(a, b));
       } catch (Throwable e) {

@@ -81,7 +81,7 @@ final class Projections implements WorkerPool.Work {
         shrinkNanos += System.nanoTime() - start;
       }
       if (fast != null && tokens >= FastProjections.LEAST_ROWS) {
-        fast.linear(all.subList(0, count), x, tokens, pool);
+        fast.linear(all, count, x, tokens, pool);
       }
       shrinking = false;
       share(multiplications);
