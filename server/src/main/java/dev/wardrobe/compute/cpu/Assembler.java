@@ -197,6 +197,17 @@ final class Assembler {
     vector(MAP_0F, NONE, 0x58, to, a, b);
   }
 
+  /** {@code to = a + b}, lanes of 32 bits as integers. */
+  void addInts(int to, int a, int b) {
+    vector(MAP_0F, P66, 0xfe, to, a, b);
+  }
+
+  /** {@code mask[lane] = a[lane] or b[lane] is no number}, with masks 1 to 7. */
+  void unordered(int mask, int a, int b) {
+    vector(MAP_0F, NONE, 0xc2, mask, a, b);
+    put(3);
+  }
+
   /** {@code to = a · b}. */
   void multiply(int to, int a, int b) {
     vector(MAP_0F, NONE, 0x59, to, a, b);

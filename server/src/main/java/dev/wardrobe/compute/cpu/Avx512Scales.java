@@ -113,25 +113,34 @@ final class Avx512Scales {
     }
   }
 
-  /**
-   * Writes the scales of a panel of the matrix that was taken up, for each block 32, to an address.
-   */
+  /** Writes the scales of a panel of the matrix that was taken up to an address. */
   void decode(NibblePanels w, int panel, long to, Frame frame, Scratch scratch) {
-    int blocks = w.blocksPerRow();
+    decode(w, panel, 0, w.blocksPerRow(), to, frame, scratch);
+  }
+
+  /** The same of some of a panel's blocks, for each 32 scales. */
+  void decode(
+      NibblePanels w,
+      int panel,
+      int fromBlock,
+      int toBlock,
+      long to,
+      Frame frame,
+      Scratch scratch) {
     int[] turns = scratch.turns(w.maxTurns());
     int count = w.turns(panel, scratch.outer, turns);
     MemorySegment.copy(scratch.outer, 0, frame.outer, JAVA_FLOAT, 0, Panels.HEIGHT);
     long codes = w.absmax().address() + (long) panel * w.scaleCount();
-    int block = 0;
-    for (int turn = 0; turn <= count; turn++) {
-      int end = turn == count ? blocks : turns[turn] / Panels.HEIGHT;
+    int block = fromBlock;
+    for (int turn = 0; block < toBlock; turn++) {
+      int end = turn == count ? toBlock : Math.min(toBlock, turns[turn] / Panels.HEIGHT);
       if (end > block) {
         frame.set(CODES, codes + (long) block * Panels.HEIGHT);
-        frame.set(OUT, to + (long) block * BYTES);
+        frame.set(OUT, to + (long) (block - fromBlock) * BYTES);
         frame.set(BLOCKS, end - block);
         NativeCode.call(function, frame.arguments.address());
+        block = end;
       }
-      block = end;
       if (turn < count) {
         w.turn(panel, turns[turn], scratch.outer);
         int row = turns[turn] % Panels.HEIGHT;

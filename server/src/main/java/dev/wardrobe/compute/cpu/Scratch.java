@@ -36,6 +36,7 @@ final class Scratch {
 
   private Avx512Projections.@Nullable Frame frame;
   private Bfloat16Projections.@Nullable Frame fastFrame;
+  private Avx512Tiles.@Nullable Frame tilesFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -66,6 +67,16 @@ final class Scratch {
     if (frame == null) {
       frame = new Bfloat16Projections.Frame();
       fastFrame = frame;
+    }
+    return frame;
+  }
+
+  /** What generated code for tiles takes. */
+  Avx512Tiles.Frame tilesFrame() {
+    Avx512Tiles.Frame frame = tilesFrame;
+    if (frame == null) {
+      frame = new Avx512Tiles.Frame();
+      tilesFrame = frame;
     }
     return frame;
   }

@@ -14,11 +14,12 @@ import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Tiles in plain Java until those on the Vector API are compiled and faster, as {@link
- * TieredKernels}. They are drilled by themselves, so that only who asks for the fast mode waits for
- * them.
+ * TieredKernels}, and {@link Avx512Tiles} from the start for weights that it takes. They are
+ * drilled by themselves, so that only who asks for the fast mode waits for them.
  */
 final class TieredTiles implements Tiles {
   /** After this others may have the compiler: under load a turn is not always enough. */
@@ -38,6 +39,7 @@ final class TieredTiles implements Tiles {
 
   private final Tiles plain = new ScalarTiles();
   private final Tiles vector = new VectorTiles();
+  private final @Nullable Avx512Tiles generated = Avx512Tiles.load();
   private final CountDownLatch drilled = new CountDownLatch(1);
   private volatile Tiles tiles = plain;
 
@@ -156,7 +158,11 @@ final class TieredTiles implements Tiles {
   @Override
   public void pairs(
       Panels w, int panel, int k, int count, MemorySegment tile, long at, Scratch scratch) {
-    tiles.pairs(w, panel, k, count, tile, at, scratch);
+    if (generated != null && w instanceof NibblePanels n && Avx512Tiles.takes(n, count)) {
+      generated.pairs(n, panel, k, count, tile, at, scratch);
+    } else {
+      tiles.pairs(w, panel, k, count, tile, at, scratch);
+    }
   }
 
   @Override
@@ -169,6 +175,11 @@ final class TieredTiles implements Tiles {
       long at,
       long stride,
       Scratch scratch) {
-    tiles.columns(w, panel, k, count, tile, at, stride, scratch);
+    boolean whole = (panel + 1) * Panels.HEIGHT <= w.rows();
+    if (generated != null && whole && w instanceof NibblePanels n && Avx512Tiles.takes(n, count)) {
+      generated.columns(n, panel, k, count, tile, at, stride, scratch);
+    } else {
+      tiles.columns(w, panel, k, count, tile, at, stride, scratch);
+    }
   }
 }

@@ -73,6 +73,10 @@ final class AssemblerTest {
     check("vcvtne2ps2bf16 zmm20, zmm31, zmm9", "62c2074072e1", a -> a.round(20, 9, 31));
     check("vpsrlw zmm28, zmm26, 12", "62911d4071d20c", a -> a.shiftRightWords(28, 26, 12));
     check("vpsrlw zmm5, zmm3, 4", "62f1554871d304", a -> a.shiftRightWords(5, 3, 4));
+    check("vpaddd zmm3, zmm17, zmm29", "62917540fedd", a -> a.addInts(3, 17, 29));
+    check("vpaddd zmm26, zmm9, zmm4", "62613548fed4", a -> a.addInts(26, 9, 4));
+    check("vcmpunordps k1, zmm27, zmm27", "62912440c2cb03", a -> a.unordered(1, 27, 27));
+    check("vcmpunordps k5, zmm3, zmm18", "62b16448c2ea03", a -> a.unordered(5, 3, 18));
     check("vzeroupper; ret", "c5f877c3", a -> a.end());
   }
 
