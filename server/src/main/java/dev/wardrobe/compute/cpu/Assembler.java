@@ -11,11 +11,15 @@ import java.nio.ByteOrder;
  * volume 2, section 2.7 (EVEX). Vector registers are numbers from 0 to 31.
  */
 final class Assembler {
-  /** A general register that a function of the System V calling convention may overwrite. */
+  /**
+   * A general register: those that a function of the System V calling convention may overwrite, and
+   * one that it must {@link #push} before and {@link #pop} afterwards.
+   */
   enum Register {
     RAX(0),
     RCX(1),
     RDX(2),
+    RBX(3),
     RSI(6),
     RDI(7),
     R8(8),
@@ -67,6 +71,16 @@ final class Assembler {
     return code.position();
   }
 
+  /** Keeps a register's value. */
+  void push(Register register) {
+    put(0x50 | register.number);
+  }
+
+  /** Takes back the value kept last. */
+  void pop(Register register) {
+    put(0x58 | register.number);
+  }
+
   /** {@code to = memory[base + offset]}, 64 bits. */
   void load(Register to, Register base, int offset) {
     rex(to.number, base.number);
@@ -99,16 +113,29 @@ final class Assembler {
     }
   }
 
-  /** {@code to = from}. */
-  void move(Register to, Register from) {
-    rex(from.number, to.number);
-    put(0x89, operands(REGISTER, from.number, to.number));
-  }
-
   /** {@code to += from}; sets the flags. */
   void add(Register to, Register from) {
     rex(from.number, to.number);
     put(0x01, operands(REGISTER, from.number, to.number));
+  }
+
+  /** {@code to *= memory[base + offset]}, 64 bits. */
+  void multiply(Register to, Register base, int offset) {
+    rex(to.number, base.number);
+    put(0x0f, 0xaf);
+    memory(to.number, base, offset);
+  }
+
+  /** Sets the flags as if {@code b} were taken from {@code a}. */
+  void compare(Register a, Register b) {
+    rex(b.number, a.number);
+    put(0x39, operands(REGISTER, b.number, a.number));
+  }
+
+  /** {@code to = from}. */
+  void move(Register to, Register from) {
+    rex(from.number, to.number);
+    put(0x89, operands(REGISTER, from.number, to.number));
   }
 
   /** Goes to a label if the last addition did not give 0. */
@@ -124,18 +151,34 @@ final class Assembler {
     return code.position();
   }
 
+  /** The same if of what was compared the first is the lower one. */
+  int jumpIfBelow() {
+    put(0x0f, 0x82);
+    code.putInt(0);
+    return code.position();
+  }
+
   /** The place that a jump goes to. */
   void land(int jump) {
     code.putInt(jump - 4, code.position() - jump);
   }
 
-  /** Asks for the cache line at {@code base + offset}; never fails. */
+  /** Asks for the cache line at {@code base + offset}, into the nearest cache; never fails. */
   void prefetch(Register base, int offset) {
+    prefetch(1, base, offset);
+  }
+
+  /** The same, into the second-level cache. */
+  void prefetch2(Register base, int offset) {
+    prefetch(2, base, offset);
+  }
+
+  private void prefetch(int cache, Register base, int offset) {
     if (base.number >= 8) {
       put(0x41);
     }
     put(0x0f, 0x18);
-    memory(1, base, offset);
+    memory(cache, base, offset);
   }
 
   /** Returns to the caller, the vectors' upper parts cleared as other code expects it. */
@@ -190,6 +233,11 @@ final class Assembler {
   /** {@code to = 0}. */
   void zero(int to) {
     vector(MAP_0F, P66, 0xef, to, to, to);
+  }
+
+  /** {@code to = a & b}. */
+  void and(int to, int a, int b) {
+    vector(MAP_0F, P66, 0xdb, to, a, b);
   }
 
   /** {@code to = a + b}. */

@@ -5,6 +5,7 @@ import static dev.wardrobe.compute.cpu.Assembler.Register.R11;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R8;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R9;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RAX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RBX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RCX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDI;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDX;
@@ -51,7 +52,10 @@ final class Avx512Projections {
   private static final int MORE = 72;
   private static final int FEWER = 80;
   private static final int TOKENS = 88;
-  private static final int ARGUMENTS = 96;
+  private static final int RANGE = 96;
+  private static final int AT = 104;
+  private static final int END = 112;
+  private static final int ARGUMENTS = 120;
 
   private static final int VECTOR = 64;
   private static final int ROWS = Panels.HEIGHT * Float.BYTES;
@@ -63,6 +67,9 @@ final class Avx512Projections {
 
   /** Least of tokens at once where there are more than {@link #MOST} in all. */
   private static final int LEAST = 4;
+
+  /** Lines of what is read later that are asked for with each group of inputs. */
+  private static final int LINES = 2;
 
   /** How far ahead weights are asked for. */
   private static final int AHEAD = 8192;
@@ -187,6 +194,7 @@ final class Avx512Projections {
    */
   private static byte[] manyFunction(Kind kind, int most) {
     Assembler a = new Assembler();
+    a.push(RBX);
     begin(a, kind);
     a.load(R8, RDI, INPUTS);
     a.load(RCX, RDI, SUMS);
@@ -228,17 +236,41 @@ final class Avx512Projections {
     a.add(RAX, -1);
     a.store(RAX, RDI, BLOCKS);
     a.jumpIfNotZero(block);
+    a.pop(RBX);
     a.end();
     return a.code();
+  }
+
+  /** Leaves in rbx where the next memory is to ask for, and goes on by what tokens ask for. */
+  private static void ahead(Assembler a) {
+    a.load(RBX, RDI, AT);
+    a.load(RAX, RDI, END);
+    a.compare(RBX, RAX);
+    int within = a.jumpIfBelow();
+    a.load(RAX, RDI, RANGE);
+    a.load(RAX, RAX, Ahead.NEXT);
+    a.store(RAX, RDI, RANGE);
+    a.load(RBX, RAX, Ahead.BEGIN);
+    a.load(RAX, RAX, Ahead.END);
+    a.store(RAX, RDI, END);
+    a.land(within);
+    a.move(RAX, RBX);
+    a.add(RAX, GROUPS * LINES * VECTOR);
+    a.store(RAX, RDI, AT);
   }
 
   /** The tile times tokens, as often as r10 says. */
   private static void tokens(Assembler a, int tokens) {
     int again = a.label();
+    ahead(a);
     a.load(R9, RDI, TILE);
     beginSums(a, tokens);
     a.move(RAX, GROUPS);
     int group = a.label();
+    for (int line = 0; line < LINES; line++) {
+      a.prefetch2(RBX, line * VECTOR);
+    }
+    a.add(RBX, LINES * VECTOR);
     for (int i = 0; i < NibblePanels.GROUP; i++) {
       a.load(LEFT, R9, i * ROWS);
       a.load(RIGHT, R9, i * ROWS + VECTOR);
@@ -353,6 +385,9 @@ final class Avx512Projections {
     private final Avx512Scales.Frame decoding = new Avx512Scales.Frame();
     private MemorySegment scales = arena.allocate((long) SCALES_AT_ONCE * Float.BYTES, VECTOR);
     private MemorySegment inputs = MemorySegment.NULL;
+    private long inputsOf;
+    private int inputsFrom;
+    private int inputsTokens;
 
     Frame() {
       for (int i = 0; i < Panels.HEIGHT; i++) {
@@ -364,6 +399,14 @@ final class Avx512Projections {
 
     private void set(int argument, long value) {
       arguments.set(JAVA_LONG, argument, value);
+    }
+
+    private void ahead(Ahead ahead) {
+      MemorySegment ranges = ahead.ranges(tile);
+      set(RANGE, ranges.address());
+      set(AT, ranges.get(JAVA_LONG, Ahead.BEGIN));
+      set(END, ranges.get(JAVA_LONG, Ahead.END));
+      ahead.clear();
     }
 
     private void scales(int count) {
@@ -379,7 +422,13 @@ final class Avx512Projections {
     }
 
     /** Turns tokens' inputs to {@code (units, tokens, 64)}. */
-    private void inputs(float[] x, int from, int tokens, int cols) {
+    private void inputs(float[] x, int from, int tokens, int cols, long call) {
+      if (call != 0 && call == inputsOf && from == inputsFrom && tokens == inputsTokens) {
+        return;
+      }
+      inputsOf = call;
+      inputsFrom = from;
+      inputsTokens = tokens;
       long bytes = (long) tokens * cols * Float.BYTES;
       if (inputs.byteSize() < bytes) {
         inputs = arena.allocate(bytes, VECTOR);
@@ -411,9 +460,10 @@ final class Avx512Projections {
     Frame frame = scratch.frame();
     for (int first = from; first < to; first += Scratch.TOKENS) {
       int tokens = Math.min(Scratch.TOKENS, to - first);
-      frame.inputs(x, first, tokens, w.cols());
+      frame.inputs(x, first, tokens, w.cols(), scratch.inputs);
       frame.set(INPUTS, frame.inputs.address());
       frame.set(TOKENS, tokens);
+      frame.ahead(scratch.ahead);
       switch (w) {
         case NibblePanels packed ->
             nibbles(packed, panelFrom, panelTo, first, tokens, y, frame, scratch);

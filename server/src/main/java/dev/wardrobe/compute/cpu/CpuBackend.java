@@ -18,6 +18,7 @@ import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.quant.QuantizedMatrix;
+import java.lang.foreign.MemorySegment;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -818,8 +819,17 @@ public final class CpuBackend implements Backend {
   }
 
   static float[] floats(Buffer buffer) {
+    return own(buffer).data();
+  }
+
+  /** The same as a segment. */
+  static MemorySegment segment(Buffer buffer) {
+    return own(buffer).segment();
+  }
+
+  private static CpuBuffer own(Buffer buffer) {
     if (buffer instanceof CpuBuffer own) {
-      return own.data();
+      return own;
     }
     throw new IllegalArgumentException("a buffer of another backend: " + buffer.getClass());
   }

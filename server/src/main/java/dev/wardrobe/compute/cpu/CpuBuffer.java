@@ -1,6 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Buffer;
+import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /** Rows of floats on the heap. */
@@ -8,6 +9,7 @@ final class CpuBuffer implements Buffer {
   private final int rows;
   private final int width;
   private final NativeMemory memory;
+  private MemorySegment segment;
   private float @Nullable [] data;
 
   CpuBuffer(int rows, int width, NativeMemory memory) {
@@ -18,7 +20,15 @@ final class CpuBuffer implements Buffer {
     this.rows = rows;
     this.width = width;
     this.memory = memory;
-    data = memory.floats("buffer (%d, %d)".formatted(rows, width), (long) rows * width);
+    float[] floats = memory.floats("buffer (%d, %d)".formatted(rows, width), (long) rows * width);
+    data = floats;
+    segment = MemorySegment.ofArray(floats);
+  }
+
+  /** {@link #data} as a segment, made once because a step allocates nothing. */
+  MemorySegment segment() {
+    data();
+    return segment;
   }
 
   /** The floats; row t begins at {@code t · width}. */
@@ -44,6 +54,7 @@ final class CpuBuffer implements Buffer {
   public void close() {
     if (data != null) {
       data = null;
+      segment = MemorySegment.NULL;
       memory.release(bytes());
     }
   }

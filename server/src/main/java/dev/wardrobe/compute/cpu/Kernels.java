@@ -1,6 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Heads;
+import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -106,6 +107,28 @@ interface Kernels {
       int from,
       int to,
       Scratch scratch);
+
+  /** Whether there is an {@link #expandAll}. */
+  default boolean expandsAll() {
+    return false;
+  }
+
+  /**
+   * {@link #expand} for many adapters with a token each.
+   *
+   * @param t the array
+   * @param y the array
+   * @param outTo like {@code outFrom} a multiple of 16
+   */
+  default void expandAll(
+      Expansions expansions,
+      MemorySegment t,
+      int outFrom,
+      int outTo,
+      MemorySegment y,
+      Scratch scratch) {
+    throw new UnsupportedOperationException();
+  }
 
   /** {@code y[at + i] *= factors[from + i]}. */
   void multiply(float[] factors, int from, float[] y, int at, int count);

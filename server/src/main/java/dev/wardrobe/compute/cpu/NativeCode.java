@@ -40,6 +40,11 @@ final class NativeCode {
           .downcallHandle(
               FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS), Linker.Option.critical(true));
 
+  private static final MethodHandle CALL_ON_ARRAYS =
+      Linker.nativeLinker()
+          .downcallHandle(
+              FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS), Linker.Option.critical(true));
+
   private NativeCode() {}
 
   /** Whether functions are called here as the System V convention for x86-64 has it. */
@@ -123,6 +128,16 @@ final class NativeCode {
   static void call(MemorySegment function, long arguments, float[] array) {
     try {
       CALL_ON_ARRAY.invokeExact(function, arguments, MemorySegment.ofArray(array));
+    } catch (Throwable e) {
+      throw new IllegalStateException("generated code does not throw", e);
+    }
+  }
+
+  /** Calls a function that takes the addresses of two arrays, too. */
+  static void call(
+      MemorySegment function, long arguments, MemorySegment first, MemorySegment second) {
+    try {
+      CALL_ON_ARRAYS.invokeExact(function, arguments, first, second);
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }

@@ -6,11 +6,13 @@ import static dev.wardrobe.compute.cpu.CpuBackend.checkShape;
 import static dev.wardrobe.compute.cpu.CpuBackend.floats;
 import static dev.wardrobe.compute.cpu.CpuBackend.panels;
 import static dev.wardrobe.compute.cpu.CpuBackend.part;
+import static dev.wardrobe.compute.cpu.CpuBackend.segment;
 import static dev.wardrobe.compute.cpu.CpuBackend.weightOf;
 
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Linear;
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -24,13 +26,24 @@ final class Projection {
    */
   private static final int BLOCK = 32;
 
+  /** Bytes of B that go with a block, at most: they are fetched into the cache meanwhile. */
+  private static final long FETCHED = 256 << 10;
+
   private final Kernels kernels;
   private List<Batch.Segment> segments = List.of();
   private @Nullable Panels base;
   private float @Nullable [] bias;
   private float[] y = new float[0];
+  private MemorySegment outputs = MemorySegment.NULL;
   private CpuLora.@Nullable Part[] parts = new CpuLora.Part[0];
   private int[] shrunkAt = new int[0];
+  private final Expansions expansions = new Expansions();
+
+  /** By segment, whether its delta is among {@link #expansions}. */
+  private boolean[] expanded = new boolean[0];
+
+  private boolean expanding;
+  private int module;
   private int firstPanel;
   private int shrunkEnd;
   private boolean adapted;
@@ -55,14 +68,19 @@ final class Projection {
     bias = stored == null ? null : floats(stored);
     base = weight;
     y = floats(out);
+    outputs = segment(out);
     this.segments = segments;
+    this.module = linear.module();
     this.firstPanel = firstPanel;
     int count = segments.size();
     if (parts.length < count) {
       parts = new CpuLora.Part[count];
       shrunkAt = new int[count];
+      expanded = new boolean[count];
     }
     adapted = false;
+    expanding = false;
+    expansions.clear();
     multiplied = false;
     shrunkEnd = shrunk;
     for (int i = 0; i < count; i++) {
@@ -70,6 +88,7 @@ final class Projection {
       CpuLora.Part part = part(segment, linear.module());
       parts[i] = part;
       shrunkAt[i] = shrunkEnd;
+      expanded[i] = false;
       if (part == null) {
         continue;
       }
@@ -80,6 +99,12 @@ final class Projection {
         checkFactors(linear.module(), part.a(), part.b(), weight.cols(), weight.rows());
         int size = Math.multiplyExact(segment.to() - segment.from(), part.a().rank());
         shrunkEnd = Math.addExact(shrunkEnd, size);
+        if (kernels.expandsAll()
+            && Expansions.takes(part.b(), segment.to() - segment.from(), part.loraBias())) {
+          expansions.add(part.b(), part.scale(), shrunkAt[i], segment.from());
+          expanded[i] = true;
+          expanding = true;
+        }
       }
     }
   }
@@ -87,6 +112,10 @@ final class Projection {
   /** Lets go of the adapters. */
   void release() {
     Arrays.fill(parts, null);
+  }
+
+  int module() {
+    return module;
   }
 
   /** Where its shrunk inputs end. */
@@ -118,15 +147,50 @@ final class Projection {
   }
 
   /** All of the outputs of the panels {@code from} to {@code to}, numbered over projections. */
-  void run(float[] x, float[] t, int from, int to, Scratch scratch) {
+  void run(float[] x, float[] t, int from, int to, Projections all, Scratch scratch) {
     int panelFrom = Math.max(from - firstPanel, 0);
     int panelTo = Math.min(to - firstPanel, base().panels());
-    int block = adapted ? BLOCK : Math.max(1, panelTo - panelFrom);
+    int block = adapted ? block() : Math.max(1, panelTo - panelFrom);
     for (int panel = panelFrom; panel < panelTo; panel += block) {
       int end = Math.min(panelTo, panel + block);
+      if (adapted) {
+        scratch.ahead.clear();
+        name(panel, end, scratch.ahead);
+        all.nameNext(firstPanel + panel, firstPanel + end, scratch.ahead);
+      }
       multiply(x, panel, end, scratch);
+      int out = panel * Panels.HEIGHT;
+      int whole = Math.min(end * Panels.HEIGHT, base().rows() & -Factor.LANES);
+      if (expanding && out < whole) {
+        kernels.expandAll(expansions, all.shrunk(), out, whole, outputs, scratch);
+      }
       for (int i = 0; i < segments.size(); i++) {
         adapt(i, t, panel, end, scratch);
+      }
+    }
+  }
+
+  private int block() {
+    long bytes = 0;
+    for (int i = 0; i < segments.size(); i++) {
+      CpuLora.Part part = parts[i];
+      if (part != null && part.b() != null) {
+        bytes += (long) Panels.HEIGHT * part.b().rank() * part.b().dtype().bytes();
+      }
+    }
+    return Math.clamp(FETCHED / Math.max(1, bytes), 1, BLOCK);
+  }
+
+  /** Names what the deltas of some panels will read. */
+  private void name(int panelFrom, int panelTo, Ahead ahead) {
+    int out = panelFrom * Panels.HEIGHT;
+    int end = Math.min(panelTo * Panels.HEIGHT, base().rows());
+    for (int i = 0; i < segments.size(); i++) {
+      CpuLora.Part part = parts[i];
+      if (part != null && part.b() != null) {
+        Factor b = part.b();
+        long row = (long) b.rank() * b.dtype().bytes();
+        ahead.add(b.data(), out * row, (end - out) * row);
       }
     }
   }
@@ -173,14 +237,15 @@ final class Projection {
     int out = panelFrom * Panels.HEIGHT;
     int end = Math.min(panelTo * Panels.HEIGHT, width);
     if (part != null) {
-      if (part.b() != null) {
+      int first = expanded[i] ? Math.max(out, width & -Factor.LANES) : out;
+      if (part.b() != null && first < end) {
         kernels.expand(
             part.b(),
             part.scale(),
             part.loraBias(),
             t,
             shrunkAt[i],
-            out,
+            first,
             end,
             y,
             segment.from(),

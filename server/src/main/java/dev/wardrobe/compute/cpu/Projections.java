@@ -3,7 +3,9 @@ package dev.wardrobe.compute.cpu;
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Linear;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -17,6 +19,8 @@ final class Projections implements WorkerPool.Work {
   /** Tokens of a segment that are shrunk together: their inputs stay in the cache for all rows. */
   private static final int CHUNK = 64;
 
+  private static final int[] NONE = {};
+
   private final Kernels kernels;
   private final WorkerPool pool;
   private final @Nullable FastProjections fast;
@@ -25,6 +29,7 @@ final class Projections implements WorkerPool.Work {
   private List<Batch.Segment> segments = List.of();
   private float[] x = new float[0];
   private float[] t = new float[0];
+  private MemorySegment shrunkInputs = MemorySegment.ofArray(t);
   private int tokens;
   private int panels;
   private int shrunk;
@@ -33,6 +38,17 @@ final class Projections implements WorkerPool.Work {
   private int shares;
   private boolean shrinking;
   private long shrinkNanos;
+
+  /** By a call's first module the modules of the call that followed it last time. */
+  private int[][] following = new int[0][];
+
+  private int before = -1;
+
+  /** The modules that the next call is expected to have, and the bytes it will shrink by. */
+  private int[] next = NONE;
+
+  private long nextBytes;
+  private long call;
 
   Projections(Kernels kernels, WorkerPool pool, @Nullable FastProjections fast) {
     this.kernels = kernels;
@@ -49,6 +65,7 @@ final class Projections implements WorkerPool.Work {
     this.segments = segments;
     this.tokens = tokens;
     this.x = x;
+    call++;
     count = 0;
     panels = 0;
     shrunk = 0;
@@ -67,10 +84,74 @@ final class Projections implements WorkerPool.Work {
     multiplications += (long) tokens * projection.base().rows() * projection.base().cols();
   }
 
+  /**
+   * Names what the next call is expected to shrink by: of all of it the part that panels {@code
+   * from} to {@code to} are of all panels.
+   */
+  void nameNext(int from, int to, Ahead ahead) {
+    long begin = nextBytes * from / panels;
+    long end = nextBytes * to / panels;
+    long at = 0;
+    for (int i = 0; i < segments.size() && at < end; i++) {
+      for (int module : next) {
+        CpuLora.Part part = CpuBackend.part(segments.get(i), module);
+        if (part != null && part.a() != null) {
+          long skipped = Math.max(begin - at, 0);
+          long size = bytes(part);
+          ahead.add(part.a().data(), skipped, Math.min(end - at, size) - skipped);
+          at += size;
+        }
+      }
+    }
+  }
+
+  /** The inputs that were shrunk, of all projections. */
+  MemorySegment shrunk() {
+    return shrunkInputs;
+  }
+
+  private static long bytes(CpuLora.@Nullable Part part) {
+    return part == null || part.a() == null ? 0 : part.a().data().byteSize();
+  }
+
+  /**
+   * Expects the call that followed last time to follow again, and remembers which one this is for
+   * the call before.
+   */
+  private void follow() {
+    int first = all.getFirst().module();
+    int[] expected = first < following.length ? following[first] : null;
+    next = expected == null ? NONE : expected;
+    nextBytes = 0;
+    for (int i = 0; i < segments.size(); i++) {
+      for (int module : next) {
+        nextBytes += bytes(CpuBackend.part(segments.get(i), module));
+      }
+    }
+    if (before >= 0) {
+      if (before >= following.length) {
+        following = Arrays.copyOf(following, before + 1);
+      }
+      int[] followed = following[before];
+      boolean same = followed != null && followed.length == count;
+      for (int i = 0; same && i < count; i++) {
+        same = followed[i] == all.get(i).module();
+      }
+      if (!same) {
+        int[] modules = new int[count];
+        Arrays.setAll(modules, i -> all.get(i).module());
+        following[before] = modules;
+      }
+    }
+    before = first;
+  }
+
   /** Computes all that were added. */
   void run() {
+    follow();
     if (t.length < shrunk) {
       t = new float[shrunk];
+      shrunkInputs = MemorySegment.ofArray(t);
     }
     try {
       if (shrunk > 0) {
@@ -108,15 +189,17 @@ final class Projections implements WorkerPool.Work {
 
   @Override
   public void run(int share, Scratch scratch) {
+    scratch.inputs = call;
     if (shrinking) {
       shrink(shrinkCost * share / shares, shrinkCost * (share + 1) / shares, scratch);
-      return;
+    } else {
+      int from = (int) ((long) panels * share / shares);
+      int to = (int) ((long) panels * (share + 1) / shares);
+      for (int i = 0; i < count; i++) {
+        all.get(i).run(x, t, from, to, this, scratch);
+      }
     }
-    int from = (int) ((long) panels * share / shares);
-    int to = (int) ((long) panels * (share + 1) / shares);
-    for (int i = 0; i < count; i++) {
-      all.get(i).run(x, t, from, to, scratch);
-    }
+    scratch.inputs = 0;
   }
 
   /**

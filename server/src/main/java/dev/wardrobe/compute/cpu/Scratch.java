@@ -7,6 +7,15 @@ final class Scratch {
   /** Tokens for which a tile of weights is used before the next is decoded. */
   static final int TOKENS = 64;
 
+  /**
+   * Names the inputs of several calls as one and the same, so that what was made of them may be
+   * used again; 0 if nothing is known of them.
+   */
+  long inputs;
+
+  /** What is read after the panels that are worked on. */
+  final Ahead ahead = new Ahead();
+
   /** A tile: {@code (inputs of a unit, 32 rows)}. */
   final float[] tile = new float[Panels.UNIT * Panels.HEIGHT];
 
@@ -37,6 +46,7 @@ final class Scratch {
   private Avx512Projections.@Nullable Frame frame;
   private Bfloat16Projections.@Nullable Frame fastFrame;
   private Avx512Tiles.@Nullable Frame tilesFrame;
+  private Avx512Adapters.@Nullable Frame adapterFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -77,6 +87,16 @@ final class Scratch {
     if (frame == null) {
       frame = new Avx512Tiles.Frame();
       tilesFrame = frame;
+    }
+    return frame;
+  }
+
+  /** The same for adapters. */
+  Avx512Adapters.Frame adapterFrame() {
+    Avx512Adapters.Frame frame = adapterFrame;
+    if (frame == null) {
+      frame = new Avx512Adapters.Frame();
+      adapterFrame = frame;
     }
     return frame;
   }

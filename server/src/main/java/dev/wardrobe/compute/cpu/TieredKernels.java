@@ -54,6 +54,7 @@ final class TieredKernels implements Kernels {
   private final Kernels plain = new ScalarKernels();
   private final Kernels vector = new VectorKernels();
   private final @Nullable Avx512Projections generated = Avx512Projections.load();
+  private final @Nullable Avx512Adapters generatedAdapters = Avx512Adapters.load();
   private final Tier nibbles = new Tier();
   private final Tier nibblesOfOne = new Tier();
   private final Tier bfloat16 = new Tier();
@@ -391,7 +392,17 @@ final class TieredKernels implements Kernels {
       float[] t,
       int at,
       Scratch scratch) {
-    adapters.kernels.shrink(a, jFrom, jTo, x, from, to, t, at, scratch);
+    int next = jFrom;
+    if (generatedAdapters != null) {
+      int end = Math.min(jTo, Avx512Adapters.shrinks(a, to - from));
+      if (jFrom < end) {
+        generatedAdapters.shrink(a, jFrom, end, x, from, t, at, scratch);
+        next = end;
+      }
+    }
+    if (next < jTo) {
+      adapters.kernels.shrink(a, next, jTo, x, from, to, t, at, scratch);
+    }
   }
 
   @Override
@@ -408,6 +419,25 @@ final class TieredKernels implements Kernels {
       int to,
       Scratch scratch) {
     adapters.kernels.expand(b, scale, bias, t, at, outFrom, outTo, y, from, to, scratch);
+  }
+
+  @Override
+  public boolean expandsAll() {
+    return generatedAdapters != null;
+  }
+
+  @Override
+  public void expandAll(
+      Expansions expansions,
+      MemorySegment t,
+      int outFrom,
+      int outTo,
+      MemorySegment y,
+      Scratch scratch) {
+    if (generatedAdapters == null) {
+      throw new IllegalStateException("no generated code here");
+    }
+    generatedAdapters.expandAll(expansions, t, outFrom, outTo, y, scratch);
   }
 
   @Override

@@ -5,6 +5,7 @@ import static dev.wardrobe.compute.cpu.Assembler.Register.R11;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R8;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R9;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RAX;
+import static dev.wardrobe.compute.cpu.Assembler.Register.RBX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RCX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDI;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDX;
@@ -77,6 +78,12 @@ final class AssemblerTest {
     check("vpaddd zmm26, zmm9, zmm4", "62613548fed4", a -> a.addInts(26, 9, 4));
     check("vcmpunordps k1, zmm27, zmm27", "62912440c2cb03", a -> a.unordered(1, 27, 27));
     check("vcmpunordps k5, zmm3, zmm18", "62b16448c2ea03", a -> a.unordered(5, 3, 18));
+    check("imul r8, [rdi+8]", "4c0faf8708000000", a -> a.multiply(R8, RDI, 8));
+    check("cmp r11, rax", "4939c3", a -> a.compare(R11, RAX));
+    check("push rbx", "53", a -> a.push(RBX));
+    check("pop rbx", "5b", a -> a.pop(RBX));
+    check("prefetcht1 [rbx+64]", "0f189340000000", a -> a.prefetch2(RBX, 64));
+    check("vpandd zmm26, zmm9, zmm31", "62013548dbd7", a -> a.and(26, 9, 31));
     check("vzeroupper; ret", "c5f877c3", a -> a.end());
   }
 
@@ -91,6 +98,18 @@ final class AssemblerTest {
           int out = a.jumpIfZero();
           a.jumpIfNotZero(again);
           a.land(out);
+        });
+  }
+
+  @Test
+  void jumps_forward() {
+    check(
+        "jb 1f; vzeroupper; ret; 1:",
+        "0f8204000000c5f877c3",
+        a -> {
+          int below = a.jumpIfBelow();
+          a.end();
+          a.land(below);
         });
   }
 
