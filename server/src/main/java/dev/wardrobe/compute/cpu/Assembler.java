@@ -163,22 +163,13 @@ final class Assembler {
     code.putInt(jump - 4, code.position() - jump);
   }
 
-  /** Asks for the cache line at {@code base + offset}, into the nearest cache; never fails. */
+  /** Asks for the cache line at {@code base + offset}; never fails. */
   void prefetch(Register base, int offset) {
-    prefetch(1, base, offset);
-  }
-
-  /** The same, into the second-level cache. */
-  void prefetch2(Register base, int offset) {
-    prefetch(2, base, offset);
-  }
-
-  private void prefetch(int cache, Register base, int offset) {
     if (base.number >= 8) {
       put(0x41);
     }
     put(0x0f, 0x18);
-    memory(cache, base, offset);
+    memory(1, base, offset);
   }
 
   /** Returns to the caller, the vectors' upper parts cleared as other code expects it. */

@@ -268,7 +268,7 @@ final class Avx512Projections {
     a.move(RAX, GROUPS);
     int group = a.label();
     for (int line = 0; line < LINES; line++) {
-      a.prefetch2(RBX, line * VECTOR);
+      a.prefetch(RBX, line * VECTOR);
     }
     a.add(RBX, LINES * VECTOR);
     for (int i = 0; i < NibblePanels.GROUP; i++) {

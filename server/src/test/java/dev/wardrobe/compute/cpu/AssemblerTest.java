@@ -82,7 +82,6 @@ final class AssemblerTest {
     check("cmp r11, rax", "4939c3", a -> a.compare(R11, RAX));
     check("push rbx", "53", a -> a.push(RBX));
     check("pop rbx", "5b", a -> a.pop(RBX));
-    check("prefetcht1 [rbx+64]", "0f189340000000", a -> a.prefetch2(RBX, 64));
     check("vpandd zmm26, zmm9, zmm31", "62013548dbd7", a -> a.and(26, 9, 31));
     check("vzeroupper; ret", "c5f877c3", a -> a.end());
   }
