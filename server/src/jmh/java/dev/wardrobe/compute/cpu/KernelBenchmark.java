@@ -2,15 +2,11 @@ package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
-import dev.wardrobe.compute.Delta;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.Heads;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
-import dev.wardrobe.compute.Linear;
-import dev.wardrobe.compute.Lora;
-import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.quant.RandomMatrix;
 import dev.wardrobe.safetensors.DType;
@@ -18,9 +14,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
@@ -40,12 +34,13 @@ import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 
 /**
- * Each kernel on the Vector API beside its scalar twin, on one thread, in the sizes of a 1.1B
- * model, and what the machine can do at most ({@code roofRead}, {@code roofCompute}).
+ * Each kernel on the Vector API beside its scalar twin and, where there is some, generated code, on
+ * one thread, in the sizes of a 1.1B model, and what the machine can do at most ({@code roofRead},
+ * {@code roofCompute}). {@code Fast} is the fast mode's generated code.
  *
- * <p>The kernels are called as the backend calls them. What is too large for the caches in a model
- * is so here: successive calls read other weights, adapters and layers. Rates are per second, in
- * thousand millions.
+ * <p>What is too large for the caches in a model is so here: successive calls read other weights,
+ * adapters and layers. Products are measured alone: the backend's generated code for weights also
+ * asks for the adapters' factors meanwhile. Rates are per second, in thousand millions.
  */
 @BenchmarkMode(Mode.Throughput)
 @OutputTimeUnit(TimeUnit.SECONDS)
@@ -65,12 +60,16 @@ public class KernelBenchmark {
   private static final int FFN = 5632;
   private static final int VOCABULARY = 32000;
   private static final int MATRICES = 16;
+  private static final int STREAMS = 32;
   private static final Heads HEADS = new Heads(32, 4, 64, 0.125f, 0);
   private static final int LAYERS = 22;
   private static final int DEPTH = 1024;
 
-  private final CpuBackend scalar = new CpuBackend(1, new ScalarKernels());
-  private final CpuBackend vector = new CpuBackend(1, new VectorKernels());
+  private final Kernels plainKernels = new ScalarKernels();
+  private final Kernels vectorKernels = new VectorKernels();
+  private final CpuBackend scalar = new CpuBackend(1, plainKernels);
+  private final CpuBackend vector = new CpuBackend(1, vectorKernels);
+  private final Scratch scratch = new Scratch();
   private int call;
 
   /** What was done, per second. */
@@ -108,12 +107,16 @@ public class KernelBenchmark {
 
     Buffer buffer(int rows, int width) {
       Buffer buffer = keep(memory.buffer(rows, width));
-      float[] values = new float[rows * width];
-      for (int i = 0; i < values.length; i++) {
-        values[i] = (float) random.nextDouble(-1, 1);
-      }
-      memory.write(buffer, 0, values);
+      memory.write(buffer, 0, numbers(rows * width));
       return buffer;
+    }
+
+    float[] numbers(int count) {
+      float[] numbers = new float[count];
+      for (int i = 0; i < count; i++) {
+        numbers[i] = (float) random.nextDouble(-1, 1);
+      }
+      return numbers;
     }
 
     DenseMatrix dense(int rows, int cols) {
@@ -125,8 +128,8 @@ public class KernelBenchmark {
       return new DenseMatrix(DType.BF16, rows, cols, data);
     }
 
-    /** One-token runs at {@code position}, each a segment of its own adapter. */
-    Step step(int tokens, int position, int blocks, List<? extends @Nullable Lora> loras) {
+    /** One-token runs at {@code position}. */
+    Step step(int tokens, int position, int blocks) {
       Batch batch = new Batch();
       for (int i = 0; i < tokens; i++) {
         int first = i * blocks;
@@ -135,7 +138,7 @@ public class KernelBenchmark {
             position,
             1,
             IntStream.range(first, first + blocks).toArray(),
-            loras.isEmpty() ? null : loras.get(i));
+            null);
         batch.want(i);
       }
       return keep(memory.step(batch));
@@ -151,178 +154,309 @@ public class KernelBenchmark {
     }
   }
 
+  /** What is written at start; a benchmark of it fails where the processor does not take it. */
+  @State(Scope.Thread)
+  public static class Generated {
+    private Avx512Projections weights;
+    private Avx512Adapters adapters;
+
+    @Setup
+    public void load() {
+      weights = there(Avx512Projections.load(), "AVX-512");
+      adapters = there(Avx512Adapters.load(), "AVX-512");
+    }
+
+    private static <T> T there(@Nullable T code, String wanted) {
+      if (code == null) {
+        throw new IllegalStateException("generated code needs a processor with " + wanted);
+      }
+      return code;
+    }
+  }
+
   // Projections.
 
-  /** NF4 matrices, more than a cache holds. */
+  /** Weights times tokens, and what the tokens are. */
+  private static final class Products implements AutoCloseable {
+    private final Bed bed = new Bed();
+    private final List<Panels> weights = new ArrayList<>();
+    private final int tokens;
+    private final float[] x;
+    private final float[] y;
+
+    private Products(int tokens, int out) {
+      this.tokens = tokens;
+      x = bed.numbers(tokens * HIDDEN);
+      y = new float[tokens * out];
+    }
+
+    /** NF4 matrices, more than a cache holds. */
+    static Products nf4(int tokens) {
+      Products products = new Products(tokens, FFN);
+      Bed bed = products.bed;
+      for (int i = 0; i < MATRICES; i++) {
+        var matrix = bed.keep(bed.memory.matrix(RandomMatrix.of(FFN, HIDDEN, i, bed.arena)));
+        products.weights.add(CpuBackend.panels(matrix));
+      }
+      return products;
+    }
+
+    /** A head in bf16, larger than a cache. */
+    static Products head(int tokens) {
+      Products products = new Products(tokens, VOCABULARY);
+      Bed bed = products.bed;
+      var matrix = bed.keep(bed.memory.matrix(bed.dense(VOCABULARY, HIDDEN)));
+      products.weights.add(CpuBackend.panels(matrix));
+      return products;
+    }
+
+    /** The next weights, which are to be used. */
+    Panels next(int call, Rates rates) {
+      Panels w = weights.get(call % weights.size());
+      double count = (double) w.rows() * w.cols();
+      rates.add(count, w.footprint().total(), 2 * count * tokens);
+      return w;
+    }
+
+    @Override
+    public void close() throws Exception {
+      bed.close();
+    }
+  }
+
+  private interface Multiplication {
+    void linear(
+        Panels w,
+        int panelFrom,
+        int panelTo,
+        float[] x,
+        int from,
+        int to,
+        float[] y,
+        Scratch scratch);
+  }
+
+  private void multiply(Multiplication by, Products on, Rates rates) {
+    Panels w = on.next(call++, rates);
+    by.linear(w, 0, w.panels(), on.x, 0, on.tokens, on.y, scratch);
+  }
+
   @State(Scope.Thread)
   public static class Nf4 {
-    @Param({"1", "8", "32"})
+    @Param({"1", "6", "32", "512"})
     public int tokens;
 
-    private final Bed bed = new Bed();
-    private final List<List<Linear>> linears = new ArrayList<>();
-    private Buffer x;
-    private List<Buffer> out;
-    private Step step;
+    private Products products;
 
     @Setup
     public void make() {
-      for (int i = 0; i < MATRICES; i++) {
-        Matrix matrix = bed.keep(bed.memory.matrix(RandomMatrix.of(FFN, HIDDEN, i, bed.arena)));
-        linears.add(List.of(new Linear(0, matrix, null)));
-      }
-      x = bed.buffer(tokens, HIDDEN);
-      out = List.of(bed.buffer(tokens, FFN));
-      step = bed.step(tokens, 0, 1, List.of());
+      products = Products.nf4(tokens);
     }
 
     @TearDown
     public void close() throws Exception {
-      bed.close();
+      products.close();
     }
   }
 
   @Benchmark
   public void nf4Scalar(Nf4 on, Rates rates) {
-    nf4(scalar, on, rates);
+    multiply(plainKernels::linear, on.products, rates);
   }
 
   @Benchmark
   public void nf4Vector(Nf4 on, Rates rates) {
-    nf4(vector, on, rates);
+    multiply(vectorKernels::linear, on.products, rates);
   }
 
-  private void nf4(CpuBackend backend, Nf4 on, Rates rates) {
-    List<Linear> linears = on.linears.get(call++ % MATRICES);
-    backend.linear(on.step, linears, on.x, on.out);
-    double weights = (double) FFN * HIDDEN;
-    double bytes = linears.getFirst().weight().footprint().total();
-    rates.add(weights, bytes, 2 * weights * on.tokens);
+  @Benchmark
+  public void nf4Generated(Nf4 on, Generated code, Rates rates) {
+    multiply(code.weights::linear, on.products, rates);
   }
 
-  /** A head in bf16, larger than a cache. */
   @State(Scope.Thread)
   public static class Head {
-    @Param({"1", "32"})
+    @Param({"1", "6", "32", "512"})
     public int tokens;
 
-    private final Bed bed = new Bed();
-    private Linear head;
-    private Buffer x;
-    private Buffer logits;
-    private Step step;
+    private Products products;
 
     @Setup
     public void make() {
-      head = new Linear(0, bed.keep(bed.memory.matrix(bed.dense(VOCABULARY, HIDDEN))), null);
-      x = bed.buffer(tokens, HIDDEN);
-      logits = bed.buffer(tokens, VOCABULARY);
-      step = bed.step(tokens, 0, 1, List.of());
+      products = Products.head(tokens);
     }
 
     @TearDown
     public void close() throws Exception {
-      bed.close();
+      products.close();
     }
   }
 
   @Benchmark
   public void headScalar(Head on, Rates rates) {
-    head(scalar, on, rates);
+    multiply(plainKernels::linear, on.products, rates);
   }
 
   @Benchmark
   public void headVector(Head on, Rates rates) {
-    head(vector, on, rates);
+    multiply(vectorKernels::linear, on.products, rates);
   }
 
-  private static void head(CpuBackend backend, Head on, Rates rates) {
-    backend.logits(on.step, on.head, on.x, 0, on.tokens, on.logits);
-    double weights = (double) VOCABULARY * HIDDEN;
-    rates.add(weights, 2 * weights, 2 * weights * on.tokens);
+  @Benchmark
+  public void headGenerated(Head on, Generated code, Rates rates) {
+    multiply(code.weights::linear, on.products, rates);
   }
 
-  /**
-   * Adapters of 32 tokens, one each, on projections of which one side is so small as not to count.
-   */
+  /** The fast mode's generated code, and inputs in bfloat16. */
+  @State(Scope.Thread)
+  public static class Fast {
+    private final NativeMemory.Region region = new NativeMemory().region();
+    private final long inputs =
+        region.allocate("inputs", Bfloat16Projections.bytes((long) STREAMS * HIDDEN)).address();
+    private Products nf4;
+    private Products head;
+    private Bfloat16Projections code;
+
+    @Setup
+    public void make() throws OneDnn.UnavailableException {
+      try (OneDnn library = OneDnn.load()) {
+        // That is what knows the processor, and where its tiles are better.
+        Bfloat16Projections loaded = library.avx512() ? Bfloat16Projections.load() : null;
+        code = Generated.there(loaded, "AVX512-BF16 and without AMX");
+      }
+      nf4 = Products.nf4(STREAMS);
+      head = Products.head(STREAMS);
+    }
+
+    @TearDown
+    public void close() throws Exception {
+      nf4.close();
+      head.close();
+      region.close();
+    }
+  }
+
+  @Benchmark
+  public void nf4Fast(Fast on, Rates rates) {
+    multiply(on, on.nf4, rates);
+  }
+
+  @Benchmark
+  public void headFast(Fast on, Rates rates) {
+    multiply(on, on.head, rates);
+  }
+
+  private void multiply(Fast by, Products on, Rates rates) {
+    Panels w = on.next(call++, rates);
+    Bfloat16Projections.Frame frame = scratch.fastFrame();
+    by.code.round(on.x, 0, 0, on.tokens, on.tokens, w.cols(), by.inputs, frame);
+    by.code.linear(w, 0, w.panels(), by.inputs, on.tokens, on.y, 0, frame, scratch);
+  }
+
+  /** An adapter each for the tokens, and more projections of theirs than a cache holds. */
   @State(Scope.Thread)
   public static class Adapters {
-    private static final int TOKENS = 32;
-    private static final int SMALL = 16;
+    private static final int RANKS = 1024;
 
     @Param({"8", "16", "64"})
     public int rank;
 
+    private final NativeMemory.Region region = new NativeMemory().region();
     private final Bed bed = new Bed();
-    private final List<List<Linear>> shrinks = new ArrayList<>();
-    private final List<List<Linear>> expands = new ArrayList<>();
-    private Buffer wide;
-    private Buffer small;
-    private Step step;
+    private final List<List<Factor>> shrinking = new ArrayList<>();
+    private final List<List<Factor>> expanding = new ArrayList<>();
+    private final List<Expansions> expansions = new ArrayList<>();
+    private final float[] x = bed.numbers(STREAMS * HIDDEN);
+    private final float[] y = new float[STREAMS * HIDDEN];
+    private float[] t;
+    private MemorySegment ySegment;
+    private MemorySegment tSegment;
 
     @Setup
     public void make() {
-      Matrix narrow = bed.keep(bed.memory.matrix(bed.dense(SMALL, HIDDEN)));
-      Matrix broad = bed.keep(bed.memory.matrix(bed.dense(HIDDEN, SMALL)));
-      for (int i = 0; i < MATRICES; i++) {
-        shrinks.add(List.of(new Linear(2 * i, narrow, null)));
-        expands.add(List.of(new Linear(2 * i + 1, broad, null)));
-      }
-      List<Lora> loras = new ArrayList<>();
-      for (int token = 0; token < TOKENS; token++) {
-        Map<Integer, Delta> deltas = new HashMap<>();
-        for (int i = 0; i < MATRICES; i++) {
-          deltas.put(2 * i, delta(HIDDEN, SMALL));
-          deltas.put(2 * i + 1, delta(SMALL, HIDDEN));
+      t = bed.numbers(STREAMS * rank);
+      tSegment = MemorySegment.ofArray(t);
+      ySegment = MemorySegment.ofArray(y);
+      DenseMatrix a = bed.dense(rank, HIDDEN);
+      DenseMatrix b = bed.dense(HIDDEN, rank);
+      for (int i = 0; i < RANKS / rank; i++) {
+        List<Factor> as = new ArrayList<>();
+        List<Factor> bs = new ArrayList<>();
+        Expansions all = new Expansions();
+        for (int token = 0; token < STREAMS; token++) {
+          as.add(Factor.rows(a, region));
+          bs.add(Factor.panels(b, region));
+          all.add(bs.getLast(), 1, token * rank, token);
         }
-        loras.add(bed.keep(bed.memory.lora(deltas, module -> narrow)));
+        shrinking.add(as);
+        expanding.add(bs);
+        expansions.add(all);
       }
-      wide = bed.buffer(TOKENS, HIDDEN);
-      small = bed.buffer(TOKENS, SMALL);
-      step = bed.step(TOKENS, 0, 1, loras);
     }
 
-    private Delta delta(int in, int out) {
-      Delta.LowRank factors = new Delta.LowRank(bed.dense(rank, in), bed.dense(out, rank));
-      return new Delta(factors, 1, null, null, null, null);
+    int next(int call, Rates rates) {
+      double weights = (double) STREAMS * rank * HIDDEN;
+      rates.add(weights, 2 * weights, 2 * weights);
+      return call % (RANKS / rank);
     }
 
     @TearDown
     public void close() throws Exception {
       bed.close();
+      region.close();
     }
   }
 
   @Benchmark
   public void shrinkScalar(Adapters on, Rates rates) {
-    adapters(scalar, on, on.shrinks, on.wide, on.small, rates);
+    shrink(plainKernels, on, rates);
   }
 
   @Benchmark
   public void shrinkVector(Adapters on, Rates rates) {
-    adapters(vector, on, on.shrinks, on.wide, on.small, rates);
+    shrink(vectorKernels, on, rates);
+  }
+
+  private void shrink(Kernels kernels, Adapters on, Rates rates) {
+    List<Factor> factors = on.shrinking.get(on.next(call++, rates));
+    for (int token = 0; token < STREAMS; token++) {
+      Factor a = factors.get(token);
+      kernels.shrink(a, 0, on.rank, on.x, token, token + 1, on.t, token * on.rank, scratch);
+    }
+  }
+
+  @Benchmark
+  public void shrinkGenerated(Adapters on, Generated code, Rates rates) {
+    List<Factor> factors = on.shrinking.get(on.next(call++, rates));
+    for (int token = 0; token < STREAMS; token++) {
+      Factor a = factors.get(token);
+      code.adapters.shrink(a, 0, on.rank, on.x, token, on.t, token * on.rank, scratch);
+    }
   }
 
   @Benchmark
   public void expandScalar(Adapters on, Rates rates) {
-    adapters(scalar, on, on.expands, on.small, on.wide, rates);
+    expand(plainKernels, on, rates);
   }
 
   @Benchmark
   public void expandVector(Adapters on, Rates rates) {
-    adapters(vector, on, on.expands, on.small, on.wide, rates);
+    expand(vectorKernels, on, rates);
   }
 
-  private void adapters(
-      CpuBackend backend,
-      Adapters on,
-      List<List<Linear>> linears,
-      Buffer x,
-      Buffer out,
-      Rates rates) {
-    backend.linear(on.step, linears.get(call++ % MATRICES), x, List.of(out));
-    double weights = (double) Adapters.TOKENS * on.rank * (HIDDEN + Adapters.SMALL);
-    rates.add(weights, 2 * weights, 2 * weights);
+  private void expand(Kernels kernels, Adapters on, Rates rates) {
+    List<Factor> factors = on.expanding.get(on.next(call++, rates));
+    for (int token = 0; token < STREAMS; token++) {
+      Factor b = factors.get(token);
+      int at = token * on.rank;
+      kernels.expand(b, 1, null, on.t, at, 0, HIDDEN, on.y, token, token + 1, scratch);
+    }
+  }
+
+  @Benchmark
+  public void expandGenerated(Adapters on, Generated code, Rates rates) {
+    Expansions all = on.expansions.get(on.next(call++, rates));
+    code.adapters.expandAll(all, on.tSegment, 0, HIDDEN, on.ySegment, scratch);
   }
 
   // Attention.
@@ -363,7 +497,7 @@ public class KernelBenchmark {
           bed.memory.rope(step, HEADS, cos, sin, q, k, v, cache, layer);
         }
       }
-      decode = bed.step(1, DEPTH - 1, blocks, List.of());
+      decode = bed.step(1, DEPTH - 1, blocks);
       prefill = rows(DEPTH, blocks);
     }
 
@@ -458,7 +592,7 @@ public class KernelBenchmark {
       gate = bed.buffer(TOKENS, FFN);
       up = bed.buffer(TOKENS, FFN);
       activated = bed.buffer(TOKENS, FFN);
-      step = bed.step(TOKENS, 0, 1, List.of());
+      step = bed.step(TOKENS, 0, 1);
     }
 
     @TearDown
@@ -514,7 +648,7 @@ public class KernelBenchmark {
     @Setup
     public void make() {
       logits = bed.buffer(1, LARGE);
-      step = bed.step(1, 0, 1, List.of());
+      step = bed.step(1, 0, 1);
     }
 
     private static Draw draw(float temperature, int topK, float topP) {

@@ -4,8 +4,8 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
 /**
- * Writes machine code for x86-64 with AVX-512: of its instructions those that {@link
- * Avx512Projections} and {@link Bfloat16Projections} use, always with 512-bit vectors.
+ * Writes machine code for x86-64 with AVX-512: of its instructions those that this package's
+ * generated code uses, always with 512-bit vectors.
  *
  * <p>Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual,
  * volume 2, section 2.7 (EVEX). Vector registers are numbers from 0 to 31.

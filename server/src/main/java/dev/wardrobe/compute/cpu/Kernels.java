@@ -5,8 +5,9 @@ import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The inner loops: {@link VectorKernels}, and {@link ScalarKernels}, which says in plain Java what
- * they compute. Both give the same bits.
+ * The inner loops: {@link VectorKernels}, {@link ScalarKernels}, which says in plain Java what they
+ * compute, and {@link TieredKernels}, which chooses between them and, for products on processors
+ * with AVX-512, generated machine code. All give the same bits.
  *
  * <p>Arguments are checked by the caller. Ranges are half open. Arrays of activations are
  * row-major, and row t of a width w begins at {@code t · w}.
