@@ -5,7 +5,9 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.wardrobe.quant.QuantType;
 import dev.wardrobe.safetensors.DType;
+import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -87,6 +89,43 @@ public abstract class MemoryContract extends BackendContract {
       assertThatThrownBy(() -> lab.buffer(Integer.MAX_VALUE, Integer.MAX_VALUE))
           .isInstanceOf(OutOfMemoryException.class);
       assertThatThrownBy(() -> lab.buffer(3, 1 << 30)).isInstanceOf(OutOfMemoryException.class);
+    }
+  }
+
+  @Test
+  void linear_byWeightsThatAreClosed() {
+    try (Lab lab = lab(7)) {
+      Matrix fourBit = lab.matrix(lab.quantized(40, 128, QuantType.NF4, 64, true));
+      Matrix dense = lab.matrix(lab.dense(DType.BF16, 40, 128));
+      for (Matrix w : List.of(fourBit, dense)) {
+        w.close();
+        assertRefused(lab, w, null);
+      }
+    }
+  }
+
+  @Test
+  void linear_byAnAdapterThatIsClosed() {
+    try (Lab lab = lab(8)) {
+      Matrix w = lab.matrix(lab.dense(DType.BF16, 40, 128));
+      Delta delta = Lab.lowRank(lab.dense(DType.BF16, 8, 128), lab.dense(DType.BF16, 40, 8), 1);
+      Lora lora = lab.lora(Map.of(0, delta), Map.of(0, w));
+      lora.close();
+      assertRefused(lab, w, lora);
+    }
+  }
+
+  /** One token, and so many that nothing about them is special. */
+  private static void assertRefused(Lab lab, Matrix w, @Nullable Lora lora) {
+    for (int tokens : new int[] {1, 40}) {
+      Step step = lab.step(tokens, new Batch.Segment(0, tokens, lora));
+      Buffer x = lab.buffer(tokens, w.cols());
+      Buffer y = lab.buffer(tokens, w.rows());
+      assertThatThrownBy(
+              () -> lab.backend.linear(step, List.of(new Linear(0, w, null)), x, List.of(y)))
+          .isInstanceOf(IllegalStateException.class)
+          .hasMessageContaining("closed");
+      step.close();
     }
   }
 

@@ -126,7 +126,10 @@ public final class Program {
         Delta.LowRank factors =
             new Delta.LowRank(lab.dense(dtype, ranks[i], in), lab.dense(dtype, out, ranks[i]));
         float[] loraBias = i % 4 == 1 ? lab.floats(out) : null;
-        Delta delta = new Delta(factors, 0.7f, null, loraBias, null, null);
+        float[] magnitude = i % 4 == 2 ? lab.floats(out) : null;
+        float[] bias = i % 4 == 3 ? lab.floats(out) : null;
+        DenseMatrix replaced = i % 5 == 4 ? lab.dense(DType.BF16, out, in) : null;
+        Delta delta = new Delta(factors, 0.7f, magnitude, loraBias, bias, replaced);
         Lora lora = lab.lora(Map.of(0, delta), Map.of(0, w));
         for (int count : new int[] {1, i % 7 + 1}) {
           segments.add(new Batch.Segment(row, row + count, lora));

@@ -88,7 +88,7 @@ final class Avx512Adapters {
 
   /** Writes the functions; null where the processor or the system does not take them. */
   static @Nullable Avx512Adapters load() {
-    if (!NativeCode.supported() || Vectors.LANES != Factor.LANES) {
+    if (!Vectors.avx512()) {
       return null;
     }
     List<MemorySegment> code = NativeCode.load(Products.write(DType.BF16));
@@ -239,18 +239,20 @@ final class Avx512Adapters {
       if (call != 0 && call == inputsOf && at == inputsAt) {
         return;
       }
-      inputsOf = call;
-      inputsAt = at;
+      // Known again only when they are all there.
+      inputsOf = 0;
       if (inputs.byteSize() < (long) count * Float.BYTES) {
         inputs = arena.allocate((long) count * Float.BYTES, LINE);
       }
       MemorySegment.copy(x, at, inputs, JAVA_FLOAT, 0, count);
+      inputsOf = call;
+      inputsAt = at;
     }
 
     private void lanes(int rows) {
       if (trees.length < rows * Factor.LANES) {
-        trees = new float[rows * Factor.LANES];
         lanes = arena.allocate((long) rows * LINE, LINE);
+        trees = new float[rows * Factor.LANES];
       }
     }
   }
@@ -272,7 +274,7 @@ final class Avx512Adapters {
     int size = a.dtype().bytes();
     int row = token * a.length();
     frame.lanes(rows);
-    frame.set(DATA, a.data().address() + size * a.line(jFrom, 0));
+    frame.set(DATA, NativeCode.address(a.data()) + size * a.line(jFrom, 0));
     frame.set(COUNT, rows / GROUP);
     frame.set(TURNS, a.inLines() / a.perLine());
     frame.set(REST, (long) GROUP * (a.length() - a.inLines()) * size);

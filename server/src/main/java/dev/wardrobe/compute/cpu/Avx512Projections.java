@@ -127,7 +127,7 @@ final class Avx512Projections {
 
   /** Writes the functions; null where the processor or the system does not take them. */
   static @Nullable Avx512Projections load() {
-    if (!NativeCode.supported() || Vectors.LANES != 16) {
+    if (!Vectors.avx512()) {
       return null;
     }
     List<byte[]> code = new ArrayList<>();
@@ -421,18 +421,25 @@ final class Avx512Projections {
       }
     }
 
-    /** Turns tokens' inputs to {@code (units, tokens, 64)}. */
+    /** Turns tokens' inputs to {@code (units, tokens, 64)}, unless they are there already. */
     private void inputs(float[] x, int from, int tokens, int cols, long call) {
       if (call != 0 && call == inputsOf && from == inputsFrom && tokens == inputsTokens) {
         return;
       }
+      // Known again only when they are all there.
+      inputsOf = 0;
+      if (inputs.byteSize() < (long) tokens * cols * Float.BYTES) {
+        // For all numbers of tokens: what is replaced stays allocated for as long as the rest.
+        int room = tokens == 1 ? 1 : Scratch.TOKENS;
+        inputs = arena.allocate((long) room * cols * Float.BYTES, VECTOR);
+      }
+      turn(x, from, tokens, cols);
       inputsOf = call;
       inputsFrom = from;
       inputsTokens = tokens;
-      long bytes = (long) tokens * cols * Float.BYTES;
-      if (inputs.byteSize() < bytes) {
-        inputs = arena.allocate(bytes, VECTOR);
-      }
+    }
+
+    private void turn(float[] x, int from, int tokens, int cols) {
       if (tokens == 1) {
         MemorySegment.copy(x, from * cols, inputs, JAVA_FLOAT, 0, cols);
         return;
@@ -491,7 +498,7 @@ final class Avx512Projections {
     frame.scales(Math.min(most, panelTo - panelFrom) * count);
     for (int panel = panelFrom; panel < panelTo; panel += most) {
       int panels = Math.min(most, panelTo - panel);
-      long scalesAt = w.absmax().address() + 4L * panel * count;
+      long scalesAt = NativeCode.address(w.absmax()) + 4L * panel * count;
       if (w.doubleQuant()) {
         for (int i = 0; i < panels; i++) {
           long to = frame.scales.address() + (long) i * count * Float.BYTES;
@@ -502,7 +509,7 @@ final class Avx512Projections {
       run(
           nibbles,
           w,
-          w.packed().address() + 4 * w.word(panel, 0),
+          NativeCode.address(w.packed()) + 4 * w.word(panel, 0),
           4L * w.word(1, 0),
           scalesAt,
           (long) count * Float.BYTES,
@@ -522,7 +529,7 @@ final class Avx512Projections {
     // One panel at a time: they share their scales, which are ones.
     long bytes = (long) w.cols() * Panels.HEIGHT * Short.BYTES;
     for (int panel = panelFrom; panel < panelTo; panel++) {
-      long at = w.data().address() + w.element(panel * Panels.HEIGHT, 0) * Short.BYTES;
+      long at = NativeCode.address(w.data()) + w.element(panel * Panels.HEIGHT, 0) * Short.BYTES;
       run(
           bfloat16,
           w,

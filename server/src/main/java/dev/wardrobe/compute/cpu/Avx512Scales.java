@@ -130,7 +130,7 @@ final class Avx512Scales {
     int[] turns = scratch.turns(w.maxTurns());
     int count = w.turns(panel, scratch.outer, turns);
     MemorySegment.copy(scratch.outer, 0, frame.outer, JAVA_FLOAT, 0, Panels.HEIGHT);
-    long codes = w.absmax().address() + (long) panel * w.scaleCount();
+    long codes = NativeCode.address(w.absmax()) + (long) panel * w.scaleCount();
     int block = fromBlock;
     for (int turn = 0; block < toBlock; turn++) {
       int end = turn == count ? toBlock : Math.min(toBlock, turns[turn] / Panels.HEIGHT);

@@ -66,7 +66,7 @@ final class Avx512Tiles {
 
   /** Writes the functions; null where the processor or the system does not take them. */
   static @Nullable Avx512Tiles load() {
-    if (!NativeCode.supported() || Vectors.LANES != 16) {
+    if (!Vectors.avx512()) {
       return null;
     }
     List<MemorySegment> functions =
@@ -226,7 +226,7 @@ final class Avx512Tiles {
     MemorySegment.copy(w.codebook(), 0, frame.codebook, JAVA_FLOAT, 0, w.codebook().length);
     int units = w.blockSize() / Panels.UNIT;
     int unit = k / Panels.UNIT;
-    frame.set(WEIGHTS, w.packed().address() + 4 * w.word(panel, k / NibblePanels.GROUP));
+    frame.set(WEIGHTS, NativeCode.address(w.packed()) + 4 * w.word(panel, k / NibblePanels.GROUP));
     frame.set(OUT, out);
     int unitCount = Math.max(1, count / Panels.UNIT);
     frame.set(UNITS, unitCount);
@@ -242,7 +242,7 @@ final class Avx512Tiles {
       frame.set(SCALES, frame.scales.address());
     } else {
       long at = (long) panel * w.scaleCount() + (long) first * Panels.HEIGHT;
-      frame.set(SCALES, w.absmax().address() + at * Float.BYTES);
+      frame.set(SCALES, NativeCode.address(w.absmax()) + at * Float.BYTES);
     }
     NativeCode.call(function, frame.arguments.address());
   }

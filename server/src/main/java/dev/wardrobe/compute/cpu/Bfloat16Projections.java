@@ -444,18 +444,18 @@ final class Bfloat16Projections {
   private void point(Panels w, int panel, Frame frame, Scratch scratch) {
     switch (w) {
       case NibblePanels packed -> {
-        frame.set(WEIGHTS, packed.packed().address() + 4 * packed.word(panel, 0));
+        frame.set(WEIGHTS, NativeCode.address(packed.packed()) + 4 * packed.word(panel, 0));
         frame.set(BLOCKS, packed.blocksPerRow());
         if (packed.doubleQuant()) {
           scales.decode(packed, panel, frame.scales.address(), frame.decoding, scratch);
           frame.set(SCALES, frame.scales.address());
         } else {
-          frame.set(SCALES, packed.absmax().address() + 4L * panel * packed.scaleCount());
+          frame.set(SCALES, NativeCode.address(packed.absmax()) + 4L * panel * packed.scaleCount());
         }
       }
       case DensePanels dense -> {
         long element = dense.element(panel * Panels.HEIGHT, 0);
-        frame.set(WEIGHTS, dense.data().address() + element * DType.BF16.bytes());
+        frame.set(WEIGHTS, NativeCode.address(dense.data()) + element * DType.BF16.bytes());
         frame.set(BLOCKS, 1);
       }
     }

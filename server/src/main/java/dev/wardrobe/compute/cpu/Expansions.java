@@ -13,9 +13,8 @@ import org.jspecify.annotations.Nullable;
  * code reads; made once, and used for each of the projection's blocks of outputs.
  */
 final class Expansions {
-  // An expansion: B, the bytes of B for an output, turns of the loop over a panel, the token's
-  // place
-  // in t and in y in bytes, the scale.
+  // An expansion: B, the bytes of B for an output, turns of the loop over a panel, where the token
+  // begins in t and in y, in bytes, the scale.
   static final int DATA = 0;
   static final int ROW = 8;
   static final int TURNS = 16;
@@ -78,7 +77,7 @@ final class Expansions {
       tables[kind] = table;
     }
     long place = (long) count * SIZE;
-    table.set(JAVA_LONG, place + DATA, b.data().address());
+    table.set(JAVA_LONG, place + DATA, NativeCode.address(b.data()));
     table.set(JAVA_LONG, place + ROW, (long) b.rank() * b.dtype().bytes());
     table.set(JAVA_LONG, place + TURNS, unroll ? lines / UNROLLED : lines);
     table.set(JAVA_LONG, place + INPUTS, (long) at * Float.BYTES);

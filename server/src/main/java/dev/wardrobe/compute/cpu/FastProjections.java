@@ -116,6 +116,8 @@ final class FastProjections implements AutoCloseable {
   private void room(long bytes) {
     if (inputs.byteSize() < bytes) {
       inputsRegion.close();
+      // Should there be no memory, what generated code would write to must not be what was freed.
+      inputs = MemorySegment.NULL;
       inputsRegion = memory.region();
       inputs = inputsRegion.allocate("inputs in bfloat16", bytes);
     }

@@ -31,19 +31,25 @@ final class NativeCode {
   private static final int MAP_ANONYMOUS_LINUX = 0x20;
   private static final int MAP_ANONYMOUS_MAC = 0x1000;
 
-  private static final MethodHandle CALL =
-      Linker.nativeLinker()
-          .downcallHandle(FunctionDescriptor.ofVoid(JAVA_LONG), Linker.Option.critical(false));
+  /** Made when there is something to call: Java may have been started without native access. */
+  private static final class Calls {
+    private static final MethodHandle NUMBER =
+        Linker.nativeLinker()
+            .downcallHandle(FunctionDescriptor.ofVoid(JAVA_LONG), Linker.Option.critical(false));
 
-  private static final MethodHandle CALL_ON_ARRAY =
-      Linker.nativeLinker()
-          .downcallHandle(
-              FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS), Linker.Option.critical(true));
+    private static final MethodHandle ARRAY =
+        Linker.nativeLinker()
+            .downcallHandle(
+                FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS), Linker.Option.critical(true));
 
-  private static final MethodHandle CALL_ON_ARRAYS =
-      Linker.nativeLinker()
-          .downcallHandle(
-              FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS), Linker.Option.critical(true));
+    private static final MethodHandle ARRAYS =
+        Linker.nativeLinker()
+            .downcallHandle(
+                FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS),
+                Linker.Option.critical(true));
+
+    private Calls() {}
+  }
 
   private NativeCode() {}
 
@@ -53,7 +59,7 @@ final class NativeCode {
         && !System.getProperty("os.name").startsWith("Windows");
   }
 
-  /** Makes functions executable; null where the system does not allow it. */
+  /** Makes functions executable; null where the system or Java's options do not allow it. */
   static @Nullable List<MemorySegment> load(List<byte[]> functions) {
     long size = 0;
     for (byte[] code : functions) {
@@ -73,6 +79,8 @@ final class NativeCode {
         at += aligned(code.length);
       }
       return protect(memory) ? List.copyOf(loaded) : null;
+    } catch (IllegalCallerException e) {
+      return null;
     } catch (Throwable e) {
       throw new IllegalStateException("mmap", e);
     }
@@ -115,10 +123,21 @@ final class NativeCode {
     return linker.downcallHandle(lookup.findOrThrow(name), type);
   }
 
+  /**
+   * Where memory begins that a function is to read, which must not be closed: a function would read
+   * on, whatever is there by then.
+   */
+  static long address(MemorySegment data) {
+    if (!data.scope().isAlive()) {
+      throw new IllegalStateException("weights or factors that are closed");
+    }
+    return data.address();
+  }
+
   /** Calls a function. */
   static void call(MemorySegment function, long arguments) {
     try {
-      CALL.invokeExact(function, arguments);
+      Calls.NUMBER.invokeExact(function, arguments);
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }
@@ -127,7 +146,7 @@ final class NativeCode {
   /** Calls a function that takes the address of an array, too. */
   static void call(MemorySegment function, long arguments, float[] array) {
     try {
-      CALL_ON_ARRAY.invokeExact(function, arguments, MemorySegment.ofArray(array));
+      Calls.ARRAY.invokeExact(function, arguments, MemorySegment.ofArray(array));
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }
@@ -137,7 +156,7 @@ final class NativeCode {
   static void call(
       MemorySegment function, long arguments, MemorySegment first, MemorySegment second) {
     try {
-      CALL_ON_ARRAYS.invokeExact(function, arguments, first, second);
+      Calls.ARRAYS.invokeExact(function, arguments, first, second);
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }

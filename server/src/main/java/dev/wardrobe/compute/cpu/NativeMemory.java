@@ -109,12 +109,14 @@ final class NativeMemory {
     if (function == null) {
       return;
     }
-    MethodHandle trim =
-        linker.downcallHandle(
-            function, FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG));
     try {
+      MethodHandle trim =
+          linker.downcallHandle(
+              function, FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG));
       int given = (int) trim.invokeExact(0L);
       assert given == 0 || given == 1;
+    } catch (IllegalCallerException e) {
+      // Java was started without native access: then the memory is kept.
     } catch (Throwable e) {
       throw new IllegalStateException("malloc_trim failed", e);
     }

@@ -40,7 +40,12 @@ final class PackedForm {
    */
   @SuppressWarnings("restricted") // The size stays, and so does the scope.
   private static MemorySegment plain(MemorySegment part) {
-    return part.reinterpret(part.byteSize());
+    try {
+      return part.reinterpret(part.byteSize());
+    } catch (IllegalCallerException e) {
+      // Java was started without native access: the first request is slower.
+      return part;
+    }
   }
 
   /** A form of a kind, with room for {@code bytes} more. */

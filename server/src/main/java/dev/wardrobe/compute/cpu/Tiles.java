@@ -4,7 +4,8 @@ import java.lang.foreign.MemorySegment;
 
 /**
  * What turns inputs and weights into bfloat16 for {@link OneDnn}: {@link VectorTiles}, and {@link
- * ScalarTiles}, which says in plain Java what it writes. Both write the same bits.
+ * ScalarTiles}, which says in plain Java what it writes; {@link TieredTiles} chooses between them
+ * and generated code. All write the same bits.
  *
  * <p>Rounding is to nearest, ties away from zero: half a unit in the last place at most, as ties to
  * even, for a third of the operations. NaN stays NaN.

@@ -37,6 +37,14 @@ final class Vectors {
     return Integer.getInteger(BITS_PROPERTY, 0) != 0;
   }
 
+  /**
+   * Whether the processor itself has vectors of 512 bits, whatever width was chosen. The preferred
+   * width is one that all types have, so this includes AVX-512's instructions on bytes and words.
+   */
+  static boolean avx512() {
+    return NativeCode.supported() && FloatVector.SPECIES_PREFERRED.vectorBitSize() >= 512;
+  }
+
   private static VectorSpecies<Float> floats(int bits) {
     int chosen = bits != 0 ? bits : Math.min(512, FloatVector.SPECIES_PREFERRED.vectorBitSize());
     return switch (chosen) {

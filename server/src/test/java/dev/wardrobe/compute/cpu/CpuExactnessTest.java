@@ -9,6 +9,7 @@ import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Scalar and vector kernels, all widths and any number of threads give the same bits. */
 final class CpuExactnessTest {
@@ -31,6 +32,16 @@ final class CpuExactnessTest {
     try (Lab one = Labs.of(new CpuBackend(1, new ScalarKernels()), SEED + threads);
         Lab many = Labs.of(new CpuBackend(threads, new ScalarKernels()), SEED + threads)) {
       compare(one, many);
+    }
+  }
+
+  /** As it is used: where there is generated code for the processor, with that. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2})
+  void program_sameBitsAsItIsUsed(int threads) {
+    try (Lab scalar = Labs.of(new CpuBackend(1, new ScalarKernels()), SEED);
+        Lab usual = Labs.of(new CpuBackend(threads), SEED)) {
+      compare(scalar, usual);
     }
   }
 
