@@ -101,8 +101,11 @@ final class Stack implements AutoCloseable {
       throw new StartException(message == null ? e.toString() : message, e);
     } finally {
       if (!complete) {
-        closeUnused(reading);
-        close();
+        try {
+          closeUnused(reading);
+        } finally {
+          close();
+        }
       }
     }
   }

@@ -120,7 +120,7 @@ final class Projections implements WorkerPool.Work {
    */
   private void follow() {
     int first = all.getFirst().module();
-    int[] expected = first < following.length ? following[first] : null;
+    int[] expected = first >= 0 && first < following.length ? following[first] : null;
     next = expected == null ? NONE : expected;
     nextBytes = 0;
     for (int i = 0; i < segments.size(); i++) {
@@ -148,6 +148,9 @@ final class Projections implements WorkerPool.Work {
 
   /** Computes all that were added. */
   void run() {
+    if (count == 0) {
+      return;
+    }
     follow();
     if (t.length < shrunk) {
       t = new float[shrunk];
