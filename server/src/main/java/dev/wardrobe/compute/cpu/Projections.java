@@ -85,12 +85,13 @@ final class Projections implements WorkerPool.Work {
   }
 
   /**
-   * Names what the next call is expected to shrink by: of all of it the part that panels {@code
-   * from} to {@code to} are of all panels.
+   * Names what the next call is expected to shrink by, a part of it while panels {@code from} to
+   * {@code to} are computed: in the second half of each thread's panels, since what is fetched too
+   * early has left the cache when it is wanted.
    */
   void nameNext(int from, int to, Ahead ahead) {
-    long begin = nextBytes * from / panels;
-    long end = nextBytes * to / panels;
+    long begin = named(from);
+    long end = named(to);
     long at = 0;
     for (int i = 0; i < segments.size() && at < end; i++) {
       for (int module : next) {
@@ -108,6 +109,21 @@ final class Projections implements WorkerPool.Work {
   /** The inputs that were shrunk, of all projections. */
   MemorySegment shrunk() {
     return shrunkInputs;
+  }
+
+  /** How many of the next call's bytes are named before a panel. */
+  private long named(int panel) {
+    int threads = pool.threads();
+    long before = 0;
+    long all = 0;
+    for (int thread = 0; thread < threads; thread++) {
+      long first = (long) panels * thread / threads;
+      long end = (long) panels * (thread + 1) / threads;
+      long half = first + (end - first) / 2;
+      before += Math.clamp(panel - half, 0L, end - half);
+      all += end - half;
+    }
+    return nextBytes * before / all;
   }
 
   private static long bytes(CpuLora.@Nullable Part part) {
