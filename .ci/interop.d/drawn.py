@@ -44,8 +44,9 @@ def model(rng, folder):
     """Writes an unquantized model: every linear layer's input is a multiple of 64 wide."""
     family = rng.choice(sorted(FAMILIES))
     heads, head_dim = rng.choice([(2, 32), (4, 16), (8, 16), (4, 32), (12, 16), (6, 32)])
-    # All but Qwen2 may have heads that do not add up to the hidden size.
-    hidden = heads * head_dim if family == "qwen2" else rng.choice([64, 128, 192])
+    # All but Qwen2 may have heads that do not add up to the hidden size; Llama's must divide it.
+    widths = [n for n in (64, 128, 192) if family != "llama" or n % heads == 0]
+    hidden = heads * head_dim if family == "qwen2" else rng.choice(widths)
     options = {} if family == "qwen2" else {"head_dim": head_dim}
     if family == "mistral":
         options["sliding_window"] = rng.choice([None, 16, 40])
