@@ -128,7 +128,7 @@ interface Kernels {
       int outTo,
       MemorySegment y,
       Scratch scratch) {
-    throw new UnsupportedOperationException();
+    throw new IllegalStateException("these kernels expand one adapter at a time");
   }
 
   /** {@code y[at + i] *= factors[from + i]}. */
