@@ -67,8 +67,9 @@ final class Scheduler {
    */
   List<Sequence> plan() {
     planned.clear();
-    int budget = shareOut(prefillTokens);
-    admit(budget);
+    resume();
+    admit();
+    shareOut(prefillTokens);
     reserve();
     plan.clear();
     for (int i = 0; i < planned.size(); i++) {
@@ -88,30 +89,19 @@ final class Scheduler {
     plan.add(i, sequence);
   }
 
-  /** Gives the admitted their shares; returns what is left of the prefill budget. */
-  private int shareOut(int budget) {
-    int left = budget;
+  /** Plans the admitted that are ready. */
+  private void resume() {
     for (int i = 0; i < admitted.size(); i++) {
       Sequence sequence = admitted.get(i);
       sequence.share = 0;
       if (sequence.ready && planned.size() < maxSequences) {
-        left -= share(sequence, left);
+        planned.add(sequence);
       }
     }
-    return left;
   }
 
-  /** Plans the sequence; returns what it takes of the prefill budget. */
-  private int share(Sequence sequence, int budget) {
-    insert(planned, sequence);
-    int pending = sequence.pending();
-    sequence.share = pending == 1 ? 1 : Math.min(pending, budget);
-    return pending == 1 ? 0 : sequence.share;
-  }
-
-  private void admit(int budget) {
-    int left = budget;
-    for (int i = 0; i < waiting.size() && planned.size() < maxSequences && left > 0; ) {
+  private void admit() {
+    for (int i = 0; i < waiting.size() && planned.size() < maxSequences; ) {
       Sequence next = waiting.get(i);
       if (!next.ready) {
         i++;
@@ -124,8 +114,56 @@ final class Scheduler {
       waiting.remove(next);
       insert(admitted, next);
       next.makeRoom();
-      left -= share(next, left);
+      next.share = 0;
+      insert(planned, next);
     }
+  }
+
+  /**
+   * Gives who decodes one token each, and shares {@code budget} out among those that prefill: those
+   * with the least left go first, so that none waits for a long prompt, but a quarter is the
+   * oldest's, so that it gets on whatever comes after it.
+   */
+  private void shareOut(int budget) {
+    Sequence oldest = null;
+    for (int i = 0; i < planned.size(); i++) {
+      Sequence sequence = planned.get(i);
+      if (sequence.pending() == 1) {
+        sequence.share = 1;
+      } else if (oldest == null) {
+        oldest = sequence;
+      }
+    }
+    if (oldest == null) {
+      return;
+    }
+    int kept = Math.min(oldest.pending(), Math.ceilDiv(budget, 4));
+    int left = budget - kept;
+    for (Sequence next = shortest(); next != null; next = shortest()) {
+      if (next == oldest) {
+        left += kept;
+        kept = 0;
+      }
+      int share = Math.min(next.pending(), left);
+      if (share == 0) {
+        break;
+      }
+      next.share = share;
+      left -= share;
+    }
+    oldest.share = Math.max(oldest.share, kept);
+  }
+
+  /** Of the planned without a share the one with the least to compute, the oldest of equals. */
+  private @Nullable Sequence shortest() {
+    Sequence shortest = null;
+    for (int i = 0; i < planned.size(); i++) {
+      Sequence sequence = planned.get(i);
+      if (sequence.share == 0 && (shortest == null || sequence.pending() < shortest.pending())) {
+        shortest = sequence;
+      }
+    }
+    return shortest;
   }
 
   /** Whether pages for all its tokens can be had, beside those that the admitted will need. */

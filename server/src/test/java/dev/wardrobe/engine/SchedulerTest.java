@@ -46,6 +46,35 @@ final class SchedulerTest {
   }
 
   @Test
+  void plan_longPrompts_holdUpNoShortOne() {
+    Sequence longest = add(80);
+    assertThat(step()).containsExactly(longest);
+    assertThat(longest.share).isEqualTo(32);
+    Sequence shorter = add(40);
+    Sequence shortest = add(10);
+    step();
+    // A quarter for the oldest; of the rest the shortest takes what it needs first.
+    assertThat(longest.share).isEqualTo(8);
+    assertThat(shortest.share).isEqualTo(10);
+    assertThat(shorter.share).isEqualTo(14);
+    step();
+    assertThat(longest.share).isEqualTo(8);
+    assertThat(shorter.share).isEqualTo(24);
+    assertThat(shortest.share).isEqualTo(1);
+  }
+
+  @Test
+  void plan_shortPrompts_neverStarveTheOldest() {
+    Sequence longest = add(100);
+    for (int i = 0; longest.pending() > 1; i++) {
+      assertThat(i).as("steps of at least a quarter of 32 tokens").isLessThan(13);
+      Sequence other = add(24);
+      step();
+      scheduler.remove(other);
+    }
+  }
+
+  @Test
   void plan_adaptersSideBySide() {
     Sequence base = add(1);
     Sequence a = add(1);
@@ -83,7 +112,6 @@ final class SchedulerTest {
     step();
     assertThat(scheduler.waiting()).containsExactly(waits, small);
     scheduler.remove(large);
-    assertThat(step()).containsExactly(waits);
     assertThat(step()).containsExactly(waits, small);
   }
 
