@@ -43,6 +43,13 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "bench",
     description = "Measure prefill, decoding, batches and adapters, with or without a checkpoint.",
+    footer = {
+      "",
+      "Through a server: bench load measures one under load, bench churn sees that answers stay"
+          + " right while",
+      "adapters come and go (each explains itself with --help)."
+    },
+    subcommands = BenchAdaptersCommand.class,
     mixinStandardHelpOptions = true)
 final class BenchCommand implements Callable<Integer> {
   /** How long the vector kernels may take to be compiled. */

@@ -46,7 +46,9 @@ public final class Main implements Runnable {
       VectorModule.resolve();
     }
     String command = args.length > 0 ? args[0] : "";
-    Boolean atOnce = COMPUTING.get(command);
+    // Of bench's subcommands none computes for long.
+    boolean sub = args.length > 1 && command.equals("bench") && !args[1].startsWith("-");
+    Boolean atOnce = sub ? null : COMPUTING.get(command);
     if (atOnce != null) {
       Thread warmUp = new Thread(() -> CpuBackend.warmUp(atOnce), "wardrobe-warm-up-start");
       warmUp.setDaemon(true);
@@ -80,7 +82,10 @@ public final class Main implements Runnable {
         extension.commands().forEach(commands::addSubcommand);
       }
     }
-    return commands.setExecutionExceptionHandler(Main::report);
+    // The case of bench that is named as its subcommand is.
+    return commands
+        .setAllowSubcommandsAsOptionParameters(true)
+        .setExecutionExceptionHandler(Main::report);
   }
 
   @Override

@@ -87,6 +87,11 @@ final class ModelArguments {
    * @throws StartException if none is given, and the embedded one is not there
    */
   Path model() throws StartException {
+    return model(model);
+  }
+
+  /** The directory that was given, or else the embedded model's. */
+  static Path model(@Nullable Path model) throws StartException {
     if (model != null) {
       return model;
     }

@@ -33,6 +33,11 @@ public final class Modules {
   private final Module head;
   private final boolean headCopied;
 
+  /** The modules that {@code config} describes, for their names and shapes: none is at 4 bits. */
+  public static Modules of(ModelConfig config) {
+    return new Modules(config, _ -> false);
+  }
+
   /**
    * The modules that {@code config} describes.
    *

@@ -196,6 +196,16 @@ public final class SafetensorsWriter implements AutoCloseable {
    * @throws SafetensorsException if a tensor lacks bytes or the disk refuses
    */
   public void commit() throws SafetensorsException {
+    commit(true);
+  }
+
+  /**
+   * As {@link #commit()}.
+   *
+   * @param flush whether to wait until the bytes are on the disk, where they survive a loss of
+   *     power
+   */
+  public void commit(boolean flush) throws SafetensorsException {
     for (Part part : parts.values()) {
       if (part.missing() > 0) {
         throw new SafetensorsException(
@@ -205,7 +215,9 @@ public final class SafetensorsWriter implements AutoCloseable {
       }
     }
     try {
-      channel.force(true);
+      if (flush) {
+        channel.force(true);
+      }
       channel.close();
       Files.move(
           partial, file, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
