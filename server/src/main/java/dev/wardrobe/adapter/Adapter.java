@@ -37,6 +37,10 @@ public final class Adapter implements AutoCloseable {
     /** With magnitudes; scaled by either rule. */
     DORA;
 
+    static Kind of(AdapterConfig config) {
+      return config.dora() ? DORA : config.rsLora() ? RSLORA : LORA;
+    }
+
     /** In lower case, as callers are told it. */
     @Override
     public String toString() {
@@ -113,13 +117,7 @@ public final class Adapter implements AutoCloseable {
     }
     AdapterConfig config = AdapterConfig.parse(configBytes.toArray(ValueLayout.JAVA_BYTE), options);
     Gate gate = new Gate(config, base, options);
-    if (!directory.has(WEIGHTS) && directory.has(PICKLE)) {
-      throw new AdapterException(
-          Reason.INVALID,
-          "expected %s, got only %s, a pickle, which is never read; save the adapter with"
-                  .formatted(WEIGHTS, PICKLE)
-              + " safe_serialization=True");
-    }
+    checkHasWeights(directory);
     MemorySegment weights;
     try (AdapterDirectory.OpenFile file = directory.open(WEIGHTS)) {
       if (file.size() <= options.maxFileBytes() && file.size() > gate.largestFile()) {
@@ -138,8 +136,19 @@ public final class Adapter implements AutoCloseable {
           Reason.INVALID, message(e) + "; the file is damaged: save it again", e);
     }
     String digest = Manifest.digest(MemorySegment.ofArray(Manifest.of(configBytes, weights)));
-    Kind kind = config.dora() ? Kind.DORA : config.rsLora() ? Kind.RSLORA : Kind.LORA;
-    return new Adapter(digest, kind, passed, configBytes.byteSize() + weights.byteSize(), arena);
+    return new Adapter(
+        digest, Kind.of(config), passed, configBytes.byteSize() + weights.byteSize(), arena);
+  }
+
+  /** Says so if there is a pickle in the place of the weights. */
+  static void checkHasWeights(AdapterDirectory directory) throws AdapterException {
+    if (!directory.has(WEIGHTS) && directory.has(PICKLE)) {
+      throw new AdapterException(
+          Reason.INVALID,
+          "expected %s, got only %s, a pickle, which is never read; save the adapter with"
+                  .formatted(WEIGHTS, PICKLE)
+              + " safe_serialization=True");
+    }
   }
 
   /** {@code sha256:} and 64 hexadecimal digits. */

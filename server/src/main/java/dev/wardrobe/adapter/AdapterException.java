@@ -24,6 +24,12 @@ public final class AdapterException extends Exception {
     NOT_FOUND,
     /** The name is taken. */
     EXISTS,
+    /** Something else still needs it. */
+    IN_USE,
+    /** What was asked for is no longer kept; ask for the present state. */
+    OUTDATED,
+    /** It was given up before it was complete. */
+    CUT_OFF,
     /** The path leads out of the adapter roots, or there are none. */
     REFUSED_PATH,
     /** It exceeds a limit, or the memory there is. */

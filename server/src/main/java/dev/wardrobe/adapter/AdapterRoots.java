@@ -53,6 +53,11 @@ final class AdapterRoots {
     return roots.isEmpty();
   }
 
+  /** Their real paths. */
+  List<Path> directories() {
+    return roots;
+  }
+
   /**
    * Whether {@code path} may be looked for at all.
    *

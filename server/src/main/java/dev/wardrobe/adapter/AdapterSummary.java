@@ -97,9 +97,7 @@ public record AdapterSummary(
     }
     return new AdapterSummary(
         Manifest.digest(MemorySegment.ofArray(Manifest.of(configBytes, weights))),
-        config.dora()
-            ? Adapter.Kind.DORA
-            : config.rsLora() ? Adapter.Kind.RSLORA : Adapter.Kind.LORA,
+        Adapter.Kind.of(config),
         config.rank(),
         config.alpha(),
         targets(config.targets()),

@@ -60,7 +60,7 @@ public final class RequestException extends Exception {
     return switch (reason) {
       case NOT_FOUND -> Code.NOT_FOUND;
       case INVALID, REFUSED_PATH -> Code.INVALID_ARGUMENT;
-      case MISMATCH, EXISTS -> Code.FAILED_PRECONDITION;
+      case MISMATCH, EXISTS, IN_USE, OUTDATED, CUT_OFF -> Code.FAILED_PRECONDITION;
       case TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
       case IO -> Code.UNAVAILABLE;
     };
