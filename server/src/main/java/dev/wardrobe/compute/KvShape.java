@@ -9,6 +9,9 @@ public record KvShape(int layers, int kvHeads, int headDim, int blocks, Type typ
   /** Tokens a block holds. */
   public static final int BLOCK_TOKENS = 16;
 
+  /** What a block's bytes are rounded up to, so that its memory can be given back by itself. */
+  private static final int ALIGNMENT = 4096;
+
   /** How keys and values are stored; attention always reads them as stored. */
   public enum Type {
     F32(4),
@@ -25,9 +28,10 @@ public record KvShape(int layers, int kvHeads, int headDim, int blocks, Type typ
     }
   }
 
-  /** Bytes of one block over all layers, keys and values. */
+  /** Bytes of one block over all layers, keys and values: a page of the memory budget. */
   public long blockBytes() {
-    return 2L * layers * kvHeads * headDim * BLOCK_TOKENS * type.bytes();
+    long bytes = 2L * layers * kvHeads * headDim * BLOCK_TOKENS * type.bytes();
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   }
 
   public long bytes() {

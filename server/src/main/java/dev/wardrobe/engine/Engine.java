@@ -111,10 +111,10 @@ public final class Engine implements AutoCloseable {
     context =
         (int)
             Math.min(model.config().contextLength(), (long) shape.blocks() * KvShape.BLOCK_TOKENS);
-    pool = new PagePool(shape.blocks());
-    scheduler = new Scheduler(options.maxSequences(), options.prefillTokens(), pool);
     cache = backend.kvCache(shape);
     try {
+      pool = new PagePool(cache);
+      scheduler = new Scheduler(options.maxSequences(), options.prefillTokens(), pool);
       decoder =
           new Decoder(
               model,

@@ -1,51 +1,209 @@
 package dev.wardrobe.engine;
 
-import java.util.BitSet;
+import dev.wardrobe.compute.KvCache;
+import java.util.Arrays;
 
-/** The KV cache's blocks: which are free. */
+/**
+ * The pages of the memory budget: the KV cache's blocks. Belongs to the engine's thread.
+ *
+ * <p>A block is in one of four states. It is <em>free</em>; or <em>in use</em>, by as many
+ * sequences as its count says; or <em>cached</em>: nobody holds it, but the {@link PrefixIndex}
+ * knows what it holds, and it stays until its place is wanted, the least recently used going first;
+ * or <em>lent</em>: its memory was given back to the system, so that an adapter can take as much.
+ *
+ * <p>Whoever holds an indexed block also holds the blocks before it in its prefix, and gives them
+ * back after it. So a cached block is never before its prefix in the order of use, and what goes
+ * first has no successors.
+ */
 final class PagePool {
-  /** None is free. */
+  /** No block is available. */
   static final int NONE = -1;
 
-  private final int[] free;
-  private final BitSet taken;
-  private int available;
+  private static final int LENT = -1;
 
-  PagePool(int blocks) {
-    free = new int[blocks];
-    for (int i = 0; i < blocks; i++) {
-      free[i] = blocks - 1 - i;
-    }
-    taken = new BitSet(blocks);
-    available = blocks;
+  private final KvCache cache;
+  private final PrefixIndex index;
+
+  /** How many sequences hold a block, or {@link #LENT}. */
+  private final int[] counts;
+
+  /** Free blocks from the front on, lent ones from the back. */
+  private final int[] idle;
+
+  private int free;
+  private int lent;
+
+  // Cached blocks, in order of use; NONE at the ends.
+  private final int[] before;
+  private final int[] after;
+  private int oldest = NONE;
+  private int newest = NONE;
+  private int cached;
+  private long evictions;
+
+  PagePool(KvCache cache) {
+    this(cache, new PrefixIndex(cache.shape().blocks()));
   }
 
+  PagePool(KvCache cache, PrefixIndex index) {
+    this.cache = cache;
+    this.index = index;
+    int blocks = cache.shape().blocks();
+    counts = new int[blocks];
+    idle = new int[blocks];
+    before = new int[blocks];
+    after = new int[blocks];
+    Arrays.setAll(idle, i -> blocks - 1 - i);
+    free = blocks;
+  }
+
+  /** Blocks in all, whatever their state. */
   int blocks() {
-    return free.length;
+    return counts.length;
   }
 
+  /** Bytes of a block. */
+  long blockBytes() {
+    return cache.shape().blockBytes();
+  }
+
+  /** What the cached blocks hold, and those in use that are complete. */
+  PrefixIndex index() {
+    return index;
+  }
+
+  /** Blocks that can be taken or lent: free and cached ones. */
   int available() {
-    return available;
+    return free + cached;
   }
 
-  /** A free block, or {@link #NONE}. */
+  int cached() {
+    return cached;
+  }
+
+  int lent() {
+    return lent;
+  }
+
+  /** Cached blocks that gave their places to others so far. */
+  long evictions() {
+    return evictions;
+  }
+
+  /** A block with a count of 1, which may hold anything; {@link #NONE} if none is available. */
   int take() {
-    if (available == 0) {
-      return NONE;
+    int block = available() == 0 ? NONE : vacant();
+    if (block != NONE) {
+      counts[block] = 1;
     }
-    int block = free[--available];
-    taken.set(block);
     return block;
   }
 
-  /** Gives back the first {@code count} of {@code blocks}. */
-  void give(int[] blocks, int count) {
-    for (int i = 0; i < count; i++) {
-      if (!taken.get(blocks[i])) {
-        throw new IllegalStateException("block %d was given back twice".formatted(blocks[i]));
+  /** Takes a block that is in use or cached once more. */
+  void share(int block) {
+    if (counts[block] == 0) {
+      if (!index.contains(block)) {
+        throw new IllegalStateException("block %d is free".formatted(block));
       }
-      taken.clear(blocks[i]);
-      free[available++] = blocks[i];
+      unlink(block);
+    } else if (counts[block] == LENT) {
+      throw new IllegalStateException("block %d is lent".formatted(block));
     }
+    counts[block]++;
+  }
+
+  /**
+   * Gives the first {@code count} of a sequence's blocks back, the last one first. Those that
+   * others use stay, those that are indexed become cached.
+   */
+  void give(int[] blocks, int count) {
+    for (int i = count - 1; i >= 0; i--) {
+      give(blocks[i]);
+    }
+  }
+
+  /** Gives one block back. */
+  void give(int block) {
+    if (counts[block] < 1) {
+      throw new IllegalStateException("block %d was given back twice".formatted(block));
+    }
+    if (--counts[block] > 0) {
+      return;
+    }
+    if (index.contains(block)) {
+      link(block);
+    } else {
+      idle[free++] = block;
+    }
+  }
+
+  /**
+   * Takes blocks out of circulation and gives their memory back to the system.
+   *
+   * @return false, and nothing has changed, if that many are not available
+   */
+  boolean lend(int count) {
+    if (count > available()) {
+      return false;
+    }
+    for (int i = 0; i < count; i++) {
+      int block = vacant();
+      counts[block] = LENT;
+      cache.decommit(block);
+      idle[idle.length - ++lent] = block;
+    }
+    return true;
+  }
+
+  /** Takes lent blocks back, whose memory was freed. */
+  void reclaim(int count) {
+    if (count > lent) {
+      throw new IllegalStateException(
+          "%d blocks were given back, but %d are lent".formatted(count, lent));
+    }
+    for (int i = 0; i < count; i++) {
+      int block = idle[idle.length - lent--];
+      cache.commit(block);
+      counts[block] = 0;
+      idle[free++] = block;
+    }
+  }
+
+  /** A free block, or else the least recently used one of those cached. */
+  private int vacant() {
+    if (free > 0) {
+      return idle[--free];
+    }
+    int block = oldest;
+    unlink(block);
+    index.remove(block);
+    evictions++;
+    return block;
+  }
+
+  private void link(int block) {
+    before[block] = newest;
+    after[block] = NONE;
+    if (newest == NONE) {
+      oldest = block;
+    } else {
+      after[newest] = block;
+    }
+    newest = block;
+    cached++;
+  }
+
+  private void unlink(int block) {
+    if (before[block] == NONE) {
+      oldest = after[block];
+    } else {
+      after[before[block]] = after[block];
+    }
+    if (after[block] == NONE) {
+      newest = before[block];
+    } else {
+      before[after[block]] = before[block];
+    }
+    cached--;
   }
 }

@@ -7,7 +7,7 @@ import java.util.List;
 import org.junit.jupiter.api.Test;
 
 final class SchedulerTest {
-  private final PagePool pool = new PagePool(10);
+  private final PagePool pool = new PagePool(new Pages(10));
   private final Scheduler scheduler = new Scheduler(4, 32, pool);
   private long arrivals;
 

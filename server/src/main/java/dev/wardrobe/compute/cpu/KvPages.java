@@ -6,11 +6,13 @@ import dev.wardrobe.safetensors.DType;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.BitSet;
 
 /**
- * Keys and values, {@code [layer][head][block][K, V]}, so that what one head reads of neighbouring
- * blocks is one stretch of memory. A block's keys are {@code (size, 16 positions)}, so that scores
- * of 16 positions are 16 lanes; its values {@code (16 positions, size)}.
+ * Keys and values, {@code [block][layer][head][K, V]}, so that a block is one stretch of memory,
+ * which can be given back to the system by itself. The memory is reserved, and taken as blocks are
+ * first written to. A head's keys are {@code (size, 16 positions)}, so that scores of 16 positions
+ * are 16 lanes; its values {@code (16 positions, size)}.
  */
 final class KvPages implements KvCache {
   /** Positions of a block. */
@@ -24,24 +26,32 @@ final class KvPages implements KvCache {
   private final KvShape shape;
   private final MemorySegment data;
   private final NativeMemory.Region region;
+  private final boolean lazy;
   private final long headElements;
+  private final long blockElements;
+
+  /** Blocks whose memory the system has. */
+  private final BitSet absent = new BitSet();
 
   KvPages(KvShape shape, NativeMemory.Region region) {
     this.shape = shape;
     this.region = region;
     headElements = (long) shape.headDim() * TOKENS;
     String what = "KV cache of %d blocks".formatted(shape.blocks());
-    data =
-        region.allocate(
-            what,
-            NativeMemory.multiply(
-                what,
-                2,
-                shape.layers(),
-                shape.blocks(),
-                shape.kvHeads(),
-                shape.headDim(),
-                (long) TOKENS * shape.type().bytes()));
+    NativeMemory.multiply(
+        what,
+        2,
+        shape.layers(),
+        shape.blocks(),
+        shape.kvHeads(),
+        shape.headDim(),
+        (long) TOKENS * shape.type().bytes());
+    long blockBytes = shape.blockBytes();
+    blockElements = blockBytes / shape.type().bytes();
+    NativeMemory.Reserved reserved =
+        region.reserve(what, NativeMemory.multiply(what, shape.blocks(), blockBytes));
+    data = reserved.segment();
+    lazy = reserved.lazy();
   }
 
   @Override
@@ -60,7 +70,7 @@ final class KvPages implements KvCache {
 
   /** Index of the first element of a head's keys in a block. */
   long keys(int layer, int block, int head) {
-    return (((long) layer * shape.kvHeads() + head) * shape.blocks() + block) * 2 * headElements;
+    return block * blockElements + ((long) layer * shape.kvHeads() + head) * 2 * headElements;
   }
 
   /** Index of the first element of a head's values in a block. */
@@ -95,6 +105,25 @@ final class KvPages implements KvCache {
         data.set(FLOAT, 4 * (key + (long) d * TOKENS), keys[at + d]);
       }
       MemorySegment.copy(values, at, data, FLOAT, 4 * value, size);
+    }
+  }
+
+  @Override
+  public void decommit(int block) {
+    MemorySegment memory = data.asSlice(block * shape.blockBytes(), shape.blockBytes());
+    if (lazy && VirtualMemory.discard(memory)) {
+      absent.set(block);
+      region.count(-shape.blockBytes());
+    } else {
+      memory.fill((byte) 0);
+    }
+  }
+
+  @Override
+  public void commit(int block) {
+    if (absent.get(block)) {
+      absent.clear(block);
+      region.count(shape.blockBytes());
     }
   }
 

@@ -130,6 +130,13 @@ final class NativeMemory {
             : 0;
   }
 
+  /**
+   * What was reserved.
+   *
+   * @param lazy whether the system lends it piece by piece, and takes pieces back
+   */
+  record Reserved(MemorySegment segment, boolean lazy) {}
+
   /** Segments with one lifetime. */
   final class Region implements AutoCloseable {
     private final Arena arena = Arena.ofShared();
@@ -146,6 +153,26 @@ final class NativeMemory {
       } catch (OutOfMemoryError e) {
         throw exhausted(what, size, e);
       }
+    }
+
+    /**
+     * Zeroed memory that the system lends as it is written to, where it can; else {@link
+     * #allocate}d.
+     */
+    Reserved reserve(String what, long size) {
+      checkRoom(what, size);
+      MemorySegment segment = VirtualMemory.map(size, arena);
+      if (segment == null) {
+        return new Reserved(allocate(what, size), false);
+      }
+      count(size);
+      return new Reserved(segment, true);
+    }
+
+    /** Counts memory of this region that was given back to the system, or fetched again. */
+    void count(long more) {
+      bytes += more;
+      live.addAndGet(more);
     }
 
     /** Counts memory that lives elsewhere and longer, such as a file's mapping. */

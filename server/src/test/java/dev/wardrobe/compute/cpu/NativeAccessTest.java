@@ -2,6 +2,8 @@ package dev.wardrobe.compute.cpu;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.wardrobe.compute.KvCache;
+import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Lab;
 import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.PackedMatrix;
@@ -46,6 +48,9 @@ final class NativeAccessTest {
         PackedMatrix stored = w.stored();
         lab.keep(lab.backend.matrix(stored));
         lab.backend.trim();
+        KvCache cache = lab.cache(new KvShape(1, 1, 2, 3, KvShape.Type.F32));
+        cache.decommit(1);
+        cache.commit(1);
         System.out.println(lab.backend.describe());
       }
     }

@@ -1,0 +1,66 @@
+package dev.wardrobe.engine;
+
+import dev.wardrobe.adapter.Lease;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.MathMode;
+import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What keys and values depend on besides the tokens: the effective adapter, an ordered list of
+ * digests and scales that is empty for the base; how they are stored; how they were computed.
+ * Sequences share blocks only if their identities are equal. Immutable.
+ *
+ * <p>No list or record, whose comparison allocates.
+ */
+final class Identity {
+  private final KvShape.Type kv;
+  private final MathMode math;
+  private final String[] digests;
+  private final float[] scales;
+  private final int hash;
+
+  /**
+   * @param digests of the adapters, in the order in which they are added
+   * @param scales theirs; an adapter of scale 0 adds nothing and counts for nothing
+   */
+  Identity(KvShape.Type kv, MathMode math, String[] digests, float[] scales) {
+    this.kv = kv;
+    this.math = math;
+    String[] names = new String[digests.length];
+    float[] factors = new float[digests.length];
+    int count = 0;
+    for (int i = 0; i < digests.length; i++) {
+      if (scales[i] != 0) {
+        names[count] = digests[i];
+        factors[count++] = scales[i];
+      }
+    }
+    this.digests = Arrays.copyOf(names, count);
+    this.scales = Arrays.copyOf(factors, count);
+    hash = 31 * Arrays.hashCode(this.digests) + Arrays.hashCode(this.scales);
+  }
+
+  /** The identity of what a lease says, at its own scale; null is the base. */
+  static Identity of(KvShape.Type kv, MathMode math, @Nullable Lease lease) {
+    return lease == null
+        ? new Identity(kv, math, new String[0], new float[0])
+        : new Identity(kv, math, new String[] {lease.digest()}, new float[] {1});
+  }
+
+  @Override
+  public boolean equals(@Nullable Object other) {
+    return this == other
+        || (other instanceof Identity that
+            && hash == that.hash
+            && kv == that.kv
+            && math == that.math
+            && Arrays.equals(digests, that.digests)
+            && Arrays.equals(scales, that.scales));
+  }
+
+  @Override
+  public int hashCode() {
+    return hash;
+  }
+}
