@@ -6,6 +6,7 @@ import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.model.Decoder;
 import java.util.ArrayList;
@@ -22,7 +23,7 @@ import org.jspecify.annotations.Nullable;
 final class Streams {
   private final Decoder decoder;
   private final Backend backend;
-  private final List<? extends @Nullable Lora> adapters;
+  private final List<@Nullable LoraMix> adapters = new ArrayList<>();
   private final int[][] tokens;
   private final int[][] blocks;
 
@@ -56,7 +57,9 @@ final class Streams {
       long seed) {
     this.decoder = decoder;
     this.backend = backend;
-    this.adapters = adapters;
+    for (@Nullable Lora adapter : adapters) {
+      this.adapters.add(adapter == null ? null : LoraMix.of(adapter));
+    }
     this.prompt = prompt;
     this.length = prompt;
     tokens = new int[adapters.size()][capacity + 1];

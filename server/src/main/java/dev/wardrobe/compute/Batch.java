@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -22,6 +23,10 @@ public final class Batch {
   private final List<Run> spareRuns = new ArrayList<>();
   private final Segments segments = new Segments();
   private final Segments outputSegments = new Segments();
+
+  /** The adapters of the last run; their segments are the last ones. */
+  private @Nullable LoraMix lastMix;
+
   private final List<Run> runsView = Collections.unmodifiableList(runs);
 
   /** Consecutive tokens of one sequence. */
@@ -62,16 +67,26 @@ public final class Batch {
     }
   }
 
-  /** Rows {@code from} to {@code to} (exclusive) that use {@code lora}; null is the base alone. */
+  /**
+   * Rows {@code from} to {@code to} (exclusive) that use {@code lora}, its deltas scaled; null is
+   * the base alone. The adapters of a {@link LoraMix} have a segment each, with the same rows, one
+   * after the other in the mix's order; other segments have no row in common.
+   */
   public static final class Segment {
     private int from;
     private int to;
     private @Nullable Lora lora;
+    private float scale;
 
     public Segment(int from, int to, @Nullable Lora lora) {
+      this(from, to, lora, 1);
+    }
+
+    public Segment(int from, int to, @Nullable Lora lora, float scale) {
       this.from = from;
       this.to = to;
       this.lora = lora;
+      this.scale = scale;
     }
 
     public int from() {
@@ -84,6 +99,11 @@ public final class Batch {
 
     public @Nullable Lora lora() {
       return lora;
+    }
+
+    /** By what the adapter's own scale is multiplied. */
+    public float scale() {
+      return scale;
     }
   }
 
@@ -101,14 +121,15 @@ public final class Batch {
       }
     }
 
-    void add(int from, int to, @Nullable Lora lora) {
+    void add(int from, int to, @Nullable Lora lora, float scale) {
       if (spare.isEmpty()) {
-        spare.add(new Segment(0, 0, null));
+        spare.add(new Segment(0, 0, null, 1));
       }
       Segment next = spare.removeLast();
       next.from = from;
       next.to = to;
       next.lora = lora;
+      next.scale = scale;
       used.add(next);
     }
   }
@@ -125,7 +146,7 @@ public final class Batch {
    * @param tokens input token ids
    * @param runs the sequences' shares, in order, covering {@code tokens} without gaps
    * @param segments runs of neighbouring tokens with one adapter, in order, covering {@code tokens}
-   *     without gaps; a segment's borders are run borders
+   *     without gaps; a segment's borders are run borders; see {@link Segment} for mixes
    * @param outputs rows of {@code tokens} whose logits are wanted, ascending
    */
   public Batch(int[] tokens, List<Run> runs, List<Segment> segments, int[] outputs) {
@@ -146,17 +167,18 @@ public final class Batch {
     }
     segments.clear();
     outputSegments.clear();
+    lastMix = null;
   }
 
   /**
-   * Adds a sequence's run of {@code count} tokens, {@code tokens[position]} on. Neighbours of one
-   * adapter share a segment.
+   * Adds a sequence's run of {@code count} tokens, {@code tokens[position]} on. Neighbours of equal
+   * mixes share their segments.
    *
    * @param tokens the sequence's tokens by position
    * @param blocks its block table, see {@link Run}
+   * @param mix its adapters, or null for the base
    */
-  @SuppressWarnings("ReferenceEquality") // An adapter is the same only if it is the same object.
-  public void add(int[] tokens, int position, int count, int[] blocks, @Nullable Lora lora) {
+  public void add(int[] tokens, int position, int count, int[] blocks, @Nullable LoraMix mix) {
     int end = Math.addExact(size, count);
     if (end > this.tokens.length) {
       this.tokens = Arrays.copyOf(this.tokens, Math.max(end, 2 * size));
@@ -168,12 +190,20 @@ public final class Batch {
     run.position = position;
     run.blocks = blocks;
     runs.add(run);
-    Segment last = segments.used.isEmpty() ? null : segments.used.getLast();
-    if (last != null && last.lora == lora) {
-      last.to = end;
+    int adapters = mix == null ? 1 : mix.size();
+    int segmentCount = segments.used.size();
+    if (segmentCount > 0 && Objects.equals(mix, lastMix)) {
+      for (int i = segmentCount - adapters; i < segmentCount; i++) {
+        segments.used.get(i).to = end;
+      }
+    } else if (mix == null) {
+      segments.add(size, end, null, 1);
     } else {
-      segments.add(size, end, lora);
+      for (int i = 0; i < adapters; i++) {
+        segments.add(size, end, mix.lora(i), mix.scale(i));
+      }
     }
+    lastMix = mix;
     size = end;
   }
 
@@ -200,7 +230,7 @@ public final class Batch {
     return runsView;
   }
 
-  /** Runs of neighbouring rows with one adapter, in order. */
+  /** Runs of neighbouring rows with one adapter, in order; see {@link Segment} for mixes. */
   public List<Segment> segments() {
     return segments.view;
   }
@@ -221,15 +251,19 @@ public final class Batch {
    */
   public List<Segment> segments(int from, int to) {
     outputSegments.clear();
+    int first = from;
     int next = from;
-    for (int i = 0; i < segments.used.size() && next < to; i++) {
+    for (int i = 0; i < segments.used.size(); i++) {
       Segment segment = segments.used.get(i);
-      int first = next;
-      while (next < to && outputs[next] < segment.to) {
-        next++;
+      // The adapters of a mix share their rows.
+      if (i == 0 || segment.from != segments.used.get(i - 1).from) {
+        first = next;
+        while (next < to && outputs[next] < segment.to) {
+          next++;
+        }
       }
       if (next > first) {
-        outputSegments.add(first - from, next - from, segment.lora);
+        outputSegments.add(first - from, next - from, segment.lora, segment.scale);
       }
     }
     return outputSegments.view;

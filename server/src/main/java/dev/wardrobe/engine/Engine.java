@@ -7,7 +7,7 @@ import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
-import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.Step;
@@ -17,8 +17,9 @@ import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.IdentityHashMap;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -72,7 +73,7 @@ public final class Engine implements AutoCloseable {
   private volatile boolean failed;
 
   // The engine thread's own.
-  private final IdentityHashMap<Lora, AdapterUse> adapters = new IdentityHashMap<>();
+  private final Map<LoraMix, AdapterUse> adapters = new HashMap<>();
   private final List<Draw> draws = new ArrayList<>();
 
   /** Whose the draws are. */
@@ -365,9 +366,9 @@ public final class Engine implements AutoCloseable {
   private void receive() {
     synchronized (inbox) {
       for (Sequence next = inbox.poll(); next != null; next = inbox.poll()) {
-        if (next.lora != null) {
+        if (next.mix != null) {
           AdapterUse use =
-              adapters.computeIfAbsent(next.lora, l -> new AdapterUse(++adapterNumbers));
+              adapters.computeIfAbsent(next.mix, m -> new AdapterUse(++adapterNumbers));
           use.sequences++;
           next.adapter = use.number;
         }
@@ -481,7 +482,7 @@ public final class Engine implements AutoCloseable {
       Sequence sequence = plan.get(i);
       int first = batch.size() - sequence.computed;
       int end = sequence.computed + sequence.share;
-      batch.add(sequence.tokens, sequence.computed, sequence.share, sequence.blocks, sequence.lora);
+      batch.add(sequence.tokens, sequence.computed, sequence.share, sequence.blocks, sequence.mix);
       for (int position = sequence.computed; position < end; position++) {
         if (wanted(sequence, position)) {
           want(sequence, first + position, position);
@@ -667,10 +668,10 @@ public final class Engine implements AutoCloseable {
   }
 
   private void leave(Sequence sequence) {
-    Lora lora = sequence.lora;
-    AdapterUse use = lora == null ? null : adapters.get(lora);
+    LoraMix mix = sequence.mix;
+    AdapterUse use = mix == null ? null : adapters.get(mix);
     if (use != null && --use.sequences == 0) {
-      adapters.remove(lora);
+      adapters.remove(mix);
     }
     if (sequence.task.lease() != null) {
       try {

@@ -2,7 +2,7 @@ package dev.wardrobe.engine;
 
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
-import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.sampling.SamplingParams;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
@@ -19,7 +19,7 @@ final class Sequence {
 
   final GenerationTask task;
   final TokenListener listener;
-  final @Nullable Lora lora;
+  final @Nullable LoraMix mix;
   final int promptLength;
 
   /** Submission order; the oldest goes first, and is the last to lose its pages. */
@@ -44,7 +44,7 @@ final class Sequence {
   private final int[] stopTokens;
   private @Nullable Draw draw;
 
-  /** Number of its adapter among those in use; the base is 0. */
+  /** Number of its mix of adapters among those in use; the base is 0. */
   int adapter;
 
   /** Whether its listener takes tokens, as asked for the coming step. */
@@ -67,7 +67,7 @@ final class Sequence {
     this.listener = listener;
     this.arrival = arrival;
     this.submitted = now;
-    this.lora = task.lease() == null ? null : task.lease().lora();
+    this.mix = task.lease() == null ? null : LoraMix.of(task.lease().lora());
     this.promptLength = task.prompt().length;
     this.tokens = task.prompt().clone();
     this.length = promptLength;

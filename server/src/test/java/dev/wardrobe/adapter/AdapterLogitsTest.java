@@ -10,6 +10,7 @@ import dev.wardrobe.compute.Delta;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.compute.Step;
 import dev.wardrobe.model.Decoder;
 import dev.wardrobe.model.LoadOptions;
@@ -24,6 +25,8 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
@@ -34,6 +37,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 final class AdapterLogitsTest {
   private static final double TOLERANCE = 1e-4;
   private static final int MAX_TOKENS = 256;
+  private static final Pattern WEIGHTED =
+      Pattern.compile("_(-?\\d+\\.\\d+)_([a-z].*?)(?=_-?\\d+\\.|$)");
 
   /** A base that generates, one sequence a row of block tables. */
   private static final class Run implements AutoCloseable {
@@ -69,20 +74,28 @@ final class AdapterLogitsTest {
 
     /** Logits of each token of each sequence, all in one step. */
     List<float[][]> logits(List<int[]> tokens, int position, List<@Nullable Lora> loras) {
-      int total = tokens.stream().mapToInt(t -> t.length).sum();
-      List<Batch.Run> runs = new ArrayList<>();
-      List<Batch.Segment> segments = new ArrayList<>();
-      int from = 0;
+      List<@Nullable LoraMix> mixes = new ArrayList<>();
+      for (@Nullable Lora lora : loras) {
+        mixes.add(lora == null ? null : LoraMix.of(lora));
+      }
+      return mixed(tokens, position, mixes);
+    }
+
+    /** The same with mixes. */
+    List<float[][]> mixed(List<int[]> tokens, int position, List<@Nullable LoraMix> mixes) {
+      Batch batch = new Batch();
       for (int i = 0; i < tokens.size(); i++) {
-        int to = from + tokens.get(i).length;
+        int[] own = tokens.get(i);
+        int[] all = new int[position + own.length];
+        System.arraycopy(own, 0, all, position, own.length);
         int first = i * BLOCKS;
         int[] blocks = IntStream.range(first, first + BLOCKS).map(b -> b ^ 1).toArray();
-        runs.add(new Batch.Run(from, to, position, blocks));
-        segments.add(new Batch.Segment(from, to, loras.get(i)));
-        from = to;
+        batch.add(all, position, own.length, blocks, mixes.get(i));
       }
-      int[] all = tokens.stream().flatMapToInt(Arrays::stream).toArray();
-      Batch batch = new Batch(all, runs, segments, IntStream.range(0, total).toArray());
+      int total = batch.size();
+      for (int row = 0; row < total; row++) {
+        batch.want(row);
+      }
       float[] values;
       try (Step step = base.backend.step(batch)) {
         decoder.forward(step);
@@ -106,6 +119,12 @@ final class AdapterLogitsTest {
       List<@Nullable Lora> one = new ArrayList<>();
       one.add(lora);
       return logits(List.of(tokens), position, one).getFirst();
+    }
+
+    float[][] mixed(int[] tokens, int position, @Nullable LoraMix mix) {
+      List<@Nullable LoraMix> one = new ArrayList<>();
+      one.add(mix);
+      return mixed(List.of(tokens), position, one).getFirst();
     }
 
     @Override
@@ -199,6 +218,62 @@ final class AdapterLogitsTest {
         assertThat(run.base.backend.liveBytes()).as("%s %s", model, adapter).isEqualTo(before);
       }
     }
+  }
+
+  // Weighted sums of adapters.
+
+  @ParameterizedTest
+  @MethodSource("models")
+  void mixes_meetReference(String model) throws Exception {
+    Path golden = ReferenceFolder.require("golden");
+    mixesMeet(golden, model);
+  }
+
+  @Test
+  void mixes_ofTheSmallestModelMeetReference() throws Exception {
+    mixesMeet(Adapters.resource("golden"), "llama_mha");
+  }
+
+  /** {@code mix_0.7_ONE_0.3_OTHER}: the sum of two adapters' deltas. */
+  private static void mixesMeet(Path golden, String model) throws Exception {
+    Path logits = golden.resolve("logits");
+    JsonNode prompts =
+        Adapters.JSON.readTree(logits.resolve("logits.json").toFile()).at("/prompts/" + model);
+    int checked = 0;
+    try (SafetensorsFile file = SafetensorsFile.open(logits.resolve(model + ".safetensors"));
+        Run run = new Run(golden.resolve("models").resolve(model + "-nf4-dq"), 1)) {
+      for (String key : file.tensors().keySet()) {
+        String[] parts = key.split("/");
+        if (!parts[1].startsWith("mix_")) {
+          continue;
+        }
+        Matcher weighted = WEIGHTED.matcher(parts[1]);
+        List<Lora> loras = new ArrayList<>();
+        try {
+          float[] scales = new float[2];
+          while (weighted.find()) {
+            scales[loras.size()] = Float.parseFloat(weighted.group(1));
+            loras.add(
+                run.load(golden.resolve("adapters").resolve(model).resolve(weighted.group(2))));
+          }
+          assertThat(loras).as(key).hasSize(2);
+          int[] tokens = ints(prompts.get(parts[2]));
+          LoraMix mix = LoraMix.of(loras, scales);
+          float[] expected = values(file, key);
+          assertClose(key, run.mixed(tokens, 0, mix), expected);
+          // Token by token, as it decodes.
+          float[][] single = new float[tokens.length][];
+          for (int i = 0; i < tokens.length; i++) {
+            single[i] = run.mixed(new int[] {tokens[i]}, i, mix)[0];
+          }
+          assertThat(single).as(key).isDeepEqualTo(run.mixed(tokens, 0, mix));
+          checked++;
+        } finally {
+          loras.forEach(Lora::close);
+        }
+      }
+    }
+    assertThat(checked).as(model).isGreaterThanOrEqualTo(2);
   }
 
   /** Greedy tokens are equal up to the first step whose two best are nearly the same. */
@@ -296,6 +371,41 @@ final class AdapterLogitsTest {
         }
         return delta;
       }
+    }
+  }
+
+  /** Mixes beside single adapters and the base get the bits that each gets alone. */
+  @Test
+  void mixes_inOneBatchAreAsAlone() throws Exception {
+    Path adapters = Adapters.resource("golden/adapters/llama_mha");
+    try (Run run = new Run(Adapters.resource("golden/models/llama_mha-nf4-dq"), 7);
+        Lora first = run.load(adapters.resolve("lora_r8_qv"));
+        Lora second = run.load(adapters.resolve("all_linear_r16"));
+        Lora third = run.load(adapters.resolve("head_embed"))) {
+      List<@Nullable LoraMix> mixes = new ArrayList<>();
+      mixes.add(null);
+      mixes.add(LoraMix.of(first));
+      mixes.add(LoraMix.of(List.of(first, second), 0.7f, 0.3f));
+      mixes.add(LoraMix.of(List.of(second, first), 0.3f, 0.7f));
+      mixes.add(LoraMix.of(List.of(third, first, second), -1, 0.5f, 2));
+      mixes.add(LoraMix.of(List.of(first), 0.5f));
+      mixes.add(LoraMix.of(List.of(first, second), 0, 0));
+      List<int[]> prompts =
+          IntStream.range(0, mixes.size())
+              .mapToObj(i -> IntStream.range(0, 11).map(t -> t * 37 % 500).toArray())
+              .toList();
+      List<float[][]> together = run.mixed(prompts, 0, mixes);
+      for (int i = 0; i < mixes.size(); i++) {
+        assertThat(run.mixed(prompts.get(i), 0, mixes.get(i)))
+            .as("sequence %d", i)
+            .isDeepEqualTo(together.get(i));
+        for (int j = 0; j < i; j++) {
+          if (i != 6 || j != 0) {
+            assertThat(together.get(i)[10]).as("%d and %d", i, j).isNotEqualTo(together.get(j)[10]);
+          }
+        }
+      }
+      assertThat(together.get(6)).isDeepEqualTo(together.get(0));
     }
   }
 

@@ -109,6 +109,11 @@ final class AdapterRegistryTest {
       return SIZE;
     }
 
+    @Override
+    public boolean additive() {
+      return true;
+    }
+
     synchronized boolean closed() {
       return closed;
     }

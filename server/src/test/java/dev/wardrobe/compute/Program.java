@@ -24,6 +24,7 @@ public final class Program {
     Program program = new Program(lab);
     program.projections();
     program.adapters();
+    program.mixes();
     program.rows();
     program.attention();
     program.samples();
@@ -144,6 +145,47 @@ public final class Program {
           lab.buffer(lab.floats(row * in), in),
           List.of(y));
       results.put("adapters (%d, %d)".formatted(out, in), lab.read(y));
+    }
+  }
+
+  /** Two to four adapters on the same rows, in every order of types and of ranks. */
+  private void mixes() {
+    int[][] shapes = {{16, 32}, {200, 64}, {77, 131}, {5, 15}};
+    int[] ranks = {8, 2, 16, 3, 64, 21};
+    DType[] dtypes = {DType.BF16, DType.F32, DType.F16};
+    for (int[] shape : shapes) {
+      int out = shape[0];
+      int in = shape[1];
+      Matrix w = lab.matrix(lab.dense(DType.BF16, out, in));
+      Linear linear = new Linear(0, w, lab.buffer(lab.floats(out), out));
+      List<Lora> loras = new ArrayList<>();
+      for (int i = 0; i < 18; i++) {
+        DType dtype = dtypes[i % 3];
+        int rank = ranks[i / 3];
+        Delta.LowRank factors =
+            new Delta.LowRank(lab.dense(dtype, rank, in), lab.dense(dtype, out, rank));
+        float[] loraBias = i % 5 == 4 ? lab.floats(out) : null;
+        Delta delta = new Delta(factors, 0.7f, null, loraBias, null, null);
+        loras.add(lab.lora(Map.of(0, delta), Map.of(0, w)));
+      }
+      List<Batch.Segment> segments = new ArrayList<>();
+      int row = 0;
+      for (int i = 0; i < 40; i++) {
+        int end = row + (i % 4 == 3 ? 1 + i % 7 : 1);
+        int count = 2 + i % 3;
+        for (int j = 0; j < count; j++) {
+          Lora lora = loras.get(lab.below(loras.size()));
+          segments.add(new Batch.Segment(row, end, lora, lab.floats(1)[0]));
+        }
+        row = end;
+      }
+      Buffer y = lab.buffer(row, out);
+      lab.backend.linear(
+          lab.step(row, segments.toArray(Batch.Segment[]::new)),
+          List.of(linear),
+          lab.buffer(lab.floats(row * in), in),
+          List.of(y));
+      results.put("mixes (%d, %d)".formatted(out, in), lab.read(y));
     }
   }
 

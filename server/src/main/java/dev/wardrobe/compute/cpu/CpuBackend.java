@@ -333,16 +333,18 @@ public final class CpuBackend implements Backend {
           throw new IllegalArgumentException(
               "embed: row %d: token %d of a vocabulary of %d".formatted(row, token, weight.rows()));
         }
-        weight.row(token, y, row * width);
+        if (first(batch.segments(), i)) {
+          weight.row(token, y, row * width);
+        }
         if (part != null) {
-          adaptEmbedding(part, module, token, y, row, base);
+          adaptEmbedding(part, segment.scale(), module, token, y, row, base);
         }
       }
     }
   }
 
   private void adaptEmbedding(
-      CpuLora.Part part, int module, int token, float[] y, int row, Panels base) {
+      CpuLora.Part part, float scale, int module, int token, float[] y, int row, Panels base) {
     Factor a = part.a();
     Factor b = part.b();
     if (a != null && b != null) {
@@ -351,7 +353,8 @@ public final class CpuBackend implements Backend {
       for (int j = 0; j < a.rank(); j++) {
         t[j] = a.get(j, token);
       }
-      kernels.expand(b, part.scale(), null, t, 0, 0, base.cols(), y, row, row + 1, pool.scratch());
+      kernels.expand(
+          b, part.scale() * scale, null, t, 0, 0, base.cols(), y, row, row + 1, pool.scratch());
     }
     if (part.gain() != null) {
       kernels.multiply(part.gain(), 0, y, row * base.cols(), base.cols());
@@ -774,6 +777,11 @@ public final class CpuBackend implements Backend {
       gathered = new float[count];
     }
     return gathered;
+  }
+
+  /** Whether a segment's rows are no earlier one's, as are those of a mix's other adapters. */
+  static boolean first(List<Batch.Segment> segments, int i) {
+    return i == 0 || segments.get(i).from() != segments.get(i - 1).from();
   }
 
   static CpuLora.@Nullable Part part(Batch.Segment segment, int module) {

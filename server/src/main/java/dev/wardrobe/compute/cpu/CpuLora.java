@@ -15,6 +15,7 @@ final class CpuLora implements Lora {
   private final Part[] parts;
   private final NativeMemory.Region region;
   private final long bytes;
+  private final boolean additive;
 
   /**
    * One module's delta as the kernels want it.
@@ -35,6 +36,10 @@ final class CpuLora implements Lora {
       @Nullable Panels weight,
       float @Nullable [] vector) {
 
+    private boolean additive() {
+      return gain == null && bias == null && weight == null;
+    }
+
     private long heapBytes() {
       return 4L * (length(gain) + length(loraBias) + length(bias) + length(vector));
     }
@@ -53,11 +58,14 @@ final class CpuLora implements Lora {
     }
     parts = new Part[modules];
     long heap = 0;
+    boolean adds = true;
     for (Map.Entry<Integer, Delta> entry : deltas.entrySet()) {
       Part part = part(entry.getKey(), entry.getValue(), base, region);
       parts[entry.getKey()] = part;
       heap += part.heapBytes();
+      adds &= part.additive();
     }
+    additive = adds;
     bytes = region.bytes() + heap;
   }
 
@@ -220,6 +228,11 @@ final class CpuLora implements Lora {
   @Override
   public long bytes() {
     return bytes;
+  }
+
+  @Override
+  public boolean additive() {
+    return additive;
   }
 
   @Override

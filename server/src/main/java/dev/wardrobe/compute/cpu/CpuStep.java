@@ -71,6 +71,10 @@ final class CpuStep implements Step {
     int row = 0;
     for (int i = 0; i < batch.segments().size(); i++) {
       Batch.Segment segment = batch.segments().get(i);
+      if (i > 0 && segment.from() == batch.segments().get(i - 1).from()) {
+        checkMixed(i, batch.segments().get(i - 1), segment);
+        continue;
+      }
       if (segment.from() != row || segment.to() <= row || segment.to() > tokens) {
         throw refused(
             "segment %d: expected rows from %d within %d, got %d to %d",
@@ -79,14 +83,43 @@ final class CpuStep implements Step {
       if (batch.runs().get(runOf[row]).from() != row) {
         throw refused("segment %d: begins at row %d within a run", i, row);
       }
-      if (segment.lora() != null && !(segment.lora() instanceof CpuLora)) {
-        throw refused("segment %d: the adapter is of another backend", i);
-      }
+      checkLora(i, segment);
       row = segment.to();
     }
     if (row != tokens) {
       throw refused("segments: expected to cover %d rows, got %d", tokens, row);
     }
+  }
+
+  private static void checkLora(int i, Batch.Segment segment) {
+    if (segment.lora() != null && !(segment.lora() instanceof CpuLora)) {
+      throw refused("segment %d: the adapter is of another backend", i);
+    }
+    if (!Float.isFinite(segment.scale())) {
+      throw refused("segment %d: a scale of %s", i, segment.scale());
+    }
+    if (segment.scale() != 1 && segment.lora() != null && !segment.lora().additive()) {
+      throw refused(
+          "segment %d: a scale of %s for an adapter that can be used at scale 1 only",
+          i, segment.scale());
+    }
+  }
+
+  /** A segment that shares its rows with the one before it. */
+  private static void checkMixed(int i, Batch.Segment before, Batch.Segment segment) {
+    if (segment.to() != before.to()) {
+      throw refused(
+          "segment %d: expected the rows of the one before it, %d to %d, got %d to %d",
+          i, before.from(), before.to(), segment.from(), segment.to());
+    }
+    checkLora(i, segment);
+    if (!adds(before) || !adds(segment)) {
+      throw refused("segment %d: shares its rows, which only deltas that can be summed may", i);
+    }
+  }
+
+  private static boolean adds(Batch.Segment segment) {
+    return segment.lora() != null && segment.lora().additive();
   }
 
   @FormatMethod

@@ -29,6 +29,8 @@ final class Expansions {
   /** Kinds of tables: by type, and by whether a turn reads {@link #UNROLLED} lines or one. */
   static final int KINDS = 4;
 
+  static final int NONE = -1;
+
   private static final int FIRST = 32;
 
   private final Arena arena = Arena.ofAuto();
@@ -43,11 +45,22 @@ final class Expansions {
     return kind % 2 == 1;
   }
 
-  /** Whether a factor can be added. */
-  static boolean takes(Factor b, int tokens, float @Nullable [] bias) {
-    return tokens == 1
-        && bias == null
-        && (b.dtype() == DType.F32 || (b.dtype() == DType.BF16 && b.rank() % 2 == 0));
+  /** The kind of a factor, or {@link #NONE} if it cannot be added. */
+  static int kind(Factor b, int tokens, float @Nullable [] bias) {
+    boolean takes =
+        tokens == 1
+            && bias == null
+            && (b.dtype() == DType.F32 || (b.dtype() == DType.BF16 && b.rank() % 2 == 0));
+    return takes ? kind(b) : NONE;
+  }
+
+  private static int kind(Factor b) {
+    return (b.dtype() == DType.BF16 ? 0 : 2) + (lines(b) % UNROLLED == 0 ? 1 : 0);
+  }
+
+  /** Lines of a panel. */
+  private static int lines(Factor b) {
+    return b.rank() * Factor.LANES / b.perLine();
   }
 
   void clear() {
@@ -63,9 +76,8 @@ final class Expansions {
    * @param token its row in y
    */
   void add(Factor b, float scale, int at, int token) {
-    int lines = b.rank() * Factor.LANES / b.perLine();
-    boolean unroll = lines % UNROLLED == 0;
-    int kind = (b.dtype() == DType.BF16 ? 0 : 2) + (unroll ? 1 : 0);
+    int lines = lines(b);
+    int kind = kind(b);
     int count = counts[kind]++;
     MemorySegment table = tables[kind];
     if (table == null || table.byteSize() < (count + 1L) * SIZE) {
@@ -79,7 +91,7 @@ final class Expansions {
     long place = (long) count * SIZE;
     table.set(JAVA_LONG, place + DATA, NativeCode.address(b.data()));
     table.set(JAVA_LONG, place + ROW, (long) b.rank() * b.dtype().bytes());
-    table.set(JAVA_LONG, place + TURNS, unroll ? lines / UNROLLED : lines);
+    table.set(JAVA_LONG, place + TURNS, unrolled(kind) ? lines / UNROLLED : lines);
     table.set(JAVA_LONG, place + INPUTS, (long) at * Float.BYTES);
     table.set(JAVA_LONG, place + OUTPUTS, (long) token * b.length() * Float.BYTES);
     table.set(JAVA_FLOAT, place + SCALE, scale);

@@ -3,6 +3,7 @@ package dev.wardrobe.compute.cpu;
 import static dev.wardrobe.compute.cpu.CpuBackend.checkFactors;
 import static dev.wardrobe.compute.cpu.CpuBackend.checkLength;
 import static dev.wardrobe.compute.cpu.CpuBackend.checkShape;
+import static dev.wardrobe.compute.cpu.CpuBackend.first;
 import static dev.wardrobe.compute.cpu.CpuBackend.floats;
 import static dev.wardrobe.compute.cpu.CpuBackend.panels;
 import static dev.wardrobe.compute.cpu.CpuBackend.part;
@@ -83,8 +84,12 @@ final class Projection {
     expansions.clear();
     multiplied = false;
     shrunkEnd = shrunk;
+    int least = 0;
     for (int i = 0; i < count; i++) {
       Batch.Segment segment = segments.get(i);
+      if (first(segments, i)) {
+        least = 0;
+      }
       CpuLora.Part part = part(segment, linear.module());
       parts[i] = part;
       shrunkAt[i] = shrunkEnd;
@@ -99,11 +104,19 @@ final class Projection {
         checkFactors(linear.module(), part.a(), part.b(), weight.cols(), weight.rows());
         int size = Math.multiplyExact(segment.to() - segment.from(), part.a().rank());
         shrunkEnd = Math.addExact(shrunkEnd, size);
-        if (kernels.expandsAll()
-            && Expansions.takes(part.b(), segment.to() - segment.from(), part.loraBias())) {
-          expansions.add(part.b(), part.scale(), shrunkAt[i], segment.from());
+        // The expansions are done kind by kind, then what is left in order: of a mix they may take
+        // what comes first only, by ascending kinds.
+        int kind =
+            kernels.expandsAll()
+                ? Expansions.kind(part.b(), segment.to() - segment.from(), part.loraBias())
+                : Expansions.NONE;
+        if (kind >= least) {
+          expansions.add(part.b(), scale(i), shrunkAt[i], segment.from());
           expanded[i] = true;
           expanding = true;
+          least = kind;
+        } else {
+          least = Expansions.KINDS;
         }
       }
     }
@@ -223,6 +236,12 @@ final class Projection {
     multiplied = true;
   }
 
+  /** What a segment's delta is multiplied by. */
+  private float scale(int segment) {
+    CpuLora.Part part = parts[segment];
+    return part == null ? 0 : part.scale() * segments.get(segment).scale();
+  }
+
   private Panels weight(int segment) {
     CpuLora.Part part = parts[segment];
     return part == null || part.weight() == null ? base() : part.weight();
@@ -241,7 +260,7 @@ final class Projection {
       if (part.b() != null && first < end) {
         kernels.expand(
             part.b(),
-            part.scale(),
+            scale(i),
             part.loraBias(),
             t,
             shrunkAt[i],
@@ -254,6 +273,10 @@ final class Projection {
       }
       gain = part.gain();
       terms = part.bias() == null ? bias : part.bias();
+    }
+    if (i + 1 < segments.size() && !first(segments, i + 1)) {
+      // The mix goes on, and the bias comes once, after all of it. Nothing in a mix has a gain.
+      return;
     }
     for (int row = segment.from(); row < segment.to(); row++) {
       if (gain != null) {

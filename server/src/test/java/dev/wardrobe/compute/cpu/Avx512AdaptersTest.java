@@ -77,7 +77,7 @@ final class Avx512AdaptersTest {
           DType dtype = random.nextBoolean() ? DType.BF16 : DType.F32;
           Factor b = Factor.panels(dense(dtype, length, rank), region);
           float scale = random.nextFloat();
-          if (Expansions.takes(b, 1, null)) {
+          if (Expansions.kind(b, 1, null) != Expansions.NONE) {
             plain.expand(b, scale, null, t, at, from, whole, expected, token, token + 1, scratch);
             expansions.add(b, scale, at, token);
           }
@@ -107,12 +107,18 @@ final class Avx512AdaptersTest {
   @Test
   void expansions_oneTokenWithoutBias() {
     Factor b = Factor.panels(dense(DType.BF16, 64, 8), region);
-    assertThat(Expansions.takes(b, 1, null)).isTrue();
-    assertThat(Expansions.takes(b, 2, null)).isFalse();
-    assertThat(Expansions.takes(b, 1, new float[64])).isFalse();
-    assertThat(Expansions.takes(Factor.panels(dense(DType.BF16, 64, 7), region), 1, null))
-        .isFalse();
-    assertThat(Expansions.takes(Factor.panels(dense(DType.F16, 64, 8), region), 1, null)).isFalse();
+    assertThat(Expansions.kind(b, 1, null)).isEqualTo(1);
+    assertThat(Expansions.kind(b, 2, null)).isEqualTo(Expansions.NONE);
+    assertThat(Expansions.kind(b, 1, new float[64])).isEqualTo(Expansions.NONE);
+    assertThat(kind(DType.BF16, 7)).isEqualTo(Expansions.NONE);
+    assertThat(kind(DType.F16, 8)).isEqualTo(Expansions.NONE);
+    assertThat(kind(DType.BF16, 2)).isZero();
+    assertThat(kind(DType.F32, 7)).isEqualTo(2);
+    assertThat(kind(DType.F32, 8)).isEqualTo(3);
+  }
+
+  private int kind(DType dtype, int rank) {
+    return Expansions.kind(Factor.panels(dense(dtype, 64, rank), region), 1, null);
   }
 
   private DenseMatrix dense(DType dtype, int rows, int cols) {
