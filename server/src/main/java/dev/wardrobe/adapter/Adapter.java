@@ -10,7 +10,6 @@ import dev.wardrobe.safetensors.SafetensorsException;
 import dev.wardrobe.safetensors.SafetensorsFile;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -93,12 +92,12 @@ public final class Adapter implements AutoCloseable {
   }
 
   @SuppressWarnings("MustBeClosedChecker") // The result owns the arena, and closes it.
-  static Adapter read(AdapterDirectory directory, Model base, AdapterOptions options)
+  static Adapter read(AdapterFiles files, Model base, AdapterOptions options)
       throws AdapterException {
     Arena arena = Arena.ofShared();
     boolean passed = false;
     try {
-      Adapter adapter = read(directory, base, options, arena);
+      Adapter adapter = read(files, base, options, arena);
       passed = true;
       return adapter;
     } finally {
@@ -108,18 +107,18 @@ public final class Adapter implements AutoCloseable {
     }
   }
 
-  private static Adapter read(
-      AdapterDirectory directory, Model base, AdapterOptions options, Arena arena)
+  private static Adapter read(AdapterFiles files, Model base, AdapterOptions options, Arena arena)
       throws AdapterException {
-    MemorySegment configBytes;
-    try (AdapterDirectory.OpenFile file = directory.open(AdapterConfig.FILE)) {
+    AdapterFiles.Contents configBytes;
+    try (AdapterFiles.OpenFile file = files.open(AdapterConfig.FILE)) {
       configBytes = file.read(AdapterConfig.LARGEST_FILE, arena);
     }
-    AdapterConfig config = AdapterConfig.parse(configBytes.toArray(ValueLayout.JAVA_BYTE), options);
+    AdapterConfig config =
+        AdapterConfig.parse(configBytes.bytes().toArray(ValueLayout.JAVA_BYTE), options);
     Gate gate = new Gate(config, base, options);
-    checkHasWeights(directory);
-    MemorySegment weights;
-    try (AdapterDirectory.OpenFile file = directory.open(WEIGHTS)) {
+    checkHasWeights(files);
+    AdapterFiles.Contents weights;
+    try (AdapterFiles.OpenFile file = files.open(WEIGHTS)) {
       if (file.size() <= options.maxFileBytes() && file.size() > gate.largestFile()) {
         throw new AdapterException(
             Reason.INVALID,
@@ -130,19 +129,19 @@ public final class Adapter implements AutoCloseable {
     }
     Gate.Passed passed;
     try {
-      passed = gate.check(SafetensorsFile.of(weights, WEIGHTS));
+      passed = gate.check(SafetensorsFile.of(weights.bytes(), WEIGHTS));
     } catch (SafetensorsException e) {
       throw new AdapterException(
           Reason.INVALID, message(e) + "; the file is damaged: save it again", e);
     }
-    String digest = Manifest.digest(MemorySegment.ofArray(Manifest.of(configBytes, weights)));
+    Manifest manifest = new Manifest(configBytes.blob(), weights.blob());
     return new Adapter(
-        digest, Kind.of(config), passed, configBytes.byteSize() + weights.byteSize(), arena);
+        manifest.digest(), Kind.of(config), passed, manifest.content().bytes(), arena);
   }
 
   /** Says so if there is a pickle in the place of the weights. */
-  static void checkHasWeights(AdapterDirectory directory) throws AdapterException {
-    if (!directory.has(WEIGHTS) && directory.has(PICKLE)) {
+  static void checkHasWeights(AdapterFiles files) throws AdapterException {
+    if (!files.has(WEIGHTS) && files.has(PICKLE)) {
       throw new AdapterException(
           Reason.INVALID,
           "expected %s, got only %s, a pickle, which is never read; save the adapter with"

@@ -1,13 +1,9 @@
 package dev.wardrobe.adapter;
 
-import static dev.wardrobe.adapter.AdapterException.plain;
 import static dev.wardrobe.adapter.AdapterException.quote;
 
 import dev.wardrobe.adapter.AdapterException.Reason;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.nio.ByteBuffer;
 import java.nio.channels.SeekableByteChannel;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
@@ -27,9 +23,7 @@ import org.jspecify.annotations.Nullable;
  * path must lie under the root, and is then opened from the root downwards without following any
  * link, so that a link put there after the check is an error and not a way out.
  */
-final class AdapterDirectory {
-  private static final int LARGEST_READ = 64 << 20;
-
+final class AdapterDirectory implements AdapterFiles {
   private final Path directory;
   private final @Nullable Path root;
 
@@ -45,58 +39,9 @@ final class AdapterDirectory {
     this.root = root;
   }
 
-  /** Whether there is anything of that name, readable or not. */
-  boolean has(String name) {
+  @Override
+  public boolean has(String name) {
     return Files.exists(directory.resolve(name), LinkOption.NOFOLLOW_LINKS);
-  }
-
-  /** A regular file that is open for reading. */
-  record OpenFile(String name, SeekableByteChannel channel, long size) implements AutoCloseable {
-
-    /**
-     * Reads all of it into {@code arena}.
-     *
-     * @param limit most bytes it may have
-     */
-    MemorySegment read(long limit, Arena arena) throws AdapterException {
-      if (size > limit) {
-        throw new AdapterException(
-            Reason.TOO_LARGE, "%s: expected at most %d bytes, got %d".formatted(name, limit, size));
-      }
-      MemorySegment bytes = arena.allocate(Math.max(size, 1)).asSlice(0, size);
-      try {
-        for (long at = 0; at < size; ) {
-          ByteBuffer part = bytes.asSlice(at, Math.min(LARGEST_READ, size - at)).asByteBuffer();
-          int count = channel.read(part);
-          if (count < 0) {
-            throw changed();
-          }
-          at += count;
-        }
-        if (channel.read(ByteBuffer.allocate(1)) >= 0) {
-          throw changed();
-        }
-      } catch (IOException e) {
-        throw unreadable(name, e);
-      }
-      return bytes;
-    }
-
-    private AdapterException changed() {
-      return new AdapterException(
-          Reason.IO,
-          "%s: expected %d bytes, but it changed while it was read; load it again once it is written"
-              .formatted(name, size));
-    }
-
-    @Override
-    public void close() throws AdapterException {
-      try {
-        channel.close();
-      } catch (IOException e) {
-        throw unreadable(name, e);
-      }
-    }
   }
 
   /**
@@ -105,13 +50,14 @@ final class AdapterDirectory {
    * @throws AdapterException if it is missing, something else than a regular file, or outside of
    *     the root
    */
-  OpenFile open(String name) throws AdapterException {
+  @Override
+  public OpenFile open(String name) throws AdapterException {
     try {
       Path file = directory.resolve(name).toRealPath();
       SeekableByteChannel channel =
           root == null ? openTrusted(name, file) : openBeneath(root, name, file);
       try {
-        return new OpenFile(name, channel, channel.size());
+        return new OpenFile(name, channel, channel.size(), null);
       } catch (IOException e) {
         channel.close();
         throw e;
@@ -120,7 +66,7 @@ final class AdapterDirectory {
       throw new AdapterException(
           Reason.INVALID, name + ": expected this file in the adapter's directory, got none", e);
     } catch (IOException e) {
-      throw unreadable(name, e);
+      throw AdapterFiles.unreadable(name, e);
     }
   }
 
@@ -173,12 +119,6 @@ final class AdapterDirectory {
   private static AdapterException notRegular(String name) {
     return new AdapterException(
         Reason.INVALID, name + ": expected a regular file, got something else; copy the file");
-  }
-
-  private static AdapterException unreadable(String name, IOException e) {
-    String cause = e.getMessage() == null ? "" : " (" + e.getClass().getSimpleName() + ")";
-    return new AdapterException(
-        Reason.IO, plain(name) + ": cannot be read" + cause + "; check its permissions", e);
   }
 
   /** For messages. */

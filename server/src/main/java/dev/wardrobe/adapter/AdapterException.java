@@ -34,7 +34,9 @@ public final class AdapterException extends Exception {
     REFUSED_PATH,
     /** It exceeds a limit, or the memory there is. */
     TOO_LARGE,
-    /** The files could not be read. */
+    /** What was stored is no longer what it was. */
+    DAMAGED,
+    /** The files could not be read, or not written. */
     IO
   }
 

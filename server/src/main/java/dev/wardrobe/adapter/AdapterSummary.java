@@ -5,7 +5,6 @@ import dev.wardrobe.safetensors.SafetensorsException;
 import dev.wardrobe.safetensors.SafetensorsFile;
 import dev.wardrobe.safetensors.TensorInfo;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.List;
@@ -58,16 +57,19 @@ public record AdapterSummary(
    */
   public static AdapterSummary read(Path directory, AdapterOptions options)
       throws AdapterException {
-    AdapterDirectory files = Adapter.trusted(directory);
+    return read(Adapter.trusted(directory), options);
+  }
+
+  static AdapterSummary read(AdapterFiles files, AdapterOptions options) throws AdapterException {
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment configBytes;
-      try (AdapterDirectory.OpenFile file = files.open(AdapterConfig.FILE)) {
+      AdapterFiles.Contents configBytes;
+      try (AdapterFiles.OpenFile file = files.open(AdapterConfig.FILE)) {
         configBytes = file.read(AdapterConfig.LARGEST_FILE, arena);
       }
       AdapterConfig config =
-          AdapterConfig.parse(configBytes.toArray(ValueLayout.JAVA_BYTE), options);
-      MemorySegment weights;
-      try (AdapterDirectory.OpenFile file = files.open(Adapter.WEIGHTS)) {
+          AdapterConfig.parse(configBytes.bytes().toArray(ValueLayout.JAVA_BYTE), options);
+      AdapterFiles.Contents weights;
+      try (AdapterFiles.OpenFile file = files.open(Adapter.WEIGHTS)) {
         weights = file.read(options.maxFileBytes(), arena);
       }
       return of(config, configBytes, weights);
@@ -78,13 +80,13 @@ public record AdapterSummary(
   }
 
   private static AdapterSummary of(
-      AdapterConfig config, MemorySegment configBytes, MemorySegment weights)
+      AdapterConfig config, AdapterFiles.Contents configBytes, AdapterFiles.Contents weights)
       throws SafetensorsException {
     TreeSet<Long> ranks = new TreeSet<>();
     TreeSet<String> types = new TreeSet<>();
     int modules = 0;
     long parameters = 0;
-    SafetensorsFile file = SafetensorsFile.of(weights, Adapter.WEIGHTS);
+    SafetensorsFile file = SafetensorsFile.of(weights.bytes(), Adapter.WEIGHTS);
     for (TensorInfo tensor : file.tensors().values()) {
       types.add(tensor.dtype().name());
       parameters += tensor.elements();
@@ -96,7 +98,7 @@ public record AdapterSummary(
       }
     }
     return new AdapterSummary(
-        Manifest.digest(MemorySegment.ofArray(Manifest.of(configBytes, weights))),
+        new Manifest(configBytes.blob(), weights.blob()).digest(),
         Adapter.Kind.of(config),
         config.rank(),
         config.alpha(),
@@ -109,8 +111,8 @@ public record AdapterSummary(
         file.tensors().size(),
         parameters,
         List.copyOf(types),
-        configBytes.byteSize(),
-        weights.byteSize(),
+        configBytes.bytes().byteSize(),
+        weights.bytes().byteSize(),
         config.warnings());
   }
 

@@ -125,14 +125,14 @@ final class RootScan {
       AdapterName.check(path);
       AdapterDirectory directory = roots.find(path);
       AdapterConfig config;
-      try (AdapterDirectory.OpenFile file = directory.open(AdapterConfig.FILE)) {
+      try (AdapterFiles.OpenFile file = directory.open(AdapterConfig.FILE)) {
         config =
             AdapterConfig.parse(
-                file.read(AdapterConfig.LARGEST_FILE, arena).toArray(ValueLayout.JAVA_BYTE),
+                file.read(AdapterConfig.LARGEST_FILE, arena).bytes().toArray(ValueLayout.JAVA_BYTE),
                 options);
       }
       Adapter.checkHasWeights(directory);
-      try (AdapterDirectory.OpenFile file = directory.open(Adapter.WEIGHTS)) {
+      try (AdapterFiles.OpenFile file = directory.open(Adapter.WEIGHTS)) {
         if (file.size() > options.maxFileBytes()) {
           throw new AdapterException(
               Reason.TOO_LARGE,

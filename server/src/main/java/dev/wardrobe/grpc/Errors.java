@@ -28,6 +28,7 @@ final class Errors {
             case EXISTS -> GrpcStatus.ALREADY_EXISTS;
             case REFUSED_PATH -> GrpcStatus.PERMISSION_DENIED;
             case TOO_LARGE -> GrpcStatus.RESOURCE_EXHAUSTED;
+            case DAMAGED -> GrpcStatus.DATA_LOSS;
             case IO -> GrpcStatus.UNAVAILABLE;
           };
       case OutOfMemoryException e -> GrpcStatus.RESOURCE_EXHAUSTED;

@@ -19,6 +19,7 @@ public final class RequestException extends Exception {
     DEADLINE_EXCEEDED,
     CANCELLED,
     UNAVAILABLE,
+    DATA_LOSS,
     INTERNAL
   }
 
@@ -62,6 +63,7 @@ public final class RequestException extends Exception {
       case INVALID, REFUSED_PATH -> Code.INVALID_ARGUMENT;
       case MISMATCH, EXISTS, IN_USE, OUTDATED, CUT_OFF -> Code.FAILED_PRECONDITION;
       case TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
+      case DAMAGED -> Code.DATA_LOSS;
       case IO -> Code.UNAVAILABLE;
     };
   }

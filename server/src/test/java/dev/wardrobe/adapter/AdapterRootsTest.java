@@ -43,9 +43,9 @@ final class AdapterRootsTest {
 
   private String read(String path, String file) throws AdapterException {
     try (Arena arena = Arena.ofConfined();
-        AdapterDirectory.OpenFile open = roots.find(path).open(file)) {
+        AdapterFiles.OpenFile open = roots.find(path).open(file)) {
       return new String(
-          open.read(1000, arena).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
+          open.read(1000, arena).bytes().toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
     }
   }
 
@@ -145,7 +145,7 @@ final class AdapterRootsTest {
   @Test
   void open_limit() throws Exception {
     try (Arena arena = Arena.ofConfined();
-        AdapterDirectory.OpenFile file = roots.find("a").open("file")) {
+        AdapterFiles.OpenFile file = roots.find("a").open("file")) {
       refuses(Reason.TOO_LARGE, () -> file.read(3, arena));
     }
   }
@@ -153,12 +153,12 @@ final class AdapterRootsTest {
   @Test
   void open_fileThatGrowsOrShrinksWhileItIsRead() throws Exception {
     try (Arena arena = Arena.ofConfined();
-        AdapterDirectory.OpenFile file = roots.find("a").open("file")) {
+        AdapterFiles.OpenFile file = roots.find("a").open("file")) {
       write(root.resolve("a/file"), "much more than before");
       refuses(Reason.IO, () -> file.read(1000, arena));
     }
     try (Arena arena = Arena.ofConfined();
-        AdapterDirectory.OpenFile file = roots.find("a").open("file")) {
+        AdapterFiles.OpenFile file = roots.find("a").open("file")) {
       write(root.resolve("a/file"), "");
       refuses(Reason.IO, () -> file.read(1000, arena));
     }
