@@ -58,10 +58,14 @@ public final class Engine implements AutoCloseable {
   private int running;
   private int paused;
   private int freeBlocks;
+  private int cachedBlocks;
   private long steps;
   private long publishedSubmitted;
   private long publishedEnded;
   private long preemptions;
+  private long prefixLookups;
+  private long prefixHits;
+  private long prefixEvictions;
   private boolean draining;
   private boolean gone;
 
@@ -172,9 +176,13 @@ public final class Engine implements AutoCloseable {
           queued,
           pool.blocks(),
           freeBlocks,
+          cachedBlocks,
           publishedSubmitted,
           publishedEnded,
-          preemptions);
+          preemptions,
+          prefixLookups,
+          prefixHits,
+          prefixEvictions);
     }
   }
 
@@ -191,25 +199,50 @@ public final class Engine implements AutoCloseable {
    * @throws IllegalArgumentException if the prompt is empty or a token is outside the vocabulary
    */
   public Ticket submit(GenerationTask task, TokenListener listener) throws EngineException {
+    return submit(task, List.of(listener)).getFirst();
+  }
+
+  /**
+   * Puts as many sequences of one task into the queue as there are listeners, or none. They share
+   * the prompt's blocks: the first computes them, the others follow. The first one's tokens are
+   * those that the task gives alone, and it alone scores the prompt; the others draw with seeds of
+   * their own, see {@link dev.wardrobe.sampling.SamplingParams#forChoice}. The lease is closed when
+   * all have ended.
+   *
+   * @return a ticket for each
+   * @throws EngineException as {@link #submit(GenerationTask, TokenListener)}
+   */
+  public List<Ticket> submit(GenerationTask task, List<? extends TokenListener> listeners)
+      throws EngineException {
     check(task);
-    Sequence sequence;
+    if (listeners.isEmpty()) {
+      throw new IllegalArgumentException("expected a listener for each sequence, got none");
+    }
+    Identity identity = Identity.of(cache.shape().type(), backend.math(), task.lease());
+    Siblings siblings = new Siblings();
+    List<Sequence> sequences = new ArrayList<>();
     synchronized (inbox) {
       if (draining || gone) {
         throw new EngineException(
             EngineException.Reason.CLOSED, "the server is shutting down; try another one");
       }
-      if (queued >= options.maxWaiting()) {
+      if (listeners.size() > options.maxWaiting() - queued) {
         throw new EngineException(
             EngineException.Reason.FULL,
-            "%d requests are waiting, at most %d may; try again later"
-                .formatted(queued, options.maxWaiting()));
+            "%d requests are waiting, at most %d may, and this one is %d of them; try again later"
+                .formatted(queued, options.maxWaiting(), listeners.size()));
       }
-      sequence = new Sequence(task, listener, submitted++, System.nanoTime());
-      queued++;
-      inbox.add(sequence);
+      long now = System.nanoTime();
+      for (TokenListener listener : listeners) {
+        sequences.add(
+            new Sequence(task, listener, siblings, sequences.size(), identity, submitted++, now));
+      }
+      siblings.are(sequences);
+      queued += sequences.size();
+      inbox.addAll(sequences);
     }
     wake();
-    return new Ticket(this, sequence);
+    return sequences.stream().map(sequence -> new Ticket(this, sequence)).toList();
   }
 
   private void check(GenerationTask task) throws EngineException {
@@ -433,6 +466,7 @@ public final class Engine implements AutoCloseable {
       decoder.forward(step);
       for (int i = 0; i < sequences; i++) {
         plan.get(i).computed += plan.get(i).share;
+        plan.get(i).index(pool);
       }
       for (int from = 0; from < batch.outputs(); from += options.maxLogitRows()) {
         int to = Math.min(from + options.maxLogitRows(), batch.outputs());
@@ -649,6 +683,7 @@ public final class Engine implements AutoCloseable {
               reason,
               failure,
               sequence.promptLength,
+              sequence.cached,
               sequence.generated(),
               (sequence.admitted ? sequence.admittedAt : now) - sequence.submitted,
               sequence.firstTokenAt == 0 ? 0 : sequence.firstTokenAt - sequence.submitted,
@@ -673,7 +708,7 @@ public final class Engine implements AutoCloseable {
     if (use != null && --use.sequences == 0) {
       adapters.remove(mix);
     }
-    if (sequence.task.lease() != null) {
+    if (sequence.task.lease() != null && sequence.siblings.ended()) {
       try {
         sequence.task.lease().close();
       } catch (Throwable e) {
@@ -709,6 +744,10 @@ public final class Engine implements AutoCloseable {
       publishedSubmitted = submitted;
       publishedEnded = ended;
       preemptions = scheduler.preemptions();
+      cachedBlocks = pool.cached();
+      prefixLookups = scheduler.lookedUp();
+      prefixHits = scheduler.found();
+      prefixEvictions = pool.evictions();
     }
   }
 }

@@ -8,10 +8,14 @@ package dev.wardrobe.engine;
  * @param paused sequences whose reader is not ready
  * @param waiting sequences in the queue
  * @param blocks KV blocks in all
- * @param freeBlocks KV blocks that no sequence holds
+ * @param freeBlocks KV blocks that no sequence holds, those that the prefix cache keeps among them
+ * @param cachedBlocks those that the prefix cache keeps
  * @param submitted sequences ever taken
  * @param finished sequences ever ended
  * @param preemptions pages taken away so far, counted by sequence
+ * @param prefixLookups tokens looked up in the prefix cache so far
+ * @param prefixHits those of them that were found there, and not computed
+ * @param prefixEvictions blocks that the prefix cache gave up so far, for want of room
  */
 public record EngineStats(
     long steps,
@@ -20,6 +24,10 @@ public record EngineStats(
     int waiting,
     int blocks,
     int freeBlocks,
+    int cachedBlocks,
     long submitted,
     long finished,
-    long preemptions) {}
+    long preemptions,
+    long prefixLookups,
+    long prefixHits,
+    long prefixEvictions) {}

@@ -6,6 +6,7 @@ import org.jspecify.annotations.Nullable;
  * How a sequence ended, and what it took.
  *
  * @param failure with {@link Reason#FAILED}
+ * @param cachedTokens prompt tokens whose keys and values another sequence had computed
  * @param queueNanos from submission to its first place in the batch
  * @param firstTokenNanos from submission to the first generated token; 0 when there was none
  * @param totalNanos from submission to the end
@@ -18,6 +19,7 @@ public record Finish(
     Reason reason,
     @Nullable EngineException failure,
     int promptTokens,
+    int cachedTokens,
     int generatedTokens,
     long queueNanos,
     long firstTokenNanos,

@@ -31,6 +31,8 @@ final class Scheduler {
   private final List<Sequence> plan = new ArrayList<>();
 
   private long preemptions;
+  private long lookedUp;
+  private long found;
 
   Scheduler(int maxSequences, int prefillTokens, PagePool pool) {
     this.maxSequences = maxSequences;
@@ -48,6 +50,23 @@ final class Scheduler {
 
   long preemptions() {
     return preemptions;
+  }
+
+  private void note(Sequence sequence, int adopted) {
+    found += adopted;
+    if (sequence.preemptions == 0) {
+      sequence.cached += adopted;
+    }
+  }
+
+  /** Tokens that were looked up in the prefix index. */
+  long lookedUp() {
+    return lookedUp;
+  }
+
+  /** Tokens that were found in the prefix index. */
+  long found() {
+    return found;
   }
 
   void add(Sequence sequence) {
@@ -95,6 +114,9 @@ final class Scheduler {
       Sequence sequence = admitted.get(i);
       sequence.share = 0;
       if (sequence.ready && planned.size() < maxSequences) {
+        if (sequence.pending() > 1) {
+          note(sequence, sequence.adopt(pool));
+        }
         planned.add(sequence);
       }
     }
@@ -103,17 +125,22 @@ final class Scheduler {
   private void admit() {
     for (int i = 0; i < waiting.size() && planned.size() < maxSequences; ) {
       Sequence next = waiting.get(i);
-      if (!next.ready) {
+      if (!next.ready || next.siblings.waits(next)) {
         i++;
         continue;
       }
+      next.makeRoom();
+      // Before it is asked what room the others leave: so nobody takes those blocks away.
+      int adopted = next.adopt(pool);
       if (!room(next)) {
+        next.release(pool);
         return;
       }
+      lookedUp += next.shareable();
+      note(next, adopted);
       // By identity: making room may have put others before it.
       waiting.remove(next);
       insert(admitted, next);
-      next.makeRoom();
       next.share = 0;
       insert(planned, next);
     }
@@ -168,7 +195,7 @@ final class Scheduler {
 
   /** Whether pages for all its tokens can be had, beside those that the admitted will need. */
   private boolean room(Sequence next) {
-    int promised = Sequence.blocks(next.length);
+    int promised = Sequence.blocks(next.length) - next.blockCount;
     for (int i = 0; i < admitted.size(); i++) {
       Sequence sequence = admitted.get(i);
       if (sequence.ready) {

@@ -19,6 +19,12 @@ final class Sequence {
 
   final GenerationTask task;
   final TokenListener listener;
+  final SamplingParams sampling;
+  final Siblings siblings;
+
+  /** With whom it may share blocks. */
+  final Identity identity;
+
   final @Nullable LoraMix mix;
   final int promptLength;
 
@@ -39,6 +45,12 @@ final class Sequence {
 
   int[] blocks = NONE;
   int blockCount;
+
+  /** How many blocks, from the first on, are indexed. */
+  private int indexed;
+
+  /** Prompt tokens that it took from others instead of computing them. */
+  int cached;
 
   private final int[] eos;
   private final int[] stopTokens;
@@ -62,9 +74,26 @@ final class Sequence {
   int maxStepAdapters;
   int preemptions;
 
-  Sequence(GenerationTask task, TokenListener listener, long arrival, long now) {
+  /**
+   * @param choice its number among its siblings, from 0
+   */
+  Sequence(
+      GenerationTask task,
+      TokenListener listener,
+      Siblings siblings,
+      int choice,
+      Identity identity,
+      long arrival,
+      long now) {
     this.task = task;
     this.listener = listener;
+    this.siblings = siblings;
+    this.identity = identity;
+    this.sampling = task.sampling().forChoice(choice);
+    if (choice > 0) {
+      // The first one's scores are all of theirs.
+      scored = task.prompt().length;
+    }
     this.arrival = arrival;
     this.submitted = now;
     this.mix = task.lease() == null ? null : LoraMix.of(task.lease().lora());
@@ -116,7 +145,6 @@ final class Sequence {
   }
 
   private Draw draw(int row, int position, int score) {
-    SamplingParams sampling = task.sampling();
     return new Draw(
         row,
         score,
@@ -161,9 +189,67 @@ final class Sequence {
     return true;
   }
 
+  /** Whether its prompt is yet to be scored, for which all of it must be computed. */
+  private boolean scores() {
+    return task.echo() && scored < promptLength;
+  }
+
+  /** Tokens that may be found in the index; at least the last one is always computed. */
+  int shareable() {
+    return scores() ? 0 : (length - 1) / KvShape.BLOCK_TOKENS * KvShape.BLOCK_TOKENS;
+  }
+
+  /**
+   * Takes the blocks that hold its next tokens, as far as others have computed them.
+   *
+   * @return tokens that need not be computed any more
+   */
+  int adopt(PagePool pool) {
+    int before = computed;
+    while (indexed == blockCount
+        && computed == blockCount * KvShape.BLOCK_TOKENS
+        && computed < shareable()) {
+      int block = pool.index().find(identity, last(), tokens, computed);
+      if (block == PagePool.NONE) {
+        break;
+      }
+      pool.share(block);
+      blocks[blockCount++] = block;
+      indexed++;
+      computed += KvShape.BLOCK_TOKENS;
+    }
+    return computed - before;
+  }
+
+  /** Has the blocks that are complete by now indexed, or takes others' that hold the same. */
+  void index(PagePool pool) {
+    while ((indexed + 1) * KvShape.BLOCK_TOKENS <= computed) {
+      int position = indexed * KvShape.BLOCK_TOKENS;
+      int block = pool.index().find(identity, last(), tokens, position);
+      if (block == PagePool.NONE) {
+        pool.index().add(identity, last(), tokens, position, blocks[indexed]);
+      } else {
+        pool.share(block);
+        pool.give(blocks[indexed]);
+        blocks[indexed] = block;
+      }
+      indexed++;
+    }
+    if (indexed >= (promptLength - 1) / KvShape.BLOCK_TOKENS) {
+      siblings.share();
+    }
+  }
+
+  /** The last block of its prefix that is indexed. */
+  private int last() {
+    return indexed == 0 ? PagePool.NONE : blocks[indexed - 1];
+  }
+
+  /** Gives its blocks back; those that are indexed may be found again. */
   void release(PagePool pool) {
     pool.give(blocks, blockCount);
     blockCount = 0;
+    indexed = 0;
     computed = 0;
   }
 

@@ -46,6 +46,31 @@ public record SamplingParams(
     check("frequency_penalty", frequency, -2, 2, "0 is off");
   }
 
+  /**
+   * The same for the {@code choice}th answer, from 0, to one request: with a seed of its own, a mix
+   * of the request's and the number; the first one's is the request's.
+   */
+  public SamplingParams forChoice(int choice) {
+    return choice == 0
+        ? this
+        : new SamplingParams(
+            temperature,
+            topK,
+            topP,
+            minP,
+            repetition,
+            presence,
+            frequency,
+            mix(seed + choice * 0x9E3779B97F4A7C15L));
+  }
+
+  /** SplitMix64's output function: neighbouring seeds' choices have nothing in common. */
+  private static long mix(long z) {
+    long y = (z ^ z >>> 30) * 0xBF58476D1CE4E5B9L;
+    y = (y ^ y >>> 27) * 0x94D049BB133111EBL;
+    return y ^ y >>> 31;
+  }
+
   // Written so that NaN fails.
   private static void check(String name, float value, float low, float high, String meaning) {
     if (!(value >= low && value <= high)) {

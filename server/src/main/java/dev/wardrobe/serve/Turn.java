@@ -298,6 +298,7 @@ public final class Turn {
       double before = millis(submitted - arrival);
       return Usage.newBuilder()
           .setPromptTokens(finish.promptTokens())
+          .setCachedTokens(finish.cachedTokens())
           .setGeneratedTokens(finish.generatedTokens())
           .setQueueMs(millis(finish.queueNanos()))
           .setSwapInMs(millis(swapInNanos))

@@ -2,6 +2,8 @@ package dev.wardrobe.engine;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.MathMode;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -13,7 +15,14 @@ final class SchedulerTest {
 
   private Sequence add(int prompt) {
     Sequence sequence =
-        new Sequence(Tasks.greedy(new int[prompt], 100), new Recorder(), arrivals++, 0);
+        new Sequence(
+            Tasks.greedy(new int[prompt], 100),
+            new Recorder(),
+            new Siblings(),
+            0,
+            Identity.of(KvShape.Type.F32, MathMode.EXACT, null),
+            arrivals++,
+            0);
     sequence.ready = true;
     scheduler.add(sequence);
     return sequence;
