@@ -1,16 +1,18 @@
 package dev.wardrobe.compute;
 
+import org.jspecify.annotations.Nullable;
+
 /**
  * What to do with one row of logits: draw a token, or score a given one; then what came of it.
  *
  * <p>Log-probabilities are always of the raw distribution (softmax of the logits, no penalty, no
- * temperature). Drawing applies, in this order: repetition penalty (over all of {@code tokens}; a
- * positive logit is divided by it, a negative one multiplied; arXiv 1909.05858), presence and
- * frequency penalty (over the generated part of {@code tokens}), then greedy choice (lowest id wins
- * a tie) if temperature is 0, else temperature, top-k, top-p, min-p, and inversion of the
- * cumulative distribution in id order with a uniform number that depends on nothing but {@code
- * seed} and {@code position}. Where equal logits straddle the border of top-k or top-p, the lower
- * ids stay.
+ * temperature). Drawing applies, in this order: its {@link TokenBias}, repetition penalty (over all
+ * of {@code tokens}; a positive logit is divided by it, a negative one multiplied; arXiv
+ * 1909.05858), presence and frequency penalty (over the generated part of {@code tokens}), then
+ * greedy choice (lowest id wins a tie) if temperature is 0, else temperature, top-k, top-p, min-p,
+ * and inversion of the cumulative distribution in id order with a uniform number that depends on
+ * nothing but {@code seed} and {@code position}. Where equal logits straddle the border of top-k or
+ * top-p, the lower ids stay.
  *
  * <p>One of a sequence's is used for all of its tokens, see {@link #next}: a step is to allocate
  * nothing.
@@ -36,6 +38,7 @@ public final class Draw {
   private final long seed;
   private int position;
   private final int top;
+  private @Nullable TokenBias bias;
   private final Outcome outcome = new Outcome();
 
   /** What a draw gave; the next draw overwrites it. */
@@ -143,6 +146,12 @@ public final class Draw {
     this.top = top;
   }
 
+  /** Biases tokens from now on; null for none. */
+  public Draw biased(@Nullable TokenBias bias) {
+    this.bias = bias;
+    return this;
+  }
+
   /** The same for the sequence's token at {@code position}, which {@code position} precede. */
   public void next(int row, int position) {
     this.row = row;
@@ -209,6 +218,10 @@ public final class Draw {
 
   public int top() {
     return top;
+  }
+
+  public @Nullable TokenBias bias() {
+    return bias;
   }
 
   /** What came of it, once it was sampled. */

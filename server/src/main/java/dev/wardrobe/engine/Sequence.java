@@ -3,6 +3,7 @@ package dev.wardrobe.engine;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.LoraMix;
+import dev.wardrobe.compute.TokenBias;
 import dev.wardrobe.sampling.SamplingParams;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
@@ -146,21 +147,33 @@ final class Sequence {
 
   private Draw draw(int row, int position, int score) {
     return new Draw(
-        row,
-        score,
-        sampling.temperature(),
-        sampling.topK(),
-        sampling.topP(),
-        sampling.minP(),
-        sampling.repetition(),
-        sampling.presence(),
-        sampling.frequency(),
-        tokens,
-        promptLength,
-        length,
-        sampling.seed(),
-        position,
-        task.top());
+            row,
+            score,
+            sampling.temperature(),
+            sampling.topK(),
+            sampling.topP(),
+            sampling.minP(),
+            sampling.repetition(),
+            sampling.presence(),
+            sampling.frequency(),
+            tokens,
+            promptLength,
+            length,
+            sampling.seed(),
+            position,
+            task.top())
+        .biased(score < 0 ? bias(sampling) : null);
+  }
+
+  /** What its choices are biased by, or null. */
+  private @Nullable TokenBias bias(SamplingParams sampling) {
+    int least = eos.length + stopTokens.length == 0 ? 0 : sampling.minTokens();
+    if (sampling.logitBias().isEmpty() && least == 0) {
+      return null;
+    }
+    int[] held = Arrays.copyOf(eos, eos.length + stopTokens.length);
+    System.arraycopy(stopTokens, 0, held, eos.length, stopTokens.length);
+    return TokenBias.of(sampling.logitBias(), held, least);
   }
 
   int generated() {

@@ -1,5 +1,7 @@
 package dev.wardrobe.sampling;
 
+import java.util.Map;
+
 /**
  * How a sequence's tokens are chosen: every value settled and in its range. {@link
  * dev.wardrobe.compute.Draw} says what each one does.
@@ -12,6 +14,8 @@ package dev.wardrobe.sampling;
  * @param presence -2 to 2; 0 is off
  * @param frequency -2 to 2; 0 is off
  * @param seed any 64 bits
+ * @param logitBias what is added to tokens' logits, -100 to 100, at most {@link #MOST_BIASED}
+ * @param minTokens tokens before which nothing that would end the sequence is drawn
  */
 public record SamplingParams(
     float temperature,
@@ -21,10 +25,43 @@ public record SamplingParams(
     float repetition,
     float presence,
     float frequency,
-    long seed) {
+    long seed,
+    Map<Integer, Float> logitBias,
+    int minTokens) {
+
+  /** Tokens that may be biased at once. */
+  public static final int MOST_BIASED = 1024;
+
+  /** The same with another seed. */
+  public SamplingParams withSeed(long other) {
+    return new SamplingParams(
+        temperature,
+        topK,
+        topP,
+        minP,
+        repetition,
+        presence,
+        frequency,
+        other,
+        logitBias,
+        minTokens);
+  }
 
   /** Greedy, without penalties. */
   public static final SamplingParams GREEDY = new SamplingParams(0, 0, 1, 0, 1, 0, 0, 0);
+
+  /** Without biases. */
+  public SamplingParams(
+      float temperature,
+      int topK,
+      float topP,
+      float minP,
+      float repetition,
+      float presence,
+      float frequency,
+      long seed) {
+    this(temperature, topK, topP, minP, repetition, presence, frequency, seed, Map.of(), 0);
+  }
 
   /**
    * Checks every value.
@@ -44,6 +81,20 @@ public record SamplingParams(
     check("repetition_penalty", repetition, 0.01f, 100, "1 is off");
     check("presence_penalty", presence, -2, 2, "0 is off");
     check("frequency_penalty", frequency, -2, 2, "0 is off");
+    if (logitBias.size() > MOST_BIASED) {
+      throw new SamplingException(
+          "logit_bias",
+          "logit_bias: expected at most %d tokens, got %d"
+              .formatted(MOST_BIASED, logitBias.size()));
+    }
+    for (float bias : logitBias.values()) {
+      check("logit_bias", bias, -100, 100, "0 is off");
+    }
+    if (minTokens < 0) {
+      throw new SamplingException(
+          "min_tokens", "min_tokens: expected 0 or more (0 is off), got " + minTokens);
+    }
+    logitBias = Map.copyOf(logitBias);
   }
 
   /**

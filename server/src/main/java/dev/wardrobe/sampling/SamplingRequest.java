@@ -1,6 +1,7 @@
 package dev.wardrobe.sampling;
 
 import dev.wardrobe.model.GenerationDefaults;
+import java.util.Map;
 import java.util.concurrent.ThreadLocalRandom;
 import org.jspecify.annotations.Nullable;
 
@@ -13,7 +14,9 @@ public record SamplingRequest(
     @Nullable Float repetition,
     @Nullable Float presence,
     @Nullable Float frequency,
-    @Nullable Long seed) {
+    @Nullable Long seed,
+    Map<Integer, Float> logitBias,
+    @Nullable Integer minTokens) {
 
   /** A drawn seed's range: numbers that every JSON reader keeps. */
   private static final long SEEDS = 1L << 53;
@@ -36,7 +39,9 @@ public record SamplingRequest(
           first(repetition, defaults.repetitionPenalty(), 1f),
           first(presence, null, 0f),
           first(frequency, null, 0f),
-          seed != null ? seed : ThreadLocalRandom.current().nextLong(SEEDS));
+          seed != null ? seed : ThreadLocalRandom.current().nextLong(SEEDS),
+          logitBias,
+          first(minTokens, null, 0));
     } catch (SamplingException e) {
       if (given(e.parameter())) {
         throw e;

@@ -20,6 +20,7 @@ import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.TokenizeResponse;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
@@ -128,14 +129,17 @@ public final class Conversation {
     for (int token : request.getStopTokenIdsList()) {
       stopTokens.add(prompts.checkToken("stop_token_ids", token));
     }
+    Set<Integer> eos = request.getIgnoreEos() ? Set.of() : Set.copyOf(model.defaults().eos());
     int[] prompt = prompts.tokens(request);
+    int maxTokens = maxTokens(request, prompt.length);
+    checkMinTokens(sampling.minTokens(), maxTokens, eos, stopTokens);
     return new Plan(
         request.getId(),
         request.getAdapter(),
         prompt,
         sampling,
-        maxTokens(request, prompt.length),
-        request.getIgnoreEos() ? Set.of() : Set.copyOf(model.defaults().eos()),
+        maxTokens,
+        eos,
         stopTokens,
         stops,
         request.hasLogprobs(),
@@ -153,11 +157,37 @@ public final class Conversation {
               request.hasRepetitionPenalty() ? request.getRepetitionPenalty() : null,
               request.hasPresencePenalty() ? request.getPresencePenalty() : null,
               request.hasFrequencyPenalty() ? request.getFrequencyPenalty() : null,
-              request.hasSeed() ? request.getSeed() : null)
+              request.hasSeed() ? request.getSeed() : null,
+              logitBias(request),
+              request.hasMinTokens() ? request.getMinTokens() : null)
           .resolve(model.defaults());
     } catch (SamplingException e) {
       String message = e.getMessage();
       throw RequestException.invalid(message == null ? e.toString() : message);
+    }
+  }
+
+  private Map<Integer, Float> logitBias(GenerateRequest request) throws RequestException {
+    Map<Integer, Float> biases = request.getLogitBiasMap();
+    for (int token : biases.keySet()) {
+      prompts.checkToken("logit_bias", token);
+    }
+    return biases;
+  }
+
+  private void checkMinTokens(
+      int minTokens, int maxTokens, Set<Integer> eos, Set<Integer> stopTokens)
+      throws RequestException {
+    if (minTokens > maxTokens) {
+      throw RequestException.invalid(
+          "min_tokens: expected at most max_tokens, %d, got %d".formatted(maxTokens, minTokens));
+    }
+    Set<Integer> ends = new HashSet<>(eos);
+    ends.addAll(stopTokens);
+    if (minTokens > 0 && ends.size() >= model.config().vocabulary()) {
+      throw RequestException.invalid(
+          "min_tokens %d with stop_token_ids of the whole vocabulary leaves no token to choose"
+              .formatted(minTokens));
     }
   }
 

@@ -8,6 +8,9 @@ import java.util.List;
  * <p>The answer ends at the stop text that is complete first, the longest if several end at the
  * same character; what stands before it is released. Text that may still become a stop text is held
  * back.
+ *
+ * <p>A stop text that is complete before the answer may end is none, but one that only begins
+ * before is.
  */
 final class StopText {
   private final List<String> stops;
@@ -23,8 +26,12 @@ final class StopText {
     return found;
   }
 
-  /** Takes the next piece; returns what can be released. */
-  String add(String piece) {
+  /**
+   * Takes the next piece; returns what can be released.
+   *
+   * @param mayEnd whether the answer may end with this piece
+   */
+  String add(String piece, boolean mayEnd) {
     if (found || piece.isEmpty()) {
       return "";
     }
@@ -34,8 +41,9 @@ final class StopText {
     String text = held + piece;
     int end = Integer.MAX_VALUE;
     int start = 0;
-    for (String stop : stops) {
-      int at = text.indexOf(stop);
+    for (String stop : mayEnd ? stops : List.<String>of()) {
+      // What was held back has no stop text in it, unless one that was none.
+      int at = text.indexOf(stop, Math.max(0, held.length() - stop.length() + 1));
       if (at >= 0 && (at + stop.length() < end || (at + stop.length() == end && at < start))) {
         start = at;
         end = at + stop.length();

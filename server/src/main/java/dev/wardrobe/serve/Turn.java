@@ -177,6 +177,7 @@ public final class Turn {
     private final GenerateEvent.Started.Builder started = GenerateEvent.Started.newBuilder();
     private boolean begun;
     private int scored;
+    private int generated;
 
     Answer(Plan plan, @Nullable Lease lease) {
       this.plan = plan;
@@ -242,21 +243,27 @@ public final class Turn {
     @Override
     public boolean token(Draw.Outcome outcome, boolean last) {
       begin();
+      generated++;
       GenerateEvent.Delta.Builder delta = GenerateEvent.Delta.newBuilder();
       delta.addTokenIds(outcome.token());
       if (plan.logprobs()) {
         delta.addLogprobs(logprob(outcome));
       }
       if (stream != null) {
-        delta.setText(last ? rest(stream) : stops.add(stream.next(outcome.token())));
+        delta.setText(last ? rest(stream) : stops.add(stream.next(outcome.token()), mayEnd()));
       }
       listener.delta(delta.build());
       return !stops.found();
     }
 
+    /** Whether a stop text that is complete now ends the answer. */
+    private boolean mayEnd() {
+      return generated > plan.sampling().minTokens();
+    }
+
     /** The text that was held back, now that no more tokens come. */
     private String rest(TokenStream stream) {
-      String released = stops.add(stream.flush());
+      String released = stops.add(stream.flush(), mayEnd());
       return stops.found() ? released : released + stops.flush();
     }
 

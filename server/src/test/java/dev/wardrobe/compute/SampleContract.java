@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.within;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -147,6 +148,72 @@ public abstract class SampleContract extends BackendContract {
       Draw.Outcome outcome = sample(lab, logits, 4, penalties(2, 0, 0, 1, 0)).get(0);
       assertThat((double) outcome.logprob())
           .isCloseTo(logprobs(logits)[outcome.token()], within(1e-6));
+    }
+  }
+
+  @Test
+  void bias_beforeEverythingElse() {
+    try (Lab lab = lab(13)) {
+      float[] logits = {4, 3.9f, -1, 3.5f};
+      assertThat(biased(lab, logits, greedy(0), Map.of(3, 0.6f))).isEqualTo(3);
+      assertThat(biased(lab, logits, greedy(0), Map.of(0, -0.2f, 1, 0f))).isEqualTo(1);
+      assertThat(biased(lab, logits, greedy(0), Map.of(2, 100f))).isEqualTo(2);
+      // The penalty is of the biased logit: 3.5 + 1 is more than 4, half of it is less.
+      Draw penalized = penalties(2, 0, 0, 1, 3, 3);
+      assertThat(biased(lab, logits, penalized, Map.of(3, 1f))).isZero();
+      assertThat(biased(lab, logits, penalized, Map.of(3, 5f))).isEqualTo(3);
+      // What is left to draw from, and that the log-probability stays that of the raw logits.
+      for (int position = 0; position < 50; position++) {
+        Draw draw =
+            draw(0, 1, 0, 1, 0, 8, position)
+                .biased(TokenBias.of(Map.of(0, -100f, 3, -100f), new int[] {1}, 1));
+        Draw.Outcome outcome = sample(lab, logits, 4, draw).get(0);
+        assertThat(outcome.token()).isEqualTo(2);
+        assertThat((double) outcome.logprob()).isCloseTo(logprobs(logits)[2], within(1e-6));
+      }
+      // Many draws: the distribution is the softmax of the biased logits.
+      int n = 20_000;
+      Draw[] draws = new Draw[n];
+      Arrays.setAll(
+          draws, i -> draw(0, 1, 0, 1, 0, 9, i).biased(TokenBias.of(Map.of(2, 4f), new int[0], 0)));
+      double[] expected = logprobs(new float[] {4, 3.9f, 3, 3.5f});
+      int[] counts = new int[4];
+      for (Draw.Outcome outcome : sample(lab, logits, 4, draws)) {
+        counts[outcome.token()]++;
+      }
+      for (int i = 0; i < 4; i++) {
+        double p = Math.exp(expected[i]);
+        assertThat((double) counts[i]).isCloseTo(n * p, within(4.5 * Math.sqrt(n * p * (1 - p))));
+      }
+      assertThatThrownBy(() -> biased(lab, logits, greedy(0), Map.of(4, 1f)))
+          .isInstanceOf(IllegalArgumentException.class);
+    }
+  }
+
+  private static int biased(Lab lab, float[] logits, Draw draw, Map<Integer, Float> bias) {
+    draw.biased(TokenBias.of(bias, new int[0], 0));
+    return sample(lab, logits, logits.length, draw).get(0).token();
+  }
+
+  /** Tokens are held back until enough others were generated; the prompt does not count. */
+  @Test
+  void bias_holdsTokensBack() {
+    try (Lab lab = lab(14)) {
+      float[] logits = {1, 4, 3, 2};
+      TokenBias bias = TokenBias.of(Map.of(), new int[] {4, 1, 2, -1}, 3);
+      int[] tokens = {0, 1, 2, 3, 0, 0, 0};
+      int[] expected = {3, 3, 3, 1, 1};
+      for (int generated = 0; generated < expected.length; generated++) {
+        Draw draw =
+            new Draw(0, -1, 0, 0, 1, 0, 1, 0, 0, tokens, 2, 2 + generated, 0, 2 + generated, 0)
+                .biased(bias);
+        assertThat(sample(lab, logits, 4, draw).get(0).token()).isEqualTo(expected[generated]);
+      }
+      Draw nothing = greedy(0).biased(TokenBias.of(Map.of(), new int[] {0, 1, 2, 3}, 1));
+      assertThatThrownBy(() -> sample(lab, logits, 4, nothing))
+          .isInstanceOf(NotFiniteException.class);
+      // A row's other draws see the logits as they are.
+      assertThat(sample(lab, logits, 4, greedy(0)).get(0).token()).isEqualTo(1);
     }
   }
 

@@ -25,6 +25,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -193,7 +194,8 @@ final class StepAllocationTest {
       SamplingParams[] samplings = {
         SamplingParams.GREEDY,
         new SamplingParams(0.8f, 40, 0.9f, 0.02f, 1, 0, 0, 1),
-        new SamplingParams(1.1f, 0, 0.95f, 0, 1.1f, 0.2f, 0.1f, 2)
+        new SamplingParams(1.1f, 0, 0.95f, 0, 1.1f, 0.2f, 0.1f, 2),
+        new SamplingParams(0.9f, 0, 1, 0, 1, 0, 0, 3, Map.of(5, 2f, 9, -100f), 1000)
       };
       int vocabulary = model.config().vocabulary();
       Set<Integer> outside = Set.of(vocabulary);

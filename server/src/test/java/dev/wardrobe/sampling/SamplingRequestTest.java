@@ -4,7 +4,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.wardrobe.model.GenerationDefaults;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -14,7 +16,7 @@ final class SamplingRequestTest {
   private static final GenerationDefaults SILENT =
       new GenerationDefaults(null, null, null, null, null, null, List.of(), List.of());
   private static final SamplingRequest UNSET =
-      new SamplingRequest(null, null, null, null, null, null, null, null);
+      new SamplingRequest(null, null, null, null, null, null, null, null, Map.of(), null);
 
   private static SamplingParams params(String name, float value) {
     return new SamplingParams(
@@ -43,7 +45,8 @@ final class SamplingRequestTest {
   void resolve_requestBeforeModelBeforeDefault() {
     GenerationDefaults model =
         new GenerationDefaults(0.6f, 20, 0.9f, null, 1.05f, true, List.of(), List.of());
-    SamplingRequest request = new SamplingRequest(null, 5, null, 0.1f, null, 0.5f, null, -1L);
+    SamplingRequest request =
+        new SamplingRequest(null, 5, null, 0.1f, null, 0.5f, null, -1L, Map.of(), null);
 
     assertThat(request.resolve(model))
         .isEqualTo(new SamplingParams(0.6f, 5, 0.9f, 0.1f, 1.05f, 0.5f, 0, -1));
@@ -56,7 +59,7 @@ final class SamplingRequestTest {
 
     assertThat(UNSET.resolve(greedy).temperature()).isZero();
     assertThat(
-            new SamplingRequest(0.5f, null, null, null, null, null, null, null)
+            new SamplingRequest(0.5f, null, null, null, null, null, null, null, Map.of(), null)
                 .resolve(greedy)
                 .temperature())
         .isEqualTo(0.5f);
@@ -72,10 +75,36 @@ final class SamplingRequestTest {
         .hasMessageContaining("top_p")
         .hasMessageContaining("generation_config.json");
     assertThatThrownBy(
-            () -> new SamplingRequest(null, null, 2f, null, null, null, null, null).resolve(bad))
+            () ->
+                new SamplingRequest(null, null, 2f, null, null, null, null, null, Map.of(), null)
+                    .resolve(bad))
         .isInstanceOf(SamplingException.class)
         .hasMessageContaining("got 2.0")
         .hasMessageNotContaining("generation_config.json");
+  }
+
+  @Test
+  void params_biases() {
+    SamplingParams biased =
+        new SamplingParams(1, 0, 1, 0, 1, 0, 0, 5, Map.of(3, -100f, 4, 100f), 7);
+    assertThat(biased.withSeed(6))
+        .isEqualTo(new SamplingParams(1, 0, 1, 0, 1, 0, 0, 6, Map.of(3, -100f, 4, 100f), 7));
+    for (float bad : new float[] {-100.5f, 101, Float.NaN, Float.NEGATIVE_INFINITY}) {
+      assertThatThrownBy(() -> new SamplingParams(1, 0, 1, 0, 1, 0, 0, 5, Map.of(3, bad), 0))
+          .isInstanceOf(SamplingException.class)
+          .hasMessageContaining("logit_bias")
+          .hasMessageContaining("got " + bad);
+    }
+    Map<Integer, Float> many = new HashMap<>();
+    for (int i = 0; i <= SamplingParams.MOST_BIASED; i++) {
+      many.put(i, 1f);
+    }
+    assertThatThrownBy(() -> new SamplingParams(1, 0, 1, 0, 1, 0, 0, 5, many, 0))
+        .isInstanceOf(SamplingException.class)
+        .hasMessageContaining("at most 1024 tokens, got 1025");
+    assertThatThrownBy(() -> new SamplingParams(1, 0, 1, 0, 1, 0, 0, 5, Map.of(), -1))
+        .isInstanceOf(SamplingException.class)
+        .hasMessageContaining("min_tokens");
   }
 
   @ParameterizedTest

@@ -194,6 +194,133 @@ final class ConversationTest {
     }
   }
 
+  /** A stop text counts if it is complete after so many tokens only, wherever it begins. */
+  @Test
+  void minTokens_holdStopTexts() throws Exception {
+    String stop = decode(goldenTokens.subList(1, 4)).substring(1);
+    GenerateRequest request = golden.toBuilder().addStop(stop).build();
+    int complete = ask(request).answer().getTokenIdsCount();
+    assertThat(complete).isBetween(2, 5);
+    GenerateResponse before = ask(request.toBuilder().setMinTokens(complete - 1).build()).answer();
+    assertThat(before.getTokenIdsCount()).isEqualTo(complete);
+    assertThat(before.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_STOP);
+    assertThat(before.getText()).isEqualTo(goldenText.substring(0, goldenText.indexOf(stop)));
+    GenerateResponse after = ask(request.toBuilder().setMinTokens(complete).build()).answer();
+    assertThat(after.getTokenIdsCount()).isGreaterThan(complete);
+    assertThat(after.getText()).contains(stop);
+  }
+
+  /** Tokens that would end the answer are not chosen before. */
+  @Test
+  void minTokens_holdEndAndStopTokens() throws Exception {
+    int end = goldenTokens.size();
+    GenerateResponse longer =
+        ask(golden.toBuilder().setMinTokens(end + 5).setMaxTokens(end + 9).build()).answer();
+    assertThat(longer.getTokenIdsCount()).isGreaterThan(end + 5 - 1);
+    assertThat(longer.getTokenIdsList().subList(0, end - 1))
+        .isEqualTo(goldenTokens.subList(0, end - 1));
+    assertThat(longer.getTokenIdsList().subList(0, end + 5))
+        .doesNotContainAnyElementsOf(model.defaults().eos());
+    // Where it ends by itself at this token, at least one more comes; the stop token is another.
+    int stop = goldenTokens.get(3);
+    GenerateRequest stopped = golden.toBuilder().addStopTokenIds(stop).build();
+    int first = goldenTokens.indexOf(stop);
+    assertThat(ask(stopped).answer().getTokenIdsCount()).isEqualTo(first + 1);
+    GenerateResponse held = ask(stopped.toBuilder().setMinTokens(first + 1).build()).answer();
+    assertThat(held.getTokenIdsList().subList(0, first)).isEqualTo(goldenTokens.subList(0, first));
+    assertThat(held.getTokenIds(first)).isNotEqualTo(stop);
+    // Not chosen before is not held for ever, and what does not end the answer is not held.
+    assertThat(ask(golden.toBuilder().setMinTokens(end - 1).build()).answer().getTokenIdsList())
+        .isEqualTo(goldenTokens);
+    assertThat(
+            ask(golden.toBuilder().setMinTokens(end).setIgnoreEos(true).setMaxTokens(end).build())
+                .answer()
+                .getTokenIdsList())
+        .isEqualTo(goldenTokens);
+  }
+
+  @Test
+  void logitBias_movesChoices() throws Exception {
+    int first = goldenTokens.get(0);
+    GenerateResponse without =
+        ask(golden.toBuilder().putLogitBias(first, -100).setMaxTokens(1).setLogprobs(5).build())
+            .answer();
+    GenerateResponse with = ask(golden.toBuilder().setMaxTokens(1).setLogprobs(5).build()).answer();
+    assertThat(without.getTokenIds(0)).isEqualTo(with.getLogprobs(0).getTop(1).getTokenId());
+    // Log-probabilities are those of the model, whatever is added.
+    assertThat(without.getLogprobs(0).getTopList()).isEqualTo(with.getLogprobs(0).getTopList());
+    GenerateResponse forced =
+        ask(golden.toBuilder().putLogitBias(17, 100).setMaxTokens(6).setIgnoreEos(true).build())
+            .answer();
+    assertThat(forced.getTokenIdsList()).containsOnly(17);
+    assertThat(ask(golden.toBuilder().putLogitBias(17, 0).build()).answer().getTokenIdsList())
+        .isEqualTo(goldenTokens);
+  }
+
+  @Test
+  void decodingOptions_outOfRange() throws Exception {
+    int vocabulary = model.config().vocabulary();
+    GenerateRequest.Builder whole = golden.toBuilder().setMinTokens(1);
+    for (int token = 0; token < vocabulary; token++) {
+      whole.addStopTokenIds(token);
+    }
+    for (GenerateRequest request :
+        List.of(
+            golden.toBuilder().putLogitBias(vocabulary, 1).build(),
+            golden.toBuilder().putLogitBias(-1, 1).build(),
+            golden.toBuilder().putLogitBias(1, 101).build(),
+            golden.toBuilder().putLogitBias(1, Float.NaN).build(),
+            golden.toBuilder().setMinTokens(-1).build(),
+            golden.toBuilder().setMinTokens(65).build(),
+            whole.build())) {
+      RequestException failure = ask(request).failure();
+      assertThat(failure.code()).as(failure.getMessage()).isEqualTo(Code.INVALID_ARGUMENT);
+      assertThat(failure).hasMessageMatching("(logit_bias|min_tokens)(.|\\n)*");
+    }
+  }
+
+  /** Sampling with every option gives the same tokens alone, again, and beside others. */
+  @Test
+  void sampling_isReproducible() throws Exception {
+    GenerateRequest.Builder options =
+        golden.toBuilder()
+            .setTemperature(1.4f)
+            .setTopP(0.97f)
+            .setRepetitionPenalty(1.1f)
+            .setPresencePenalty(0.3f)
+            .setFrequencyPenalty(0.2f)
+            .putLogitBias(5, 2.5f)
+            .putLogitBias(300, -4)
+            .setMinTokens(20)
+            .setMaxTokens(40);
+    List<GenerateResponse> alone = new ArrayList<>();
+    for (int seed = 0; seed < 6; seed++) {
+      alone.add(ask(options.setSeed(seed).build()).answer());
+      assertThat(alone.get(seed).getTokenIdsCount()).isGreaterThanOrEqualTo(20);
+    }
+    assertThat(alone.stream().map(GenerateResponse::getTokenIdsList).distinct()).hasSize(6);
+    List<Listening> together = new ArrayList<>();
+    for (int seed = 0; seed < 6; seed++) {
+      together.add(ask(options.setSeed(seed).build()));
+    }
+    for (int seed = 0; seed < 6; seed++) {
+      assertThat(together.get(seed).answer().getTokenIdsList())
+          .as("seed %d", seed)
+          .isEqualTo(alone.get(seed).getTokenIdsList());
+    }
+    // And on another number of threads.
+    try (CpuBackend one = new CpuBackend(1);
+        Model same = ModelLoader.load(DEMO.resolve("base"), LoadOptions.DEFAULT, one);
+        Engine other = new Engine(same, one, EngineOptions.DEFAULT.withMaxSequences(2))) {
+      Conversation elsewhere =
+          new Conversation(
+              same, prompts, adapters, other, Runnable::run, Conversation.DEFAULT_MAX_LOGPROBS);
+      Listening listening = new Listening();
+      elsewhere.start(options.setSeed(3).build(), listening);
+      assertThat(listening.answer().getTokenIdsList()).isEqualTo(alone.get(3).getTokenIdsList());
+    }
+  }
+
   private static String decode(List<Integer> tokens) throws RequestException {
     return prompts
         .detokenize(

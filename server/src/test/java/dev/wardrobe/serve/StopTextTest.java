@@ -15,7 +15,7 @@ final class StopTextTest {
   private static String all(StopText stops, String... pieces) {
     StringBuilder text = new StringBuilder();
     for (String piece : pieces) {
-      text.append(stops.add(piece));
+      text.append(stops.add(piece, true));
     }
     return text + (stops.found() ? "" : stops.flush());
   }
@@ -23,27 +23,27 @@ final class StopTextTest {
   @Test
   void add_noStops_passesOn() {
     StopText stops = new StopText(List.of());
-    assertThat(stops.add("abc")).isEqualTo("abc");
+    assertThat(stops.add("abc", true)).isEqualTo("abc");
     assertThat(stops.found()).isFalse();
   }
 
   @Test
   void add_acrossPieces() {
     StopText stops = new StopText(List.of("STOP"));
-    assertThat(stops.add("go S")).isEqualTo("go ");
-    assertThat(stops.add("TO")).isEmpty();
+    assertThat(stops.add("go S", true)).isEqualTo("go ");
+    assertThat(stops.add("TO", true)).isEmpty();
     assertThat(stops.found()).isFalse();
-    assertThat(stops.add("P and more")).isEmpty();
+    assertThat(stops.add("P and more", true)).isEmpty();
     assertThat(stops.found()).isTrue();
-    assertThat(stops.add("nothing")).isEmpty();
+    assertThat(stops.add("nothing", true)).isEmpty();
   }
 
   @Test
   void add_beganButWasNone_isReleased() {
     StopText stops = new StopText(List.of("aab"));
-    assertThat(stops.add("aa")).isEmpty();
-    assertThat(stops.add("aa")).isEqualTo("aa");
-    assertThat(stops.add("c")).isEqualTo("aac");
+    assertThat(stops.add("aa", true)).isEmpty();
+    assertThat(stops.add("aa", true)).isEqualTo("aa");
+    assertThat(stops.add("c", true)).isEqualTo("aac");
     assertThat(stops.found()).isFalse();
   }
 
@@ -57,9 +57,19 @@ final class StopTextTest {
   @Test
   void flush_releasesWhatMightHaveBecomeOne() {
     StopText stops = new StopText(List.of("###"));
-    assertThat(stops.add("end ##")).isEqualTo("end ");
+    assertThat(stops.add("end ##", true)).isEqualTo("end ");
     assertThat(stops.flush()).isEqualTo("##");
     assertThat(stops.flush()).isEmpty();
+  }
+
+  @Test
+  void add_beforeItMayEnd() {
+    StopText stops = new StopText(List.of("ab", "bcd"));
+    assertThat(stops.add("xab", false)).isEqualTo("xa");
+    assertThat(stops.add("cab", false)).isEqualTo("bca");
+    assertThat(stops.add("c", true)).isEmpty();
+    assertThat(stops.add("d", true)).isEmpty();
+    assertThat(stops.found()).isTrue();
   }
 
   /** However the text is cut, the result is that of looking at it character by character. */
@@ -73,20 +83,24 @@ final class StopTextTest {
       for (int i = random.nextInt(3); i >= 0; i--) {
         list.add(letters(random, 1 + random.nextInt(4)));
       }
+      // Up to here no stop text counts; where a piece crosses it, it does.
+      int free = random.nextInt(3) * random.nextInt(5);
       StopText stops = new StopText(list);
       StringBuilder actual = new StringBuilder();
+      int ended = 0;
       for (int at = 0; at < text.length(); ) {
         int to = Math.min(text.length(), at + 1 + random.nextInt(4));
-        actual.append(stops.add(text.substring(at, to)));
+        ended = to <= free ? to : ended;
+        actual.append(stops.add(text.substring(at, to), to > free));
         at = to;
       }
       boolean found = stops.found();
       if (!found) {
         actual.append(stops.flush());
       }
-      String expected = expected(text, list);
+      String expected = expected(text, list, ended);
       assertThat(actual.toString())
-          .as("seed %d: '%s' until %s", seed, text, list)
+          .as("seed %d: '%s' until %s after %d", seed, text, list, ended)
           .isEqualTo(expected == null ? text : expected);
       assertThat(found).isEqualTo(expected != null);
     }
@@ -100,8 +114,8 @@ final class StopTextTest {
     return text.toString();
   }
 
-  private static @Nullable String expected(String text, List<String> stops) {
-    for (int end = 1; end <= text.length(); end++) {
+  private static @Nullable String expected(String text, List<String> stops, int after) {
+    for (int end = after + 1; end <= text.length(); end++) {
       String prefix = text.substring(0, end);
       int longest =
           stops.stream().filter(prefix::endsWith).mapToInt(String::length).max().orElse(-1);

@@ -17,6 +17,7 @@ import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
+import dev.wardrobe.compute.TokenBias;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.lang.foreign.MemorySegment;
 import java.time.Duration;
@@ -692,11 +693,18 @@ public final class CpuBackend implements Backend {
           "draw %d: temperature %s (expected at least 0), repetition penalty %s (above 0)"
               .formatted(i, draw.temperature(), draw.repetition()));
     }
-    for (int at = 0; at < draw.length(); at++) {
-      int token = draw.tokens()[at];
-      if (token < 0 || token >= logits.width()) {
+    checkTokens(i, draw.tokens(), draw.length(), logits);
+    TokenBias bias = draw.bias();
+    if (bias != null) {
+      checkTokens(i, bias.tokens(), bias.tokens().length, logits);
+    }
+  }
+
+  private static void checkTokens(int draw, int[] tokens, int count, Buffer logits) {
+    for (int at = 0; at < count; at++) {
+      if (tokens[at] < 0 || tokens[at] >= logits.width()) {
         throw new IllegalArgumentException(
-            "draw %d: token %d of a vocabulary of %d".formatted(i, token, logits.width()));
+            "draw %d: token %d of a vocabulary of %d".formatted(draw, tokens[at], logits.width()));
       }
     }
   }

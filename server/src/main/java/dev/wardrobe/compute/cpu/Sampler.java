@@ -1,6 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Draw;
+import dev.wardrobe.compute.TokenBias;
 import java.util.Arrays;
 
 /** Draws and scores tokens; see {@link Draw} for what is applied in which order. */
@@ -71,14 +72,18 @@ final class Sampler {
   }
 
   private int draw(Draw draw, float[] logits, int at, int vocabulary, float max, Scratch scratch) {
+    TokenBias bias = draw.bias();
     boolean penalized = draw.repetition() != 1 || draw.presence() != 0 || draw.frequency() != 0;
     float[] z = logits;
     int from = at;
     float largest = max;
-    if (penalized) {
+    if (penalized || bias != null) {
       z = scratch.row(vocabulary);
       from = 0;
       System.arraycopy(logits, at, z, 0, vocabulary);
+      if (bias != null) {
+        add(bias, draw.length() - draw.promptLength(), z, vocabulary);
+      }
       penalize(draw, z, scratch.marks(vocabulary));
       largest = kernels.largest(z, 0, vocabulary);
       if (!Float.isFinite(largest)) {
@@ -147,6 +152,19 @@ final class Sampler {
       }
     }
     return kept;
+  }
+
+  private static void add(TokenBias bias, int generated, float[] z, int vocabulary) {
+    for (int i = 0; i < bias.tokens().length; i++) {
+      z[bias.tokens()[i]] += bias.values()[i];
+    }
+    if (generated < bias.least()) {
+      for (int token : bias.held()) {
+        if (token >= 0 && token < vocabulary) {
+          z[token] = Float.NEGATIVE_INFINITY;
+        }
+      }
+    }
   }
 
   private static void penalize(Draw draw, float[] z, int[] marks) {
