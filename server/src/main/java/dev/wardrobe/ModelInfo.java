@@ -5,6 +5,7 @@ import dev.wardrobe.model.Model;
 import dev.wardrobe.quant.QuantOptions;
 import dev.wardrobe.v1.MemoryUse;
 import dev.wardrobe.v1.ModelInfoResponse;
+import dev.wardrobe.v1.PrefixCache;
 
 /** The answer to the ModelInfo call. */
 final class ModelInfo {
@@ -32,6 +33,7 @@ final class ModelInfo {
             .setSteps(stats.steps())
             .setRunningSequences(stats.running())
             .setWaitingSequences(stats.waiting())
+            .setPrefixCache(prefixCache(stats))
             .setHeadQuantized(model.modules().head().quantized())
             .setWeightsMapped(model.mapped())
             .setVersion(Version.text());
@@ -44,6 +46,17 @@ final class ModelInfo {
           .setBlockSize(quantization.blockSize());
     }
     return info.build();
+  }
+
+  private static PrefixCache prefixCache(EngineStats stats) {
+    return PrefixCache.newBuilder()
+        .setLookupTokens(stats.prefixLookups())
+        .setHitTokens(stats.prefixHits())
+        .setCachedBlocks(stats.cachedBlocks())
+        .setEvictedBlocks(stats.prefixEvictions())
+        .setBlocks(stats.blocks())
+        .setFreeBlocks(stats.freeBlocks())
+        .build();
   }
 
   private static MemoryUse memory(Stack stack) {

@@ -25,6 +25,7 @@ import dev.wardrobe.v1.LoadAdapterResponse;
 import dev.wardrobe.v1.Message;
 import dev.wardrobe.v1.ModelInfoRequest;
 import dev.wardrobe.v1.ModelInfoResponse;
+import dev.wardrobe.v1.PrefixCache;
 import dev.wardrobe.v1.StepRecord;
 import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.UnloadAdapterRequest;
@@ -367,6 +368,31 @@ final class GrpcServerTest {
                 .detokenize(DetokenizeRequest.newBuilder().addAllTokenIds(tokens).build())
                 .getText())
         .isEqualTo("Where is my order 4172?");
+  }
+
+  @Test
+  void prefixCache_isCounted_andChangesNothing() {
+    GenerateRequest request = question().build();
+    GenerateResponse first = generation.generate(request);
+    long hits =
+        generation.modelInfo(ModelInfoRequest.getDefaultInstance()).getPrefixCache().getHitTokens();
+    GenerateResponse second = generation.generate(request);
+
+    int expected = (second.getUsage().getPromptTokens() - 1) / 16 * 16;
+    assertThat(expected).isPositive();
+    assertThat(second.getUsage().getCachedTokens()).isEqualTo(expected);
+    assertThat(second.getTokenIdsList()).isEqualTo(first.getTokenIdsList());
+    await()
+        .atMost(10, TimeUnit.SECONDS)
+        .untilAsserted(
+            () -> {
+              PrefixCache cache =
+                  generation.modelInfo(ModelInfoRequest.getDefaultInstance()).getPrefixCache();
+              assertThat(cache.getHitTokens()).isEqualTo(hits + expected);
+              assertThat(cache.getLookupTokens()).isGreaterThanOrEqualTo(cache.getHitTokens());
+              assertThat(cache.getCachedBlocks()).isPositive();
+              assertThat(cache.getFreeBlocks()).isEqualTo(cache.getBlocks());
+            });
   }
 
   @Test
