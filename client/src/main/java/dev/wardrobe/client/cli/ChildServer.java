@@ -10,10 +10,13 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
-/** A server of our own on a free port of the loopback address, for as long as a demo takes. */
+/** A server of our own on a free port of the loopback address, for as long as a demo or a
+ * measurement takes. */
 final class ChildServer implements AutoCloseable {
   private static final Duration START_LIMIT = Duration.ofMinutes(3);
   private static final Duration STOP_LIMIT = Duration.ofSeconds(30);
+
+  private static final int LAST_WORDS = 2000;
 
   private final Process process;
   private final Path folder;
@@ -34,7 +37,7 @@ final class ChildServer implements AutoCloseable {
    * @param arguments further arguments of serve
    */
   static ChildServer start(Path launcher, List<String> arguments) throws IOException {
-    Path folder = Files.createTempDirectory("wardrobe-demo");
+    Path folder = Files.createTempDirectory("wardrobe-child");
     Path portFile = folder.resolve("port");
     Path log = folder.resolve("server.log");
     List<String> command = new ArrayList<>();
@@ -48,8 +51,8 @@ final class ChildServer implements AutoCloseable {
             .redirectOutput(log.toFile())
             .redirectInput(ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()))
             .start();
-    // Also when the demo itself is ended by a signal.
-    Runtime.getRuntime().addShutdownHook(new Thread(process::destroy, "wardrobe-demo-shutdown"));
+    // Also when this process is ended by a signal.
+    Runtime.getRuntime().addShutdownHook(new Thread(process::destroy, "wardrobe-child-shutdown"));
     try {
       int port = awaitPort(process, portFile, log, began);
       return new ChildServer(process, folder, port, Duration.ofNanos(System.nanoTime() - began));
@@ -97,6 +100,16 @@ final class ChildServer implements AutoCloseable {
     return "127.0.0.1:" + port;
   }
 
+  ProcessHandle process() {
+    return process.toHandle();
+  }
+
+  /** The end of what it has said. */
+  String lastWords() throws IOException {
+    String said = Files.readString(folder.resolve("server.log")).strip();
+    return said.substring(Math.max(0, said.length() - LAST_WORDS));
+  }
+
   Duration startUp() {
     return startUp;
   }
@@ -128,7 +141,7 @@ final class ChildServer implements AutoCloseable {
         Files.deleteIfExists(file);
       }
     } catch (IOException e) {
-      // A leftover in the temporary folder is not worth failing a demo for.
+      // A leftover in the temporary folder is not worth failing for.
     }
   }
 }

@@ -21,7 +21,7 @@ import picocli.CommandLine.Spec;
     versionProvider = Version.class,
     footer = {
       "",
-      "On this machine, without a server: serve, batch, quantize, inspect",
+      "On this machine, without a server: serve, batch, quantize, inspect, bench",
       "(each explains itself with --help).",
       "",
       "Exit codes: 0 done, 1 failed, 2 wrong usage."
@@ -31,7 +31,8 @@ import picocli.CommandLine.Spec;
       GenerateCommand.class,
       ChatCommand.class,
       AdaptersCommand.class,
-      InfoCommand.class
+      InfoCommand.class,
+      BenchCommand.class
     })
 public final class Cli implements Runnable {
   /** Held, since a logger that nobody holds forgets its level. */

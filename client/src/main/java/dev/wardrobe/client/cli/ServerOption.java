@@ -12,6 +12,10 @@ final class ServerOption {
       description = "The server (default: $WARDROBE_SERVER, else 127.0.0.1:7070).")
   private String server = "";
 
+  String target() {
+    return server;
+  }
+
   WardrobeClient connect() {
     return WardrobeClient.connect(server);
   }

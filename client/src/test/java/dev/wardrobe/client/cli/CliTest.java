@@ -52,6 +52,38 @@ final class CliTest {
     assertThat(run("--help")).isZero();
     assertThat(out.toString())
         .contains(
-            "demo", "generate", "chat", "adapters", "info", "serve, batch, quantize, inspect");
+            "demo",
+            "generate",
+            "chat",
+            "adapters",
+            "info",
+            "serve, batch, quantize, inspect, bench");
+  }
+
+  @Test
+  void benchLoad_refusesWhatIsNoLoad() {
+    for (String[] wrong :
+        new String[][] {
+          {"--streams 0", "--streams"},
+          {"--rounds 0", "--rounds"},
+          {"--pick often", "--pick"},
+          {"--prompt-tokens x", "--prompt-tokens"},
+          {"--against nobody", "--against"},
+        }) {
+      err.getBuffer().setLength(0);
+      assertThat(run(("bench load " + wrong[0]).split(" "))).as(wrong[0]).isEqualTo(2);
+      assertThat(err.toString().lines().findFirst().orElse("")).contains(wrong[1]);
+    }
+    for (String wrong : new String[] {"", "--streams 3", "x --streams", "x --pick 'often", "x -y"}) {
+      err.getBuffer().setLength(0);
+      assertThat(run("bench", "load", "--case", wrong)).as(wrong).isEqualTo(2);
+    }
+    assertThat(run("bench", "load", "--case", "a", "--case", "a")).isEqualTo(2);
+  }
+
+  @Test
+  void words_areCutAsAShellCutsThem() {
+    assertThat(Words.of("  one 'two three' fo\"u r\"x ''  "))
+        .containsExactly("one", "two three", "fou rx", "");
   }
 }
