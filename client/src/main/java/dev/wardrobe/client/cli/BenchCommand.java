@@ -13,7 +13,7 @@ import picocli.CommandLine.Spec;
       "",
       "On this machine, without a server: bench (what a forward pass costs) and bench adapters."
     },
-    subcommands = {BenchLoadCommand.class},
+    subcommands = {BenchLoadCommand.class, BenchChurnCommand.class},
     mixinStandardHelpOptions = true)
 final class BenchCommand implements Runnable {
   @Spec private CommandSpec spec;

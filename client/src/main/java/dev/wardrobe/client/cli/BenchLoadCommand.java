@@ -34,8 +34,8 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "load",
     description = {
-      "Asks a server for answers to random prompts and measures throughput, the time to the first token"
-          + " and",
+      "Asks a server for answers to random prompts and measures throughput, the time to the first"
+          + " token and",
       "that between tokens. Several cases take turns, so that their ratios come from one run."
     },
     footer = {
@@ -160,7 +160,7 @@ final class BenchLoadCommand implements Callable<Integer> {
       CaseOptions.within("--retries", retries, 0, 1000);
       CaseOptions.within("--seconds", seconds, 0.1, 86_400);
       CaseOptions.within("--ramp", ramp, 0, 3600);
-      CaseOptions.within("--requests", requests, 0, 1e9);
+      CaseOptions.within("--requests", (double) requests, 0, 1e9);
       CaseOptions.within("--warm-up", warmUp, 0, 3600);
       CaseOptions.within("--connections", connections, 1, 1000);
     } catch (IllegalArgumentException e) {
@@ -175,12 +175,10 @@ final class BenchLoadCommand implements Callable<Integer> {
         Servers.Server at = servers.get(planned.get(i).serve());
         int vocabulary = at.connection().modelInfo().getVocabularySize();
         // Of its own for each case: no prompt is another case's, which a prefix cache might know.
-        loads.add(
-            new Load(plan, at.connection(), at.process(), vocabulary, seed * 1_000_003 + i));
+        loads.add(new Load(plan, at.connection(), at.process(), vocabulary, seed * 1_000_003 + i));
         results.add(new LoadResult(plan));
       }
-      ModelInfoResponse info =
-          servers.get(planned.getFirst().serve()).connection().modelInfo();
+      ModelInfoResponse info = servers.get(planned.getFirst().serve()).connection().modelInfo();
       out.printf("%s on %s%n", info.getModel(), info.getBackend());
       out.flush();
       prepare(loads);

@@ -41,8 +41,8 @@ final class CaseOptions {
       paramLabel = "X",
       defaultValue = "0",
       description =
-          "Open loop instead: so many requests a second, at random times (Poisson), whatever becomes"
-              + " of them; latencies count from when a request was due.")
+          "Open loop instead: so many requests a second, at random times (Poisson), whatever"
+              + " becomes of them; latencies count from when a request was due.")
   private double rate;
 
   @Option(
@@ -109,7 +109,7 @@ final class CaseOptions {
     within("--rate", rate, 0, 1e6);
     within("--shared-prefix", shared, 0, 1 << 20);
     within("--guest-every", guestEvery, 0.001, 3600);
-    within("--deadline-ms", deadlineMillis, 0, 86_400_000);
+    within("--deadline-ms", (double) deadlineMillis, 0, 86_400_000);
     return new LoadCase(
         name,
         AdapterMix.parse(adapters, pick),

@@ -10,8 +10,10 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
-/** A server of our own on a free port of the loopback address, for as long as a demo or a
- * measurement takes. */
+/**
+ * A server of our own on a free port of the loopback address, for as long as a demo or a
+ * measurement takes.
+ */
 final class ChildServer implements AutoCloseable {
   private static final Duration START_LIMIT = Duration.ofMinutes(3);
   private static final Duration STOP_LIMIT = Duration.ofSeconds(30);

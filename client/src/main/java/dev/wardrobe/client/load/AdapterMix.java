@@ -38,8 +38,8 @@ public record AdapterMix(List<String> names, Pick pick, double exponent) {
   /**
    * Reads a list of names.
    *
-   * @param text names with commas between; {@code a{0000..0031}} are 32 of them, {@code none} is the
-   *     base
+   * @param text names with commas between; {@code a{0000..0031}} are 32 of them, {@code none} is
+   *     the base
    * @param pick {@code uniform}, {@code zipf:1.0}, {@code round-robin} or {@code each}
    * @throws IllegalArgumentException if it is something else
    */

@@ -58,9 +58,7 @@ record Axis(double least, double most, boolean log, double start, double end) {
       return ticks;
     }
     boolean few = most / least > 1e4;
-    for (double power = Math.pow(10, Math.floor(Math.log10(least)));
-        power <= most;
-        power *= 10) {
+    for (double power = Math.pow(10, Math.floor(Math.log10(least))); power <= most; power *= 10) {
       for (int lead : few ? new int[] {1} : new int[] {1, 2, 5}) {
         double tick = lead * power;
         if (tick >= least * 0.999999 && tick <= most * 1.000001) {
@@ -75,7 +73,8 @@ record Axis(double least, double most, boolean log, double start, double end) {
     if (value == 0) {
       return "0";
     }
-    String text = String.format(Locale.ROOT, value >= 100 ? "%,.0f" : value >= 1 ? "%.2f" : "%.4f", value);
+    String text =
+        String.format(Locale.ROOT, value >= 100 ? "%,.0f" : value >= 1 ? "%.2f" : "%.4f", value);
     return text.contains(".") ? text.replaceAll("0+$", "").replaceAll("\\.$", "") : text;
   }
 }

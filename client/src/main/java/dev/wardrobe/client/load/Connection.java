@@ -58,6 +58,11 @@ public final class Connection implements AutoCloseable {
         .getStepsList();
   }
 
+  /** For calls that need no more than that they go through. */
+  ManagedChannel channel() {
+    return channels.getFirst();
+  }
+
   /** Calls that wait for their answer. */
   AdapterServiceGrpc.AdapterServiceBlockingStub adapters() {
     return AdapterServiceGrpc.newBlockingStub(channels.getFirst());

@@ -119,8 +119,9 @@ public final class Load {
         }
         if (!plan.guests().isEmpty()) {
           long every = (long) (plan.guestEvery() * 1e9);
-          timer.scheduleAtFixedRate(
-              this::guest, from - System.nanoTime() + every / 2, every, TimeUnit.NANOSECONDS);
+          var _ =
+              timer.scheduleAtFixedRate(
+                  this::guest, from - System.nanoTime() + every / 2, every, TimeUnit.NANOSECONDS);
         }
         until(from);
         Occupancy before = Occupancy.now(servers);
@@ -254,8 +255,7 @@ public final class Load {
 
       void start() {
         running.add(this);
-        Connection.Answer started =
-            connection.start(request, stream, plan.deadlineMillis(), this);
+        Connection.Answer started = connection.start(request, stream, plan.deadlineMillis(), this);
         boolean late;
         synchronized (this) {
           answer = started;
@@ -312,7 +312,7 @@ public final class Load {
         ScheduledExecutorService later = timer;
         if (!guest && !plan.open() && !over) {
           if (failed && later != null) {
-            later.schedule(() -> next(stream), BACK_OFF_MILLIS, TimeUnit.MILLISECONDS);
+            var _ = later.schedule(() -> next(stream), BACK_OFF_MILLIS, TimeUnit.MILLISECONDS);
           } else {
             next(stream);
           }

@@ -9,8 +9,8 @@ import java.util.Locale;
  * @param name for the report
  * @param mix the adapters
  * @param streams of a closed loop: so many requests at a time, each followed at once by another
- * @param rate of an open loop: so many requests a second, at the times of a Poisson process, whatever
- *     becomes of them; 0 for a closed loop
+ * @param rate of an open loop: so many requests a second, at the times of a Poisson process,
+ *     whatever becomes of them; 0 for a closed loop
  * @param prompt tokens of a prompt, random ones
  * @param shared tokens that all prompts begin with
  * @param answer tokens of an answer, exactly
@@ -54,7 +54,10 @@ public record LoadCase(
     if (!guests.isEmpty()) {
       text.append(
           String.format(
-              Locale.ROOT, ", a guest each %.4g s (%d adapters in turn)", guestEvery, guests.size()));
+              Locale.ROOT,
+              ", a guest each %.4g s (%d adapters in turn)",
+              guestEvery,
+              guests.size()));
     }
     return text.toString();
   }

@@ -8,8 +8,8 @@ import java.util.SplittableRandom;
 import java.util.function.Function;
 
 /**
- * What was measured, as a picture (SVG): throughput, the distributions of the time to the first token
- * and of that between tokens, and the latter over time with the swap-ins in it.
+ * What was measured, as a picture (SVG): throughput, the distributions of the time to the first
+ * token and of that between tokens, and the latter over time with the swap-ins in it.
  */
 public final class LoadPlot {
   private static final int WIDTH = 1080;
@@ -108,7 +108,8 @@ public final class LoadPlot {
       double median = result.median(LoadRun::tokensPerSecond);
       double middle = y + BAR / 2.0;
       add(
-          "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\" fill-opacity=\"0.8\"/>",
+          "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" fill=\"%s\""
+              + " fill-opacity=\"0.8\"/>",
           left, y + 2, axis.at(median) - left, BAR - 6, colour(i));
       add(
           "<path d=\"M%.1f %.1fH%.1fM%.1f %.1fv8M%.1f %.1fv8\" stroke=\"#222\" fill=\"none\"/>",
@@ -157,8 +158,7 @@ public final class LoadPlot {
     Axis horizontal = new Axis(1.6, 1e4, true, left, right - 34);
     for (double q : new double[] {0.5, 0.9, 0.99, 0.999, 0.9999}) {
       double at = horizontal.at(1 / (1 - q));
-      add(
-          "<path d=\"M%.1f %.1fV%.1f\" stroke=\"#e4e4e4\"/>", at, top + 12, bottom);
+      add("<path d=\"M%.1f %.1fV%.1f\" stroke=\"#e4e4e4\"/>", at, top + 12, bottom);
       text(at, bottom + 17, "middle", 12, "#444", Axis.text(100 * q) + " %");
     }
     text((left + right) / 2, bottom + 34, "middle", 12, "#444", "share that took less");
@@ -183,7 +183,8 @@ public final class LoadPlot {
           path.append(
               String.format(Locale.ROOT, "L%.1f %.1f", end, vertical.at(samples.maxMillis())));
           add(
-              "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-opacity=\"0.85\"/>",
+              "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\""
+                  + " stroke-opacity=\"0.85\"/>",
               path, colour(i));
         }
         add(
@@ -223,11 +224,13 @@ public final class LoadPlot {
     for (double tick : time.ticks()) {
       text(time.at(tick), bottom + 17, "middle", 12, "#444", Axis.text(tick) + " s");
     }
-    boolean swaps = swaps(run.load(), time, top) | swaps(run.guests(), time, top);
+    boolean swaps = swaps(run.load(), time, top);
+    swaps |= swaps(run.guests(), time, top);
     points(run, gaps, time, vertical);
     if (swaps) {
       add(
-          "<rect x=\"%.1f\" y=\"%.1f\" width=\"14\" height=\"10\" fill=\"%s\" fill-opacity=\"0.25\"/>",
+          "<rect x=\"%.1f\" y=\"%.1f\" width=\"14\" height=\"10\" fill=\"%s\""
+              + " fill-opacity=\"0.25\"/>",
           right - 214, y - 9, SWAP);
       text(right, y, "end", 12, "#444", "a request waits for a swap-in");
     }
@@ -241,7 +244,8 @@ public final class LoadPlot {
       double from = time.at(starts[i] / 1e6);
       double to = time.at((starts[i] + (double) lengths[i]) / 1e6);
       add(
-          "<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"%s\" fill-opacity=\"0.25\"/>",
+          "<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"%s\""
+              + " fill-opacity=\"0.25\"/>",
           from, top, Math.max(1, to - from), TIMELINE, SWAP);
     }
     return starts.length > 0;

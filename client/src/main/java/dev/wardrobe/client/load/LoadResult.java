@@ -78,8 +78,7 @@ public final class LoadResult {
     List<Double> clean = new ArrayList<>();
     List<Double> all = new ArrayList<>();
     for (int i = 0; i < Math.min(mine.size(), theirs.size()); i++) {
-      double ratio =
-          quantity.applyAsDouble(mine.get(i)) / quantity.applyAsDouble(theirs.get(i));
+      double ratio = quantity.applyAsDouble(mine.get(i)) / quantity.applyAsDouble(theirs.get(i));
       all.add(ratio);
       if (mine.get(i).undisturbed() && theirs.get(i).undisturbed()) {
         clean.add(ratio);
@@ -111,8 +110,7 @@ public final class LoadResult {
     Map<String, Integer> errors = new TreeMap<>();
     for (LoadRun run : all()) {
       Stream.of(run.load(), run.guests())
-          .forEach(
-              seen -> seen.errors().forEach((what, n) -> errors.merge(what, n, Integer::sum)));
+          .forEach(seen -> seen.errors().forEach((what, n) -> errors.merge(what, n, Integer::sum)));
       if (run.unfinished() > 0) {
         errors.merge("unfinished", run.unfinished(), Integer::sum);
       }

@@ -65,15 +65,7 @@ public final class LoadTable {
           ratios[ratios.length - 1],
           result.ratioTo(against, run -> run.load().gaps().millis(0.99)));
     }
-    print(
-        out,
-        "  %-14s %9s %9s %9s %9s %9s",
-        "milliseconds",
-        "p50",
-        "p90",
-        "p99",
-        "most",
-        "count");
+    print(out, "  %-14s %9s %9s %9s %9s %9s", "milliseconds", "p50", "p90", "p99", "most", "count");
     row(out, "first token", result.together(run -> run.load().firstToken()));
     row(out, "between tokens", result.together(run -> run.load().gaps()));
     row(out, "whole answer", result.together(run -> run.load().whole()));

@@ -32,7 +32,8 @@ record Occupancy(long nanos, double busy, double client, double server) {
     for (ProcessHandle each : servers) {
       server += seconds(each);
     }
-    return new Occupancy(System.nanoTime(), busySeconds(), seconds(ProcessHandle.current()), server);
+    return new Occupancy(
+        System.nanoTime(), busySeconds(), seconds(ProcessHandle.current()), server);
   }
 
   /** Shares of the machine between two looks. */

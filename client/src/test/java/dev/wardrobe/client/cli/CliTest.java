@@ -74,7 +74,8 @@ final class CliTest {
       assertThat(run(("bench load " + wrong[0]).split(" "))).as(wrong[0]).isEqualTo(2);
       assertThat(err.toString().lines().findFirst().orElse("")).contains(wrong[1]);
     }
-    for (String wrong : new String[] {"", "--streams 3", "x --streams", "x --pick 'often", "x -y"}) {
+    for (String wrong :
+        new String[] {"", "--streams 3", "x --streams", "x --pick 'often", "x -y"}) {
       err.getBuffer().setLength(0);
       assertThat(run("bench", "load", "--case", wrong)).as(wrong).isEqualTo(2);
     }

@@ -30,8 +30,7 @@ class Answering extends GenerationServiceGrpc.GenerationServiceImplBase implemen
 
   Answering() throws IOException {
     server =
-        NettyServerBuilder.forAddress(
-                new InetSocketAddress(InetAddress.getLoopbackAddress(), 0))
+        NettyServerBuilder.forAddress(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0))
             .addService(this)
             .build()
             .start();

@@ -106,8 +106,7 @@ final class LoadReportTest {
   @Test
   void json_hasEveryFigure() {
     List<LoadResult> results = results();
-    JsonNode root =
-        LoadJson.of(ModelInfoResponse.getDefaultInstance(), 7, results, results.get(0));
+    JsonNode root = LoadJson.of(ModelInfoResponse.getDefaultInstance(), 7, results, results.get(0));
     JsonNode other = root.at("/cases/1");
     assertThat(other.get("ratio").asDouble()).isCloseTo(0.85, within(1e-12));
     assertThat(other.at("/between_tokens_ms/p99").asDouble()).isEqualTo(5);
@@ -126,10 +125,12 @@ final class LoadReportTest {
             .newDocumentBuilder()
             .parse(new InputSource(new StringReader(svg)));
     assertThat(document.getDocumentElement().getTagName()).isEqualTo("svg");
-    assertThat(svg).contains("A &lt;title&gt;", "other &lt;&amp;&gt;: 8 streams").doesNotContain("NaN");
-    // The gaps of the last run that counts, a point each, in both timelines; a dot for each maximum.
-    assertThat(document.getElementsByTagName("circle").getLength())
-        .isEqualTo(109 + 159 + 2 * 2);
+    assertThat(svg)
+        .contains("A &lt;title&gt;", "other &lt;&amp;&gt;: 8 streams")
+        .doesNotContain("NaN");
+    // The gaps of the last run that counts, a point each, in both timelines; a dot for each
+    // maximum.
+    assertThat(document.getElementsByTagName("circle").getLength()).isEqualTo(109 + 159 + 2 * 2);
   }
 
   @Test
@@ -156,7 +157,8 @@ final class LoadReportTest {
 
   @Test
   void occupancy_readsTheClocksLine() {
-    assertThat(Occupancy.busySeconds("cpu  100 1 50 9999 7 3 4 5 0 0")).isCloseTo(1.63, within(1e-12));
+    assertThat(Occupancy.busySeconds("cpu  100 1 50 9999 7 3 4 5 0 0"))
+        .isCloseTo(1.63, within(1e-12));
     assertThat(Occupancy.busySeconds("intr 5")).isNaN();
   }
 }

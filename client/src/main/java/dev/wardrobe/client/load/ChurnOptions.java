@@ -1,0 +1,14 @@
+package dev.wardrobe.client.load;
+
+/**
+ * How much comes and goes.
+ *
+ * @param names under the root that requests ask for
+ * @param published names in the store that they ask for; 0 to leave the store alone
+ * @param requests in all
+ * @param streams requests at a time
+ * @param pauseMillis between two changes of a kind
+ * @param seed of everything that is drawn
+ */
+public record ChurnOptions(
+    int names, int published, long requests, int streams, long pauseMillis, long seed) {}
