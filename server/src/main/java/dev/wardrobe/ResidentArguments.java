@@ -61,6 +61,14 @@ final class ResidentArguments {
   private int kvTokens;
 
   @Option(
+      names = "--adapter-cache-mib",
+      paramLabel = "N",
+      description =
+          "Resident adapters, in MiB; beyond it those that nobody uses make room. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private long adapterCacheMib = EngineOptions.DEFAULT.adapterBytes() >> 20;
+
+  @Option(
       names = "--max-batch",
       paramLabel = "N",
       defaultValue = "64",
@@ -97,10 +105,14 @@ final class ResidentArguments {
   }
 
   EngineOptions engine() throws StartException {
+    if (adapterCacheMib < 0 || adapterCacheMib > Long.MAX_VALUE >> 20) {
+      throw new StartException("--adapter-cache-mib: expected 0 or more, got " + adapterCacheMib);
+    }
     try {
       return EngineOptions.DEFAULT
           .withKvType(kvType(kv))
           .withKvTokens(kvTokens)
+          .withAdapterBytes(adapterCacheMib << 20)
           .withMaxSequences(maxBatch)
           .withMaxWaiting(Math.max(EngineOptions.DEFAULT.maxWaiting(), 4 * maxBatch))
           .withPrefillTokens(prefillTokens);

@@ -56,12 +56,12 @@ final class ServeCommand implements Callable<Integer> {
   private List<Path> roots = new ArrayList<>();
 
   @Option(
-      names = "--adapter-cache-mib",
+      names = "--adapter-host-mib",
       paramLabel = "N",
       description =
-          "Resident adapters from the roots, in MiB; beyond it those that nobody uses make room."
-              + " Default: ${DEFAULT-VALUE}.")
-  private long adapterCacheMib = AdapterOptions.DEFAULT.cacheBytes() >> 20;
+          "Copies of adapters to make them resident from, in MiB; those beyond it are read from"
+              + " disk and checked again. Default: ${DEFAULT-VALUE}.")
+  private long adapterHostMib = AdapterOptions.DEFAULT.hostBytes() >> 20;
 
   @Option(
       names = "--host",
@@ -110,12 +110,12 @@ final class ServeCommand implements Callable<Integer> {
     if (warmUpSeconds < 0) {
       throw new StartException("--warm-up-seconds: expected 0 or more, got " + warmUpSeconds);
     }
-    if (adapterCacheMib < 1 || adapterCacheMib > Long.MAX_VALUE >> 20) {
-      throw new StartException("--adapter-cache-mib: expected 1 or more, got " + adapterCacheMib);
+    if (adapterHostMib < 0 || adapterHostMib > Long.MAX_VALUE >> 20) {
+      throw new StartException("--adapter-host-mib: expected 0 or more, got " + adapterHostMib);
     }
     long began = System.nanoTime();
     Stack stack =
-        new Stack(arguments, roots, AdapterOptions.DEFAULT.withCacheBytes(adapterCacheMib << 20));
+        new Stack(arguments, roots, AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20));
     GrpcFrontend frontend =
         new GrpcFrontend(
             stack.conversation(),

@@ -49,7 +49,7 @@ final class Stack implements AutoCloseable {
   private final ExecutorService workers;
 
   /**
-   * Loads the base, then every named adapter, then starts the engine.
+   * Loads the base, starts the engine, then loads every named adapter.
    *
    * @param roots where requests may load further adapters from
    * @throws StartException if one of them is refused; nothing is left behind
@@ -83,12 +83,15 @@ final class Stack implements AutoCloseable {
                   model,
                   backend,
                   roots,
-                  adapterOptions.withRefuseZeroDelta(arguments.refusesZeroDelta()),
+                  adapterOptions
+                      .withRefuseZeroDelta(arguments.refusesZeroDelta())
+                      .withDeviceBytes(Math.max(1, engineOptions.adapterBytes())),
                   loaders));
+      engine = keep(new Engine(model, backend, engineOptions));
+      adapters.prefetchBy(engine::prefetch);
       for (Map.Entry<String, Path> adapter : named.entrySet()) {
         adapters.loadTrusted(adapter.getKey(), adapter.getValue());
       }
-      engine = keep(new Engine(model, backend, engineOptions));
       conversation = new Conversation(model, prompts, adapters, engine, workers, maxLogprobs);
       complete = true;
     } catch (ModelException

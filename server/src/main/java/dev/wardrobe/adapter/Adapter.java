@@ -174,6 +174,13 @@ public final class Adapter implements AutoCloseable {
     return passed.parameters();
   }
 
+  /** Whether it only adds to what the base computes: no DoRA, no biases or weights of its own. */
+  public boolean additive() {
+    return passed.deltas().values().stream()
+        .allMatch(
+            delta -> delta.magnitude() == null && delta.bias() == null && delta.weight() == null);
+  }
+
   /** Bytes that it holds on the host until it is closed. */
   public long hostBytes() {
     return hostBytes;

@@ -21,26 +21,28 @@ import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
+import java.util.function.BooleanSupplier;
+import java.util.function.Function;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The adapters of a server: names, the digests they stand for, and what of them is resident.
+ * The adapters of a server: names, the digests they stand for, and their copies on the host.
  *
  * <p>A name is bound to a digest when it is loaded, and to another only when it is loaded again.
- * Requests hold {@link Lease leases}; an adapter's memory is freed when neither a lease nor the
- * registry wants it any more, so unloading, reloading and eviction never disturb a request. Two
- * names of the same content share one resident adapter.
+ * Requests hold {@link Lease leases}: the right to one digest, whatever becomes of its name. What
+ * of it is in the backend's memory is decided elsewhere, by whoever has leases {@linkplain
+ * Lease#upload upload}; the registry keeps the copies that this is done from, in a cache of so many
+ * bytes, and hears when one is made resident and when it goes.
  *
- * <p>A request for a name that is not loaded loads the directory of that name under a root, once
- * however many ask, unless the name was unloaded: then it stays away until it is loaded again. What
- * comes from the roots is cached up to a number of bytes; what the operator gave stays resident
- * until it is unloaded.
+ * <p>A request for a name that is not loaded reads the directory of that name under a root, once
+ * however many ask, unless the name was unloaded: then it stays away until it is loaded again.
  *
  * <p>Safe for use by all threads. Files are read by {@code loaders} alone; no other method waits.
  */
@@ -48,11 +50,10 @@ public final class AdapterRegistry implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(AdapterRegistry.class);
 
   /*
-   * One lock guards all of the state; reading files and uploading happen outside of it. Each
-   * resident counts its holders: the cache, a name that pins it, each lease, and a load that is
-   * about to hand it out. At zero it leaves `live` and joins `doomed`, which whoever has the lock
-   * next out of hand closes, without the lock. The cache is called with the lock held only, and
-   * runs its listener on the caller's thread, so there is one order of locks.
+   * One lock guards all of the state; reading files and uploading happen outside of it. Each host
+   * copy counts its holders; at zero it is closed, and that, like telling others, is left to be
+   * done without the lock, see `settle`. The cache is called with the lock held only, and runs its
+   * listener on the caller's thread, so there is one order of locks.
    */
 
   private static final Pattern NAME =
@@ -66,71 +67,42 @@ public final class AdapterRegistry implements AutoCloseable {
 
   private final Object lock = new Object();
   private final SortedMap<String, Registration> names = new TreeMap<>();
-  private final Map<String, Resident> live = new HashMap<>();
+  private final Map<String, Presence> presences = new HashMap<>();
   private final Map<String, Demand> demands = new HashMap<>();
   private final Map<Order, CompletableFuture<AdapterEntry>> queued = new HashMap<>();
   private final Set<String> withdrawn = new HashSet<>();
-  private final Cache<String, Resident> cache;
-  private final ConcurrentLinkedQueue<Lora> doomed = new ConcurrentLinkedQueue<>();
+  private final Cache<String, HostCopy> cache;
+  private final ConcurrentLinkedQueue<Runnable> unsettled = new ConcurrentLinkedQueue<>();
   private boolean closed;
+
+  private volatile Function<Lease, CompletableFuture<Boolean>> prefetch =
+      lease -> {
+        lease.close();
+        return CompletableFuture.completedFuture(false);
+      };
 
   /** A name and what it stands for. */
   private static final class Registration {
     final String name;
-    final Facts facts;
-    final Origin origin;
-    final long bytes;
-    final @Nullable Resident pinned;
+    final Presence presence;
+    final boolean pin;
     int inUse;
     long requests;
 
-    Registration(String name, Facts facts, Origin origin, long bytes, @Nullable Resident pinned) {
+    Registration(String name, Presence presence, boolean pin) {
       this.name = name;
-      this.facts = facts;
-      this.origin = origin;
-      this.bytes = bytes;
-      this.pinned = pinned;
+      this.presence = presence;
+      this.pin = pin;
     }
   }
 
-  /** An adapter in the backend's memory. */
-  private static final class Resident {
-    final Facts facts;
-    final Lora lora;
-    int holders;
-
-    Resident(Facts facts, Lora lora) {
-      this.facts = facts;
-      this.lora = lora;
-    }
-  }
-
-  /** A load that requests wait for. */
+  /** A name that is read because requests ask for it. */
   private static final class Demand {
-    final Origin origin;
-
-    /** Whether the name was bound when the load began; if it no longer is, it was unloaded. */
-    final boolean bound;
-
-    final List<Waiter> waiters = new ArrayList<>();
-
-    Demand(Origin origin, boolean bound) {
-      this.origin = origin;
-      this.bound = bound;
-    }
+    final List<CompletableFuture<Lease>> waiters = new ArrayList<>();
   }
 
   /** A load that was asked for in so many words. */
   private record Order(String name, String path) {}
-
-  /** Who asked for a lease, and when. */
-  private record Waiter(CompletableFuture<Lease> future, long since) {
-    void give(Lease lease) {
-      if (!future.complete(lease)) {
-        lease.close();
-      }
-    }
-  }
 
   /**
    * An empty registry.
@@ -138,7 +110,7 @@ public final class AdapterRegistry implements AutoCloseable {
    * @param model what adapters are checked against
    * @param backend where they become resident
    * @param roots the directories that clients may load from; none: no loads by path
-   * @param loaders runs what reads files; its size bounds how many are read at once
+   * @param loaders runs what reads files and uploads; its size bounds how much at once
    * @throws AdapterException if a root is not a directory
    */
   public AdapterRegistry(
@@ -158,24 +130,33 @@ public final class AdapterRegistry implements AutoCloseable {
     this.loaders = loaders;
     this.cache =
         Caffeine.newBuilder()
-            .maximumWeight(kibibytes(options.cacheBytes()))
-            .weigher((String digest, Resident resident) -> weight(resident))
+            .maximumWeight(kibibytes(options.hostBytes()))
+            .weigher((String digest, HostCopy copy) -> weight(copy))
             .executor(Runnable::run)
             .removalListener(
-                (@Nullable String digest, @Nullable Resident resident, RemovalCause cause) -> {
-                  if (resident != null) {
-                    release(resident);
+                (@Nullable String digest, @Nullable HostCopy copy, RemovalCause cause) -> {
+                  if (copy != null) {
+                    release(copy);
                   }
                 })
             .build();
   }
 
-  private static int weight(Resident resident) {
-    return (int) Math.min(Integer.MAX_VALUE, kibibytes(resident.lora.bytes()));
+  private static int weight(HostCopy copy) {
+    return (int) Math.min(Integer.MAX_VALUE, Math.max(1, kibibytes(copy.candidate.hostBytes())));
   }
 
   private static long kibibytes(long bytes) {
-    return Math.max(1, (bytes >> 10) + ((bytes & 1023) == 0 ? 0 : 1));
+    return (bytes >> 10) + ((bytes & 1023) == 0 ? 0 : 1);
+  }
+
+  /**
+   * From now on what is loaded, by order or by the operator, goes through {@code prefetch} before a
+   * name is bound to it: it is given a lease, which it closes, and completes with whether the
+   * adapter is resident now; with an exception if it cannot be, and then the load fails.
+   */
+  public void prefetchBy(Function<Lease, CompletableFuture<Boolean>> prefetch) {
+    this.prefetch = prefetch;
   }
 
   /**
@@ -183,7 +164,7 @@ public final class AdapterRegistry implements AutoCloseable {
    * for. Nothing changes unless all of it succeeds.
    *
    * @param path of its directory, relative to a root; null: the name
-   * @return completed by a loader's thread; exceptionally with an {@link AdapterException}
+   * @return completed by another thread; exceptionally with an {@link AdapterException}
    */
   public CompletableFuture<AdapterEntry> load(String name, @Nullable String path) {
     String from = path == null ? name : path;
@@ -213,11 +194,7 @@ public final class AdapterRegistry implements AutoCloseable {
 
   private void carryOut(Order order, CompletableFuture<AdapterEntry> result) {
     forget(order);
-    try {
-      result.complete(loadNow(order.name(), new Origin.Rooted(order.path()), false));
-    } catch (AdapterException e) {
-      result.completeExceptionally(e.of(order.name()));
-    }
+    load(order.name(), new Origin.Rooted(order.path()), false, result);
   }
 
   private void forget(Order order) {
@@ -227,17 +204,27 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   /**
-   * Loads an adapter that the operator names, on this thread, to stay resident until it is
-   * unloaded.
+   * Loads an adapter that the operator names. This thread reads it, and waits until it is resident
+   * if there is room; then it stays so until it is unloaded.
    *
    * @throws AdapterException if the name is taken, or the adapter cannot be used
    */
   public AdapterEntry loadTrusted(String name, Path directory) throws AdapterException {
+    CompletableFuture<AdapterEntry> result = new CompletableFuture<>();
     try {
       checkName(name);
-      return loadNow(name, new Origin.Trusted(directory), true);
+      checkFree(name);
     } catch (AdapterException e) {
       throw e.of(name);
+    }
+    load(name, new Origin.Trusted(directory), true, result);
+    try {
+      return result.join();
+    } catch (CompletionException e) {
+      if (e.getCause() instanceof AdapterException refusal) {
+        throw refusal;
+      }
+      throw e;
     }
   }
 
@@ -251,27 +238,6 @@ public final class AdapterRegistry implements AutoCloseable {
     }
   }
 
-  private AdapterEntry loadNow(String name, Origin origin, boolean pin) throws AdapterException {
-    if (pin) {
-      checkFree(name);
-    }
-    Resident resident = obtain(origin);
-    resident.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", name, warning));
-    try {
-      synchronized (lock) {
-        if (closed) {
-          throw stopped();
-        }
-        if (pin) {
-          checkFree(name);
-        }
-        return entry(bind(name, origin, resident, pin));
-      }
-    } finally {
-      letGo(resident);
-    }
-  }
-
   private void checkFree(String name) throws AdapterException {
     synchronized (lock) {
       if (names.containsKey(name)) {
@@ -282,139 +248,242 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   /**
-   * Reads an adapter and makes it resident, unless its content already is.
+   * Reads on this thread; the rest follows when it is resident, on whichever thread makes it so.
+   */
+  private void load(
+      String name, Origin origin, boolean pin, CompletableFuture<AdapterEntry> result) {
+    Presence presence;
+    CompletableFuture<Boolean> ready;
+    try {
+      presence = obtain(origin);
+    } catch (AdapterException e) {
+      result.completeExceptionally(e.of(name));
+      return;
+    }
+    synchronized (lock) {
+      // Until the name is bound the load stands for it: what is pinned must not be evicted between.
+      presence.pins += pin ? 1 : 0;
+      presence.holders++;
+    }
+    ready = prefetch.apply(new Lease(this, name, presence, () -> letGo(presence)));
+    CompletableFuture<?> _ =
+        ready.whenComplete(
+            (_, failure) -> {
+              try {
+                result.complete(bind(name, origin, presence, pin, failure));
+              } catch (AdapterException e) {
+                result.completeExceptionally(e.of(name));
+              } finally {
+                letGo(presence);
+              }
+            });
+  }
+
+  private AdapterEntry bind(
+      String name, Origin origin, Presence presence, boolean pin, @Nullable Throwable failure)
+      throws AdapterException {
+    try {
+      if (failure != null) {
+        throw refusal(failure);
+      }
+      presence.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", name, warning));
+      synchronized (lock) {
+        if (closed) {
+          throw stopped();
+        }
+        if (pin) {
+          checkFree(name);
+        }
+        return entry(bind(name, origin, presence, pin));
+      }
+    } finally {
+      synchronized (lock) {
+        presence.pins -= pin ? 1 : 0;
+      }
+      settle();
+    }
+  }
+
+  /** What a prefetch failed by, without the name, which is said later. */
+  private static AdapterException refusal(Throwable failure) {
+    Throwable cause =
+        failure instanceof CompletionException e && e.getCause() != null ? e.getCause() : failure;
+    if (cause instanceof AdapterException refusal) {
+      return refusal.getCause() instanceof AdapterException plain ? plain : refusal;
+    }
+    return new AdapterException(
+        Reason.IO, "loading failed unexpectedly (%s); please report it".formatted(cause), cause);
+  }
+
+  /**
+   * Reads an adapter.
+   *
+   * @return its presence, held once for the caller
+   */
+  private Presence obtain(Origin origin) throws AdapterException {
+    HostCopy copy = read(origin);
+    try {
+      Facts facts = copy.candidate.facts();
+      if (facts.deviceBytes() > options.deviceBytes()) {
+        throw new AdapterException(
+            Reason.TOO_LARGE,
+            "expected at most %d bytes resident, all that adapters may have, got %d; give the server"
+                    .formatted(options.deviceBytes(), facts.deviceBytes())
+                + " more with --memory-mib");
+      }
+      synchronized (lock) {
+        Presence presence =
+            presences.computeIfAbsent(facts.digest(), d -> new Presence(facts, origin));
+        presence.holders++;
+        return presence;
+      }
+    } finally {
+      letGo(copy);
+    }
+  }
+
+  /**
+   * Reads and checks, and keeps what it read in the cache.
    *
    * @return held once for the caller
    */
-  private Resident obtain(Origin origin) throws AdapterException {
-    try (Loader.Candidate candidate = loader.read(origin)) {
-      Resident present = hold(candidate.facts().digest());
+  private HostCopy read(Origin origin) throws AdapterException {
+    Loader.Candidate candidate;
+    try {
+      candidate = loader.read(origin);
+    } catch (OutOfMemoryException | OutOfMemoryError e) {
+      throw outOfMemory(e);
+    } catch (RuntimeException | Error e) {
+      throw unexpected(e);
+    }
+    synchronized (lock) {
+      String digest = candidate.facts().digest();
+      HostCopy present = cache.getIfPresent(digest);
       if (present != null) {
+        // Another was faster; nothing uses this one.
+        unsettled.add(candidate::close);
+        present.holders++;
         return present;
       }
-      Lora lora = candidate.upload();
-      try {
-        checkFits(origin, lora);
-      } catch (AdapterException e) {
-        lora.close();
-        throw e;
+      HostCopy copy = new HostCopy(candidate);
+      // The caller first: the cache may let go of it at once.
+      copy.holders++;
+      if (!closed) {
+        copy.holders++;
+        cache.put(digest, copy);
+        cache.cleanUp();
       }
-      synchronized (lock) {
-        // Another load may have been faster.
-        present = hold(candidate.facts().digest());
-        if (present == null) {
-          present = new Resident(candidate.facts(), lora);
-          present.holders = 1;
-          live.put(present.facts.digest(), present);
-          return present;
-        }
-      }
-      lora.close();
-      return present;
-    } catch (OutOfMemoryException | OutOfMemoryError e) {
-      throw new AdapterException(
-          Reason.TOO_LARGE,
-          "there is no memory left for it; unload others, or give the server more",
-          e);
-    } catch (RuntimeException | Error e) {
-      throw new AdapterException(
-          Reason.IO, "loading failed unexpectedly (%s); please report it".formatted(e), e);
+      return copy;
     }
   }
 
-  private void checkFits(Origin origin, Lora lora) throws AdapterException {
-    if (origin instanceof Origin.Rooted && lora.bytes() > options.cacheBytes()) {
-      throw new AdapterException(
-          Reason.TOO_LARGE,
-          "expected at most %d bytes resident, the size of the adapter cache, got %d; raise it, or"
-                  .formatted(options.cacheBytes(), lora.bytes())
-              + " give the adapter at start");
-    }
+  private static AdapterException outOfMemory(Throwable e) {
+    return new AdapterException(
+        Reason.TOO_LARGE,
+        "there is no memory left for it; unload others, or give the server more",
+        e);
   }
 
-  private @Nullable Resident hold(String digest) {
+  private static AdapterException unexpected(Throwable e) {
+    return new AdapterException(
+        Reason.IO, "loading failed unexpectedly (%s); please report it".formatted(e), e);
+  }
+
+  private void release(HostCopy copy) {
     synchronized (lock) {
-      Resident resident = live.get(digest);
-      if (resident != null) {
-        resident.holders++;
+      if (--copy.holders == 0) {
+        unsettled.add(copy.candidate::close);
       }
-      return resident;
     }
   }
 
-  private void release(Resident resident) {
+  private void letGo(HostCopy copy) {
     synchronized (lock) {
-      if (--resident.holders == 0) {
-        live.remove(resident.facts.digest(), resident);
-        doomed.add(resident.lora);
+      release(copy);
+      // What was read in vain is of no use to anyone.
+      String digest = copy.candidate.facts().digest();
+      if (!presences.containsKey(digest)) {
+        cache.invalidate(digest);
+      }
+    }
+    settle();
+  }
+
+  private void letGo(Presence presence) {
+    synchronized (lock) {
+      presence.holders--;
+      tidy(presence);
+    }
+    settle();
+  }
+
+  /** Forgets what nobody has to do with any more, with the lock held. */
+  private void tidy(Presence presence) {
+    if (presence.holders == 0 && presence.kept != null) {
+      release(presence.kept);
+      presence.kept = null;
+    }
+    if (presence.holders == 0 && presence.names.isEmpty()) {
+      String digest = presence.facts.digest();
+      cache.invalidate(digest);
+      if (presence.residents.isEmpty()) {
+        presences.remove(digest, presence);
       }
     }
   }
 
-  private void letGo(Resident resident) {
-    release(resident);
-    closeDoomed();
-  }
-
-  private void closeDoomed() {
-    for (Lora lora = doomed.poll(); lora != null; lora = doomed.poll()) {
-      lora.close();
+  /** Does what was put off until the lock was given back. */
+  private void settle() {
+    for (Runnable next = unsettled.poll(); next != null; next = unsettled.poll()) {
+      next.run();
     }
   }
 
   /** Binds a name, with the lock held. */
-  private Registration bind(String name, Origin origin, Resident resident, boolean pin) {
-    if (pin) {
-      resident.holders++;
-    }
-    Registration registration =
-        new Registration(
-            name, resident.facts, origin, resident.lora.bytes(), pin ? resident : null);
+  private Registration bind(String name, Origin origin, Presence presence, boolean pin) {
+    Registration registration = new Registration(name, presence, pin);
     Registration old = names.put(name, registration);
+    presence.origin = origin;
+    presence.names.add(name);
+    presence.pins += pin ? 1 : 0;
     if (old != null) {
       registration.requests = old.requests;
       abandon(old);
     }
     withdrawn.remove(name);
-    if (!pin) {
-      keep(resident);
-    }
     return registration;
   }
 
-  /** Drops what a name that is no longer there held, with the lock held. */
+  /** Drops what a name stood for, which may be bound anew by now; with the lock held. */
   private void abandon(Registration old) {
-    if (old.pinned != null) {
-      release(old.pinned);
+    Presence presence = old.presence;
+    presence.pins -= old.pin ? 1 : 0;
+    Registration now = names.get(old.name);
+    if (now == null || now.presence != presence) {
+      presence.names.remove(old.name);
     }
-    String digest = old.facts.digest();
-    if (names.values().stream().noneMatch(n -> n.facts.digest().equals(digest))) {
-      cache.invalidate(digest);
-    }
-  }
-
-  /** Puts into the cache, or touches what is there, with the lock held. */
-  private void keep(Resident resident) {
-    String digest = resident.facts.digest();
-    if (cache.getIfPresent(digest) == null) {
-      resident.holders++;
-      cache.put(digest, resident);
-      cache.cleanUp();
+    if (presence.names.isEmpty()) {
+      HostCopy copy = cache.getIfPresent(presence.facts.digest());
+      if (copy != null && presence.holders > 0 && presence.kept == null) {
+        copy.holders++;
+        presence.kept = copy;
+      }
+      cache.invalidate(presence.facts.digest());
+      presence.residents.forEach(resident -> unsettled.add(resident.unwanted()));
+      tidy(presence);
     }
   }
 
   /**
-   * Opens a lease, loading the adapter if need be.
+   * Opens a lease, reading the adapter if it never was.
    *
-   * @return completed at once if the adapter is resident; exceptionally with an {@link
+   * @return completed at once if the adapter is known; exceptionally with an {@link
    *     AdapterException}. Whoever drops the future unread still closes the lease it gets: {@code
-   *     cancel} does so.
+   *     cancel} does so, and if nobody else waits the adapter is not read.
    */
   public CompletableFuture<Lease> lease(String nameOrDigest) {
-    long since = System.nanoTime();
     CompletableFuture<Lease> future = new CompletableFuture<>();
     Demand begun = null;
-    Lease lease = null;
     synchronized (lock) {
       Registration registration = find(nameOrDigest);
       AdapterException refused =
@@ -422,26 +491,17 @@ public final class AdapterRegistry implements AutoCloseable {
       if (refused != null) {
         return CompletableFuture.failedFuture(refused.of(nameOrDigest));
       }
-      Resident resident = registration == null ? null : live.get(registration.facts.digest());
-      if (registration != null && resident != null) {
-        lease = open(registration, resident, 0);
-      } else {
-        Demand demand = demands.get(nameOrDigest);
-        if (demand == null) {
-          begun =
-              demand =
-                  registration == null
-                      ? new Demand(new Origin.Rooted(nameOrDigest), false)
-                      : new Demand(registration.origin, true);
-          demands.put(nameOrDigest, demand);
-        }
-        demand.waiters.add(new Waiter(future, since));
+      if (registration != null) {
+        return CompletableFuture.completedFuture(open(registration));
       }
+      Demand demand = demands.get(nameOrDigest);
+      if (demand == null) {
+        begun = demand = new Demand();
+        demands.put(nameOrDigest, demand);
+      }
+      demand.waiters.add(future);
     }
-    if (lease != null) {
-      closeDoomed();
-      future.complete(lease);
-    } else if (begun != null) {
+    if (begun != null) {
       Demand demand = begun;
       try {
         loaders.execute(() -> serve(nameOrDigest, demand));
@@ -456,10 +516,10 @@ public final class AdapterRegistry implements AutoCloseable {
   private @Nullable Registration find(String nameOrDigest) {
     Registration registration = names.get(nameOrDigest);
     if (registration == null && nameOrDigest.startsWith("sha256:")) {
-      return names.values().stream()
-          .filter(n -> n.facts.digest().equals(nameOrDigest))
-          .findFirst()
-          .orElse(null);
+      Presence presence = presences.get(nameOrDigest);
+      if (presence != null && !presence.names.isEmpty()) {
+        return names.get(presence.names.iterator().next());
+      }
     }
     return registration;
   }
@@ -492,42 +552,50 @@ public final class AdapterRegistry implements AutoCloseable {
     return new AdapterException(Reason.IO, "the server is stopping; ask again once it is up");
   }
 
-  /** Loads what requests wait for, on a loader's thread. */
+  /** Reads what requests wait for, on a loader's thread. */
   private void serve(String asked, Demand demand) {
-    Resident loaded = null;
+    synchronized (lock) {
+      if (demand.waiters.stream().allMatch(CompletableFuture::isDone)) {
+        demands.remove(asked, demand);
+        return;
+      }
+    }
+    Origin origin = new Origin.Rooted(asked);
+    Presence read = null;
     AdapterException refused = null;
     try {
-      loaded = obtain(demand.origin);
-      loaded.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", asked, warning));
+      read = obtain(origin);
+      read.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", asked, warning));
     } catch (AdapterException e) {
       refused = e;
     }
     List<Runnable> ready = new ArrayList<>();
     synchronized (lock) {
+      // A load by order may have been faster.
       Registration registration = find(asked);
       if (closed) {
         refused = stopped();
-      } else if (registration == null && (demand.bound || withdrawn.contains(asked))) {
+      } else if (registration == null && withdrawn.contains(asked)) {
         refused = notLoaded("it was unloaded; load it again");
-      } else if (registration == null && loaded != null) {
-        registration = bind(asked, demand.origin, loaded, false);
+      } else if (registration == null && read != null) {
+        registration = bind(asked, origin, read, false);
       }
-      // A load by order may have been faster, or have put other content there.
-      Resident present = registration == null ? null : live.get(registration.facts.digest());
-      if (registration != null && present != null && !closed) {
+      if (registration != null && !closed) {
         demands.remove(asked, demand);
-        for (Waiter waiter : demand.waiters) {
-          long nanos = Math.max(1, System.nanoTime() - waiter.since());
-          Lease lease = open(registration, present, nanos);
-          ready.add(() -> waiter.give(lease));
+        for (CompletableFuture<Lease> waiter : demand.waiters) {
+          Lease lease = open(registration);
+          ready.add(
+              () -> {
+                if (!waiter.complete(lease)) {
+                  lease.close();
+                }
+              });
         }
         refused = null;
-      } else if (refused == null && registration != null && loaded != null) {
-        refused = changed(registration, loaded);
       }
     }
-    if (loaded != null) {
-      letGo(loaded);
+    if (read != null) {
+      letGo(read);
     }
     if (refused != null) {
       fail(asked, demand, refused);
@@ -535,42 +603,149 @@ public final class AdapterRegistry implements AutoCloseable {
     ready.forEach(Runnable::run);
   }
 
-  private static AdapterException changed(Registration registration, Resident found) {
-    return new AdapterException(
-        Reason.MISMATCH,
-        "expected its files to be those of %s, got %s; they changed since it was loaded: load it"
-                .formatted(registration.facts.digest(), found.facts.digest())
-            + " again");
-  }
-
   private void fail(String asked, Demand demand, AdapterException e) {
-    List<Waiter> waiters;
+    List<CompletableFuture<Lease>> waiters;
     synchronized (lock) {
       demands.remove(asked, demand);
       waiters = List.copyOf(demand.waiters);
     }
-    waiters.forEach(waiter -> waiter.future().completeExceptionally(e.of(asked)));
+    waiters.forEach(waiter -> waiter.completeExceptionally(e.of(asked)));
   }
 
   /** A lease, with the lock held. */
-  private Lease open(Registration registration, Resident resident, long swapInNanos) {
-    resident.holders++;
+  private Lease open(Registration registration) {
+    Presence presence = registration.presence;
+    presence.holders++;
     registration.inUse++;
     registration.requests++;
-    if (registration.pinned == null) {
-      keep(resident);
-    }
     return new Lease(
+        this,
         registration.name,
-        resident.facts.digest(),
-        resident.lora,
-        swapInNanos,
+        presence,
         () -> {
           synchronized (lock) {
             registration.inUse--;
           }
-          letGo(resident);
+          letGo(presence);
         });
+  }
+
+  /** See {@link Lease#upload}; the lease is open. */
+  CompletableFuture<Resident> upload(String name, Presence presence, BooleanSupplier wanted) {
+    CompletableFuture<Resident> future = new CompletableFuture<>();
+    synchronized (lock) {
+      if (closed) {
+        return CompletableFuture.failedFuture(stopped().of(name));
+      }
+      presence.holders++;
+    }
+    try {
+      loaders.execute(() -> upload(name, presence, wanted, future));
+    } catch (RejectedExecutionException e) {
+      letGo(presence);
+      future.completeExceptionally(stopped().of(name));
+    }
+    return future;
+  }
+
+  private void upload(
+      String name, Presence presence, BooleanSupplier wanted, CompletableFuture<Resident> future) {
+    Resident resident = null;
+    AdapterException refused = null;
+    try {
+      resident = upload(presence, wanted);
+    } catch (AdapterException e) {
+      refused = e.of(name);
+    } finally {
+      letGo(presence);
+    }
+    if (refused != null) {
+      future.completeExceptionally(refused);
+    } else if (resident == null) {
+      future.cancel(false);
+    } else if (!future.complete(resident)) {
+      resident.close();
+    }
+  }
+
+  /** Null if it is no longer wanted. */
+  private @Nullable Resident upload(Presence presence, BooleanSupplier wanted)
+      throws AdapterException {
+    if (!wanted.getAsBoolean()) {
+      return null;
+    }
+    long begun = System.nanoTime();
+    HostCopy copy = copy(presence);
+    try {
+      if (!wanted.getAsBoolean()) {
+        return null;
+      }
+      Lora lora = copy.candidate.upload();
+      Resident resident = new Resident(this, presence, lora, System.nanoTime() - begun);
+      synchronized (lock) {
+        presence.residents.add(resident);
+      }
+      return resident;
+    } catch (OutOfMemoryException | OutOfMemoryError e) {
+      throw outOfMemory(e);
+    } catch (RuntimeException | Error e) {
+      throw unexpected(e);
+    } finally {
+      letGo(copy);
+    }
+  }
+
+  /** The host's copy, read again if need be; held once for the caller. */
+  private HostCopy copy(Presence presence) throws AdapterException {
+    String digest = presence.facts.digest();
+    Origin origin;
+    synchronized (lock) {
+      HostCopy present = presence.kept != null ? presence.kept : cache.getIfPresent(digest);
+      if (present != null) {
+        present.holders++;
+        return present;
+      }
+      origin = presence.origin;
+    }
+    HostCopy read = read(origin);
+    String found = read.candidate.facts().digest();
+    if (!found.equals(digest)) {
+      letGo(read);
+      throw new AdapterException(
+          Reason.MISMATCH,
+          "expected its files to be those of %s, got %s; they changed since it was loaded: load it"
+                  .formatted(digest, found)
+              + " again");
+    }
+    return read;
+  }
+
+  boolean pinned(Presence presence) {
+    synchronized (lock) {
+      return presence.pins > 0;
+    }
+  }
+
+  boolean wanted(Presence presence) {
+    synchronized (lock) {
+      return !presence.names.isEmpty();
+    }
+  }
+
+  void watch(Resident resident, Runnable unwanted) {
+    synchronized (lock) {
+      resident.unwanted(unwanted);
+    }
+  }
+
+  /** A resident was closed. */
+  void gone(Resident resident) {
+    Presence presence = resident.presence();
+    synchronized (lock) {
+      presence.residents.remove(resident);
+      tidy(presence);
+    }
+    settle();
   }
 
   /**
@@ -590,9 +765,9 @@ public final class AdapterRegistry implements AutoCloseable {
       if (returns) {
         withdrawn.add(name);
       }
-      unloaded = new Unloaded(registration.facts.digest(), registration.inUse);
+      unloaded = new Unloaded(registration.presence.facts.digest(), registration.inUse);
     }
-    closeDoomed();
+    settle();
     return unloaded;
   }
 
@@ -619,7 +794,7 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   private AdapterEntry entry(Registration registration) {
-    Facts facts = registration.facts;
+    Facts facts = registration.presence.facts;
     return new AdapterEntry(
         registration.name,
         facts.digest(),
@@ -627,30 +802,37 @@ public final class AdapterRegistry implements AutoCloseable {
         facts.rank(),
         facts.modules(),
         facts.parameters(),
-        registration.bytes,
-        live.containsKey(facts.digest()),
+        facts.deviceBytes(),
+        !registration.presence.residents.isEmpty(),
         registration.inUse,
         registration.requests,
         facts.warnings());
   }
 
-  /** Bytes of all resident adapters, those included that only a request still uses. */
+  /** Bytes of all adapters in the backend's memory, those included that no name stands for. */
   public long residentBytes() {
     synchronized (lock) {
-      return live.values().stream().mapToLong(resident -> resident.lora.bytes()).sum();
+      return presences.values().stream()
+          .flatMap(presence -> presence.residents.stream())
+          .mapToLong(Resident::bytes)
+          .sum();
     }
   }
 
-  /** Forgets everything; what open leases use is freed when they close. */
+  /** Forgets everything, and turns away who waits; what is resident stays until it is closed. */
   @Override
   public void close() {
+    List<Map.Entry<String, Demand>> waiting;
     synchronized (lock) {
       closed = true;
       List<Registration> all = List.copyOf(names.values());
       names.clear();
       all.forEach(this::abandon);
+      cache.invalidateAll();
+      waiting = List.copyOf(demands.entrySet());
     }
-    closeDoomed();
+    settle();
+    waiting.forEach(demand -> fail(demand.getKey(), demand.getValue(), stopped()));
   }
 
   /** Reads PEFT directories and uploads them. */
@@ -665,10 +847,16 @@ public final class AdapterRegistry implements AutoCloseable {
             case Origin.Trusted trusted -> Adapter.trusted(trusted.directory());
           };
       Adapter adapter = Adapter.read(directory, model, options);
+      Facts facts = Facts.of(adapter, backend.loraBytes(adapter.deltas()));
       return new Candidate() {
         @Override
         public Facts facts() {
-          return Facts.of(adapter);
+          return facts;
+        }
+
+        @Override
+        public long hostBytes() {
+          return adapter.hostBytes();
         }
 
         @Override

@@ -1,25 +1,25 @@
 package dev.wardrobe.adapter;
 
-import dev.wardrobe.compute.Lora;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.BooleanSupplier;
 
 /**
- * The right to use an adapter: while it is open, the adapter stays resident and the same, whatever
- * becomes of its name. Closed once or more, by any thread.
+ * The right to use one version of an adapter: while it is open, that version can be had, whatever
+ * becomes of its name. It holds no memory of the backend's: {@link #upload} does. Closed once or
+ * more, by any thread.
  */
 public final class Lease implements AutoCloseable {
+  private final AdapterRegistry registry;
   private final String name;
-  private final String digest;
-  private final Lora lora;
-  private final long swapInNanos;
+  private final Presence presence;
   private final Runnable end;
   private final AtomicBoolean closed = new AtomicBoolean();
 
-  Lease(String name, String digest, Lora lora, long swapInNanos, Runnable end) {
+  Lease(AdapterRegistry registry, String name, Presence presence, Runnable end) {
+    this.registry = registry;
     this.name = name;
-    this.digest = digest;
-    this.lora = lora;
-    this.swapInNanos = swapInNanos;
+    this.presence = presence;
     this.end = end;
   }
 
@@ -29,24 +29,38 @@ public final class Lease implements AutoCloseable {
 
   /** {@code sha256:} and 64 hexadecimal digits. */
   public String digest() {
-    return digest;
+    return presence.facts.digest();
+  }
+
+  /** What it takes in the backend's memory, exactly. */
+  public long deviceBytes() {
+    return presence.facts.deviceBytes();
+  }
+
+  /** Whether it only adds to what the base computes: only then may it be mixed or scaled. */
+  public boolean additive() {
+    return presence.facts.additive();
+  }
+
+  /** Whether it is to stay there once it is: the operator named it. */
+  public boolean pinned() {
+    return registry.pinned(presence);
   }
 
   /**
-   * The resident adapter.
+   * Makes the adapter resident: from the host's cache, else from its files, on a loader's thread.
    *
+   * @param wanted asked by the loader before it begins, and once it has read the files; if it is
+   *     not, the future is cancelled
+   * @return completed by a loader's thread, with what the caller is to close; exceptionally with an
+   *     {@link AdapterException}
    * @throws IllegalStateException if the lease is closed
    */
-  public Lora lora() {
+  public CompletableFuture<Resident> upload(BooleanSupplier wanted) {
     if (closed.get()) {
       throw new IllegalStateException("the lease of adapter '" + name + "' is closed");
     }
-    return lora;
-  }
-
-  /** How long the request waited for the adapter to become resident; 0 if it was. */
-  public long swapInNanos() {
-    return swapInNanos;
+    return registry.upload(name, presence, wanted);
   }
 
   @Override

@@ -5,12 +5,15 @@ import dev.wardrobe.compute.Lora;
 /** Where a registry gets adapters from. */
 interface Loader {
 
-  /** An adapter that was read and found good, but is not resident yet. */
+  /** An adapter on the host: read and found good, but not in the backend's memory. */
   interface Candidate extends AutoCloseable {
     Facts facts();
 
+    /** Bytes that it holds on the host. */
+    long hostBytes();
+
     /**
-     * Makes it resident.
+     * Makes it resident; again and by several threads, too.
      *
      * @throws AdapterException if there is no memory for it; nothing is left behind
      */

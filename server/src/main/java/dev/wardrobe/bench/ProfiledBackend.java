@@ -327,6 +327,11 @@ final class ProfiledBackend implements Backend {
   }
 
   @Override
+  public long loraBytes(Map<Integer, Delta> deltas) {
+    return backend.loraBytes(deltas);
+  }
+
+  @Override
   public Gradients gradients() {
     return backend.gradients();
   }

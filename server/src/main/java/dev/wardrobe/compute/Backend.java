@@ -70,6 +70,9 @@ public interface Backend extends AutoCloseable {
    */
   Lora lora(Map<Integer, Delta> deltas, IntFunction<Matrix> base);
 
+  /** What {@link Lora#bytes} of an adapter will be once {@link #lora} has made it resident. */
+  long loraBytes(Map<Integer, Delta> deltas);
+
   /**
    * Begins a step: checks the batch and makes its tables resident. The batch stays as it is until
    * the step is closed, and a closed step may come back as another one.

@@ -1,5 +1,6 @@
 package dev.wardrobe.engine;
 
+import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Batch;
@@ -7,7 +8,6 @@ import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
-import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.Step;
@@ -18,9 +18,13 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.LockSupport;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -45,6 +49,7 @@ public final class Engine implements AutoCloseable {
   private final Decoder decoder;
   private final PagePool pool;
   private final Scheduler scheduler;
+  private final Residency residency;
   private final int vocabulary;
   private final int context;
   private final StepLog log = new StepLog();
@@ -52,6 +57,7 @@ public final class Engine implements AutoCloseable {
 
   // Guarded by inbox.
   private final ArrayDeque<Sequence> inbox = new ArrayDeque<>();
+  private final ArrayDeque<Prefetch> wishes = new ArrayDeque<>();
   private long submitted;
   private long ended;
   private int queued;
@@ -77,7 +83,8 @@ public final class Engine implements AutoCloseable {
   private volatile boolean failed;
 
   // The engine thread's own.
-  private final Map<LoraMix, AdapterUse> adapters = new HashMap<>();
+  private final Map<Identity, EffectiveAdapter> adapters = new HashMap<>();
+  private final List<Prefetch> prefetches = new ArrayList<>();
   private final List<Draw> draws = new ArrayList<>();
 
   /** Whose the draws are. */
@@ -94,12 +101,14 @@ public final class Engine implements AutoCloseable {
   /** When the last step ended; 0 after an idle time. */
   private long lastEnd;
 
-  private static final class AdapterUse {
-    final int number;
-    int sequences;
+  /** An adapter that is to be in memory before anybody asks for it. */
+  private static final class Prefetch {
+    final Lease lease;
+    final CompletableFuture<Boolean> done = new CompletableFuture<>();
+    @Nullable Residence residence;
 
-    AdapterUse(int number) {
-      this.number = number;
+    Prefetch(Lease lease) {
+      this.lease = lease;
     }
   }
 
@@ -116,6 +125,12 @@ public final class Engine implements AutoCloseable {
     context =
         (int)
             Math.min(model.config().contextLength(), (long) shape.blocks() * KvShape.BLOCK_TOKENS);
+    residency =
+        new Residency(
+            (int) Math.min(Integer.MAX_VALUE, options.adapterBytes() / shape.blockBytes()),
+            shape.blockBytes(),
+            options.maxLoads(),
+            this::wake);
     cache = backend.kvCache(shape);
     try {
       pool = new PagePool(cache);
@@ -192,8 +207,8 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Puts a sequence into the queue. From here on its lease is the engine's to close; on an
-   * exception it stays the caller's.
+   * Puts a sequence into the queue. From here on its leases are the engine's to close; on an
+   * exception they stay the caller's.
    *
    * @throws EngineException if it can never fit, the queue is full, or the engine is closing
    * @throws IllegalArgumentException if the prompt is empty or a token is outside the vocabulary
@@ -218,7 +233,7 @@ public final class Engine implements AutoCloseable {
     if (listeners.isEmpty()) {
       throw new IllegalArgumentException("expected a listener for each sequence, got none");
     }
-    Identity identity = Identity.of(cache.shape().type(), backend.math(), task.lease());
+    Identity identity = Identity.of(cache.shape().type(), backend.math(), task.adapters());
     Siblings siblings = new Siblings();
     List<Sequence> sequences = new ArrayList<>();
     synchronized (inbox) {
@@ -245,6 +260,31 @@ public final class Engine implements AutoCloseable {
     return sequences.stream().map(sequence -> new Ticket(this, sequence)).toList();
   }
 
+  /**
+   * Brings an adapter into memory before anybody asks for it, if there is room beside what is used
+   * or waited for.
+   *
+   * @param lease the engine closes it
+   * @return whether it is in memory; exceptionally with an {@link AdapterException} if it cannot be
+   */
+  public CompletableFuture<Boolean> prefetch(Lease lease) {
+    Prefetch prefetch = new Prefetch(lease);
+    boolean refused;
+    synchronized (inbox) {
+      refused = draining || gone;
+      if (!refused) {
+        wishes.add(prefetch);
+      }
+    }
+    if (refused) {
+      lease.close();
+      prefetch.done.complete(false);
+    } else {
+      wake();
+    }
+    return prefetch.done.copy();
+  }
+
   private void check(GenerationTask task) throws EngineException {
     if (task.prompt().length == 0 || task.maxTokens() < 0) {
       throw new IllegalArgumentException(
@@ -257,6 +297,7 @@ public final class Engine implements AutoCloseable {
             "token %d is outside the vocabulary of %d".formatted(token, vocabulary));
       }
     }
+    checkAdapters(task.adapters());
     if ((long) task.prompt().length + task.maxTokens() > context) {
       throw new EngineException(
           EngineException.Reason.TOO_LONG,
@@ -268,6 +309,39 @@ public final class Engine implements AutoCloseable {
                   (long) task.prompt().length + task.maxTokens(),
                   context));
     }
+  }
+
+  private void checkAdapters(List<AdapterPart> adapters) throws EngineException {
+    long pages = 0;
+    Set<String> digests = new HashSet<>();
+    for (AdapterPart part : adapters) {
+      Lease lease = part.lease();
+      if (!lease.additive() && (adapters.size() > 1 || part.scale() != 1)) {
+        throw new IllegalArgumentException(
+            "adapter '%s' replaces or rescales what the base computes: expected it alone and at"
+                    .formatted(lease.name())
+                + " scale 1, got %d adapters, it at scale %s"
+                    .formatted(adapters.size(), part.scale()));
+      }
+      pages += digests.add(lease.digest()) ? residency.pages(lease.deviceBytes()) : 0;
+    }
+    if (pages > residency.capacity()) {
+      throw new EngineException(
+          EngineException.Reason.TOO_LARGE,
+          "%s: expected at most %d bytes resident, got %d; give the server more memory for adapters"
+              .formatted(
+                  names(adapters),
+                  residency.capacity() * cache.shape().blockBytes(),
+                  pages * cache.shape().blockBytes()));
+    }
+  }
+
+  private static String names(List<AdapterPart> adapters) {
+    return adapters.isEmpty()
+        ? "the base"
+        : adapters.stream()
+            .map(part -> "adapter '" + part.lease().name() + "'")
+            .collect(Collectors.joining(" and "));
   }
 
   /**
@@ -347,9 +421,12 @@ public final class Engine implements AutoCloseable {
         signalled = false;
         long now = System.nanoTime();
         receive();
+        land();
         reap(now);
+        swapIn();
         List<Sequence> plan = scheduler.plan();
         if (plan.isEmpty()) {
+          endStuck();
           publish();
           lastEnd = 0;
           park(now);
@@ -361,6 +438,9 @@ public final class Engine implements AutoCloseable {
     } catch (Throwable e) {
       LOG.error("the step loop failed", e);
       abandon(e);
+    } finally {
+      endPrefetches();
+      residency.close();
     }
   }
 
@@ -399,15 +479,123 @@ public final class Engine implements AutoCloseable {
   private void receive() {
     synchronized (inbox) {
       for (Sequence next = inbox.poll(); next != null; next = inbox.poll()) {
-        if (next.mix != null) {
-          AdapterUse use =
-              adapters.computeIfAbsent(next.mix, m -> new AdapterUse(++adapterNumbers));
-          use.sequences++;
-          next.adapter = use.number;
+        if (!next.task.adapters().isEmpty()) {
+          next.adapter = join(next.identity, next.task.adapters());
         }
         scheduler.add(next);
       }
+      prefetches.addAll(wishes);
+      wishes.clear();
     }
+  }
+
+  /** The effective adapter of these parts, with one more sequence. */
+  private EffectiveAdapter join(Identity identity, List<AdapterPart> parts) {
+    EffectiveAdapter adapter = adapters.computeIfAbsent(identity, i -> effectiveAdapter(i, parts));
+    adapter.sequences++;
+    return adapter;
+  }
+
+  private EffectiveAdapter effectiveAdapter(Identity identity, List<AdapterPart> parts) {
+    Residence[] residences = new Residence[parts.size()];
+    float[] scales = new float[parts.size()];
+    for (int i = 0; i < residences.length; i++) {
+      residences[i] = residency.enter(parts.get(i).lease());
+      scales[i] = parts.get(i).scale();
+    }
+    return new EffectiveAdapter(identity, ++adapterNumbers, residency, residences, scales);
+  }
+
+  /** Takes note of the loads that have ended; who waits for one that failed ends with it. */
+  private void land() {
+    List<Residence> failed = residency.land();
+    for (int i = 0; i < failed.size(); i++) {
+      Residence residence = failed.get(i);
+      Throwable failure = residency.failure(residence);
+      for (Prefetch prefetch : List.copyOf(prefetches)) {
+        if (prefetch.residence == residence) {
+          end(prefetch, failure, false);
+        }
+      }
+      for (Sequence sequence : List.copyOf(scheduler.waiting())) {
+        if (!sequence.ended && sequence.adapter != null && sequence.adapter.uses(residence)) {
+          end(
+              sequence,
+              Finish.Reason.FAILED,
+              new EngineException(
+                  EngineException.Reason.ADAPTER, String.valueOf(failure.getMessage()), failure));
+        }
+      }
+    }
+  }
+
+  /** Has the adapters loaded that the waiting sequences need, those of the first ones first. */
+  private void swapIn() {
+    residency.begin();
+    for (int i = 0; i < scheduler.waiting().size(); i++) {
+      Sequence sequence = scheduler.waiting().get(i);
+      EffectiveAdapter adapter = sequence.adapter;
+      for (int j = 0; adapter != null && j < adapter.size(); j++) {
+        residency.ask(adapter.residence(j), sequence.task.adapters().get(j).lease());
+      }
+    }
+    for (int i = prefetches.size() - 1; i >= 0; i--) {
+      Prefetch prefetch = prefetches.get(i);
+      if (prefetch.residence == null) {
+        prefetch.residence = residency.enter(prefetch.lease);
+      }
+      residency.ask(prefetch.residence, prefetch.lease);
+      if (prefetch.residence.ready()) {
+        end(prefetch, null, true);
+      } else if (!residency.loading()) {
+        // It could have begun, but for the room.
+        end(prefetch, null, false);
+      }
+    }
+  }
+
+  /**
+   * Ends who would wait for ever: nothing runs, nothing is being loaded, and yet there is no room
+   * for its adapters, since others are to stay.
+   */
+  private void endStuck() {
+    if (residency.loading() || !scheduler.admitted().isEmpty()) {
+      return;
+    }
+    for (Sequence sequence : List.copyOf(scheduler.waiting())) {
+      if (sequence.ready && !sequence.adapted()) {
+        end(
+            sequence,
+            Finish.Reason.FAILED,
+            new EngineException(
+                EngineException.Reason.TOO_LARGE,
+                "%s: there is no room beside the adapters that are to stay resident; unload one of"
+                        .formatted(names(sequence.task.adapters()))
+                    + " them, or give the server more memory for adapters"));
+      }
+    }
+  }
+
+  private void end(Prefetch prefetch, @Nullable Throwable failure, boolean ready) {
+    prefetches.remove(prefetch);
+    if (prefetch.residence != null) {
+      residency.forgo(prefetch.residence);
+    }
+    prefetch.lease.close();
+    if (failure == null) {
+      prefetch.done.complete(ready);
+    } else {
+      prefetch.done.completeExceptionally(failure);
+    }
+  }
+
+  private void endPrefetches() {
+    synchronized (inbox) {
+      draining = true;
+      prefetches.addAll(wishes);
+      wishes.clear();
+    }
+    List.copyOf(prefetches).forEach(prefetch -> end(prefetch, null, false));
   }
 
   /** Ends what was cancelled or is late; asks the others whether they are ready. */
@@ -516,7 +704,8 @@ public final class Engine implements AutoCloseable {
       Sequence sequence = plan.get(i);
       int first = batch.size() - sequence.computed;
       int end = sequence.computed + sequence.share;
-      batch.add(sequence.tokens, sequence.computed, sequence.share, sequence.blocks, sequence.mix);
+      batch.add(
+          sequence.tokens, sequence.computed, sequence.share, sequence.blocks, sequence.mix());
       for (int position = sequence.computed; position < end; position++) {
         if (wanted(sequence, position)) {
           want(sequence, first + position, position);
@@ -576,15 +765,13 @@ public final class Engine implements AutoCloseable {
     for (int failed : e.draws()) {
       Sequence sequence = drawn.get(failed);
       if (!sequence.ended) {
-        Lease lease = sequence.task.lease();
         end(
             sequence,
             Finish.Reason.FAILED,
             new EngineException(
                 EngineException.Reason.STEP,
-                "the %s gives no numbers to choose a token by: %s"
-                    .formatted(
-                        lease == null ? "base" : "adapter '" + lease.name() + "'", e.getMessage()),
+                "%s: there are no numbers to choose a token by: %s"
+                    .formatted(names(sequence.task.adapters()), e.getMessage()),
                 e));
       }
     }
@@ -675,6 +862,8 @@ public final class Engine implements AutoCloseable {
   private void end(Sequence sequence, Finish.Reason reason, @Nullable EngineException failure) {
     sequence.ended = true;
     long now = System.nanoTime();
+    long begun = sequence.admitted ? sequence.admittedAt : now;
+    long swapIn = sequence.swapInNanos(begun);
     scheduler.remove(sequence);
     leave(sequence);
     try {
@@ -685,7 +874,8 @@ public final class Engine implements AutoCloseable {
               sequence.promptLength,
               sequence.cached,
               sequence.generated(),
-              (sequence.admitted ? sequence.admittedAt : now) - sequence.submitted,
+              begun - sequence.submitted - swapIn,
+              swapIn,
               sequence.firstTokenAt == 0 ? 0 : sequence.firstTokenAt - sequence.submitted,
               now - sequence.submitted,
               sequence.steps,
@@ -703,14 +893,19 @@ public final class Engine implements AutoCloseable {
   }
 
   private void leave(Sequence sequence) {
-    LoraMix mix = sequence.mix;
-    AdapterUse use = mix == null ? null : adapters.get(mix);
-    if (use != null && --use.sequences == 0) {
-      adapters.remove(mix);
+    EffectiveAdapter adapter = sequence.adapter;
+    if (adapter != null && --adapter.sequences == 0) {
+      adapters.remove(adapter.identity);
+      for (int i = 0; i < adapter.size(); i++) {
+        residency.forgo(adapter.residence(i));
+      }
     }
-    if (sequence.task.lease() != null && sequence.siblings.ended()) {
+    if (!sequence.siblings.ended()) {
+      return;
+    }
+    for (AdapterPart part : sequence.task.adapters()) {
       try {
-        sequence.task.lease().close();
+        part.lease().close();
       } catch (Throwable e) {
         LOG.error("request {}: closing its lease failed", sequence.task.id(), e);
       }

@@ -10,10 +10,14 @@ public final class EngineException extends Exception {
   public enum Reason {
     /** The sequence is longer than the context, or than all KV pages together. */
     TOO_LONG,
+    /** Its adapters do not fit into memory, beside what else must stay there. */
+    TOO_LARGE,
     /** The waiting queue is full; later there may be room. */
     FULL,
     /** The engine is draining or closed. */
     CLOSED,
+    /** One of its adapters cannot be brought into memory; the cause says why. */
+    ADAPTER,
     /** Computing a step failed. */
     STEP,
     /** The sequence's own listener failed. */

@@ -11,6 +11,8 @@ import dev.wardrobe.model.ModelConfig;
  * @param maxLogitRows rows of logits computed at a time; bounds memory only
  * @param maxWaiting most sequences in the queue
  * @param kvTokens tokens that the KV cache holds, rounded up to blocks; {@link #AUTO} to derive it
+ * @param adapterBytes memory for adapters
+ * @param maxLoads most adapters that are brought into memory at a time
  * @param kvType how keys and values are stored
  */
 public record EngineOptions(
@@ -19,12 +21,14 @@ public record EngineOptions(
     int maxLogitRows,
     int maxWaiting,
     int kvTokens,
+    long adapterBytes,
+    int maxLoads,
     KvShape.Type kvType) {
 
   public static final int AUTO = 0;
 
   public static final EngineOptions DEFAULT =
-      new EngineOptions(64, 256, 32, 1024, AUTO, KvShape.Type.BF16);
+      new EngineOptions(64, 256, 32, 1024, AUTO, 4L << 30, 2, KvShape.Type.BF16);
 
   /** What the automatic cache may take, and what it may take to hold one whole context. */
   private static final long AUTO_BYTES = 256L << 20;
@@ -36,6 +40,11 @@ public record EngineOptions(
     positive("prefill-tokens", prefillTokens, 1 << 16);
     positive("max-logit-rows", maxLogitRows, 1 << 16);
     positive("max-waiting", maxWaiting, 1 << 20);
+    positive("max-loads", maxLoads, 1 << 10);
+    if (adapterBytes < 0) {
+      throw new IllegalArgumentException(
+          "adapter-cache-mib: expected 0 or more, got %d bytes".formatted(adapterBytes));
+    }
     if (kvTokens < 0) {
       throw new IllegalArgumentException(
           "kv-tokens: expected a positive number, or 0 to derive it, got " + kvTokens);
@@ -50,27 +59,64 @@ public record EngineOptions(
   }
 
   public EngineOptions withKvType(KvShape.Type type) {
-    return new EngineOptions(maxSequences, prefillTokens, maxLogitRows, maxWaiting, kvTokens, type);
+    return new EngineOptions(
+        maxSequences,
+        prefillTokens,
+        maxLogitRows,
+        maxWaiting,
+        kvTokens,
+        adapterBytes,
+        maxLoads,
+        type);
   }
 
   public EngineOptions withMaxSequences(int most) {
-    return new EngineOptions(most, prefillTokens, maxLogitRows, maxWaiting, kvTokens, kvType);
+    return new EngineOptions(
+        most, prefillTokens, maxLogitRows, maxWaiting, kvTokens, adapterBytes, maxLoads, kvType);
   }
 
   public EngineOptions withPrefillTokens(int most) {
-    return new EngineOptions(maxSequences, most, maxLogitRows, maxWaiting, kvTokens, kvType);
+    return new EngineOptions(
+        maxSequences, most, maxLogitRows, maxWaiting, kvTokens, adapterBytes, maxLoads, kvType);
   }
 
   public EngineOptions withMaxLogitRows(int most) {
-    return new EngineOptions(maxSequences, prefillTokens, most, maxWaiting, kvTokens, kvType);
+    return new EngineOptions(
+        maxSequences, prefillTokens, most, maxWaiting, kvTokens, adapterBytes, maxLoads, kvType);
   }
 
   public EngineOptions withMaxWaiting(int most) {
-    return new EngineOptions(maxSequences, prefillTokens, maxLogitRows, most, kvTokens, kvType);
+    return new EngineOptions(
+        maxSequences, prefillTokens, maxLogitRows, most, kvTokens, adapterBytes, maxLoads, kvType);
   }
 
   public EngineOptions withKvTokens(int tokens) {
-    return new EngineOptions(maxSequences, prefillTokens, maxLogitRows, maxWaiting, tokens, kvType);
+    return new EngineOptions(
+        maxSequences,
+        prefillTokens,
+        maxLogitRows,
+        maxWaiting,
+        tokens,
+        adapterBytes,
+        maxLoads,
+        kvType);
+  }
+
+  public EngineOptions withAdapterBytes(long bytes) {
+    return new EngineOptions(
+        maxSequences, prefillTokens, maxLogitRows, maxWaiting, kvTokens, bytes, maxLoads, kvType);
+  }
+
+  public EngineOptions withMaxLoads(int most) {
+    return new EngineOptions(
+        maxSequences,
+        prefillTokens,
+        maxLogitRows,
+        maxWaiting,
+        kvTokens,
+        adapterBytes,
+        most,
+        kvType);
   }
 
   /**

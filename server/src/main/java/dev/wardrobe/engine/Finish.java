@@ -7,7 +7,9 @@ import org.jspecify.annotations.Nullable;
  *
  * @param failure with {@link Reason#FAILED}
  * @param cachedTokens prompt tokens whose keys and values another sequence had computed
- * @param queueNanos from submission to its first place in the batch
+ * @param queueNanos from submission, or from when its adapters were in memory, to its first place
+ *     in the batch
+ * @param swapInNanos from submission to when its adapters were in memory; 0 if they were
  * @param firstTokenNanos from submission to the first generated token; 0 when there was none
  * @param totalNanos from submission to the end
  * @param steps steps that the sequence took part in
@@ -22,6 +24,7 @@ public record Finish(
     int cachedTokens,
     int generatedTokens,
     long queueNanos,
+    long swapInNanos,
     long firstTokenNanos,
     long totalNanos,
     int steps,

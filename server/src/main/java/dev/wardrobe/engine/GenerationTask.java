@@ -1,16 +1,16 @@
 package dev.wardrobe.engine;
 
-import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.sampling.SamplingParams;
+import java.util.List;
 import java.util.Set;
-import org.jspecify.annotations.Nullable;
 
 /**
  * What one sequence is to be: its prompt, its adapter, and when it ends.
  *
  * @param id for log lines
  * @param prompt at least one token id, each inside the vocabulary
- * @param lease the adapter, or null for the base; the engine closes it when the sequence ends
+ * @param adapters what is added to the base, in order; none for the base alone. The engine closes
+ *     their leases when the sequence ends
  * @param maxTokens most tokens to generate; 0 only computes (and with {@code echo} scores) the
  *     prompt
  * @param eos tokens that end the sequence as {@link Finish.Reason#EOS}; empty to go on past them
@@ -23,7 +23,7 @@ import org.jspecify.annotations.Nullable;
 public record GenerationTask(
     String id,
     int[] prompt,
-    @Nullable Lease lease,
+    List<AdapterPart> adapters,
     SamplingParams sampling,
     int maxTokens,
     Set<Integer> eos,
@@ -35,6 +35,7 @@ public record GenerationTask(
   public static final long NO_DEADLINE = Long.MAX_VALUE;
 
   public GenerationTask {
+    adapters = List.copyOf(adapters);
     eos = Set.copyOf(eos);
     stopTokens = Set.copyOf(stopTokens);
   }

@@ -1,9 +1,9 @@
 package dev.wardrobe.engine;
 
-import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
 import java.util.Arrays;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -41,11 +41,15 @@ final class Identity {
     hash = 31 * Arrays.hashCode(this.digests) + Arrays.hashCode(this.scales);
   }
 
-  /** The identity of what a lease says, at its own scale; null is the base. */
-  static Identity of(KvShape.Type kv, MathMode math, @Nullable Lease lease) {
-    return lease == null
-        ? new Identity(kv, math, new String[0], new float[0])
-        : new Identity(kv, math, new String[] {lease.digest()}, new float[] {1});
+  /** The identity of these parts; none are the base. */
+  static Identity of(KvShape.Type kv, MathMode math, List<AdapterPart> parts) {
+    String[] digests = new String[parts.size()];
+    float[] scales = new float[parts.size()];
+    for (int i = 0; i < digests.length; i++) {
+      digests[i] = parts.get(i).lease().digest();
+      scales[i] = parts.get(i).scale();
+    }
+    return new Identity(kv, math, digests, scales);
   }
 
   @Override

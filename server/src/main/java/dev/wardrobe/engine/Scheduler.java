@@ -7,11 +7,12 @@ import org.jspecify.annotations.Nullable;
 /**
  * Who takes part in the coming step, with how many tokens. Belongs to the engine's thread.
  *
- * <p>A sequence waits until there is a place in the batch and its tokens' pages are likely to be
- * had; then it is admitted and takes pages as it grows. Older sequences go first everywhere. When
- * pages run out, a sequence whose reader is not ready gives its pages back, else the youngest does;
- * it waits again at its old place in the queue, and its tokens are computed again. So the oldest
- * always gets on, and since no sequence may need more pages than there are, each ends.
+ * <p>A sequence waits until its adapters are in memory, there is a place in the batch, and its
+ * tokens' pages are likely to be had; then it is admitted and takes pages as it grows. Older
+ * sequences go first everywhere. When pages run out, a sequence whose reader is not ready gives its
+ * pages back, else the youngest does; it waits again at its old place in the queue, and its tokens
+ * are computed again. So the oldest always gets on, and since no sequence may need more pages than
+ * there are, each ends.
  */
 final class Scheduler {
   private final int maxSequences;
@@ -102,7 +103,7 @@ final class Scheduler {
   /** Keeps the plan in the order of adapters, and within one in that of arrival. */
   private void insertByAdapter(Sequence sequence) {
     int i = plan.size();
-    while (i > 0 && plan.get(i - 1).adapter > sequence.adapter) {
+    while (i > 0 && plan.get(i - 1).adapterNumber() > sequence.adapterNumber()) {
       i--;
     }
     plan.add(i, sequence);
@@ -125,7 +126,8 @@ final class Scheduler {
   private void admit() {
     for (int i = 0; i < waiting.size() && planned.size() < maxSequences; ) {
       Sequence next = waiting.get(i);
-      if (!next.ready || next.siblings.waits(next)) {
+      if (!next.ready || !next.adapted() || next.siblings.waits(next)) {
+        // Without a place in the batch: the others go on.
         i++;
         continue;
       }
@@ -141,6 +143,7 @@ final class Scheduler {
       // By identity: making room may have put others before it.
       waiting.remove(next);
       insert(admitted, next);
+      next.hold();
       next.share = 0;
       insert(planned, next);
     }

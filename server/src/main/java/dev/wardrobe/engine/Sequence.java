@@ -26,7 +26,6 @@ final class Sequence {
   /** With whom it may share blocks. */
   final Identity identity;
 
-  final @Nullable LoraMix mix;
   final int promptLength;
 
   /** Submission order; the oldest goes first, and is the last to lose its pages. */
@@ -57,8 +56,14 @@ final class Sequence {
   private final int[] stopTokens;
   private @Nullable Draw draw;
 
-  /** Number of its mix of adapters among those in use; the base is 0. */
-  int adapter;
+  /** What it adds to the base, or null; set once it is in the queue. */
+  @Nullable EffectiveAdapter adapter;
+
+  /** Whether {@link #adapter} was told that it is in use. */
+  private boolean using;
+
+  /** When its adapters had come into memory, as it joined the batch for the first time. */
+  private long readyAt;
 
   /** Whether its listener takes tokens, as asked for the coming step. */
   boolean ready;
@@ -97,7 +102,6 @@ final class Sequence {
     }
     this.arrival = arrival;
     this.submitted = now;
-    this.mix = task.lease() == null ? null : LoraMix.of(task.lease().lora());
     this.promptLength = task.prompt().length;
     this.tokens = task.prompt().clone();
     this.length = promptLength;
@@ -113,6 +117,47 @@ final class Sequence {
     }
     if (blocks.length == 0) {
       blocks = new int[blocks(most)];
+    }
+  }
+
+  /** Sequences of equal numbers share an adapter; the base is 0. */
+  int adapterNumber() {
+    return adapter == null ? 0 : adapter.number;
+  }
+
+  @Nullable LoraMix mix() {
+    return adapter == null ? null : adapter.mix();
+  }
+
+  /** Whether its adapters are in memory. */
+  boolean adapted() {
+    return adapter == null || adapter.ready();
+  }
+
+  /** Which part of the time until {@code begun} it waited for its adapters. */
+  long swapInNanos(long begun) {
+    if (adapter == null || (!admitted && !adapter.ready())) {
+      return adapter == null ? 0 : begun - submitted;
+    }
+    return Math.clamp(readyAt - submitted, 0, begun - submitted);
+  }
+
+  /** It joins the batch: its adapters stay in memory from now on. */
+  void hold() {
+    if (adapter != null && !using) {
+      using = true;
+      if (!admitted) {
+        readyAt = adapter.readyAt();
+      }
+      adapter.use();
+    }
+  }
+
+  /** It leaves the batch. */
+  private void loosen() {
+    if (adapter != null && using) {
+      using = false;
+      adapter.leave();
     }
   }
 
@@ -264,6 +309,7 @@ final class Sequence {
     blockCount = 0;
     indexed = 0;
     computed = 0;
+    loosen();
   }
 
   boolean expired(long now) {

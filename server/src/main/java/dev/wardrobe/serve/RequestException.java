@@ -49,6 +49,9 @@ public final class RequestException extends Exception {
       case RequestException e -> e;
       case CompletionException e when e.getCause() != null -> of(e.getCause());
       case AdapterException e -> new RequestException(code(e.reason()), text(e), e);
+      case EngineException e
+          when e.reason() == EngineException.Reason.ADAPTER && e.getCause() != null ->
+          of(e.getCause());
       case EngineException e -> new RequestException(code(e.reason()), text(e), e);
       case OutOfMemoryException e -> new RequestException(Code.RESOURCE_EXHAUSTED, text(e), e);
       default ->
@@ -71,9 +74,9 @@ public final class RequestException extends Exception {
   private static Code code(EngineException.Reason reason) {
     return switch (reason) {
       case TOO_LONG -> Code.INVALID_ARGUMENT;
-      case FULL -> Code.RESOURCE_EXHAUSTED;
+      case FULL, TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
       case CLOSED -> Code.UNAVAILABLE;
-      case STEP, LISTENER -> Code.INTERNAL;
+      case ADAPTER, STEP, LISTENER -> Code.INTERNAL;
     };
   }
 

@@ -2,6 +2,7 @@ package dev.wardrobe.serve;
 
 import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Draw;
+import dev.wardrobe.engine.AdapterPart;
 import dev.wardrobe.engine.EngineException;
 import dev.wardrobe.engine.Finish;
 import dev.wardrobe.engine.GenerationTask;
@@ -37,6 +38,7 @@ public final class Turn {
 
   // Guarded by this.
   private boolean preparing = true;
+  private @Nullable CompletableFuture<Lease> leasing;
   private @Nullable Ticket ticket;
 
   Turn(Conversation conversation, GenerateRequest request, AnswerListener listener, long deadline) {
@@ -77,6 +79,10 @@ public final class Turn {
     preparing = false;
     if (mine) {
       alarm.cancel(false);
+      if (leasing != null) {
+        // It closes the lease should it come nevertheless.
+        leasing.cancel(false);
+      }
     }
     return mine;
   }
@@ -116,33 +122,44 @@ public final class Turn {
     try {
       Plan plan = conversation.plan(request);
       if (plan.adapter().isEmpty()) {
-        submit(plan, null);
+        submit(plan, null, 0);
         return;
       }
+      long asked = System.nanoTime();
+      CompletableFuture<Lease> future = conversation.lease(plan.adapter());
+      synchronized (this) {
+        leasing = future;
+        if (!preparing) {
+          future.cancel(false);
+        }
+      }
+      boolean known = future.isDone();
       CompletableFuture<?> _ =
-          conversation
-              .lease(plan.adapter())
-              .whenComplete(
-                  (lease, failure) -> {
-                    if (lease != null) {
-                      submit(plan, lease);
-                    } else if (failure != null) {
-                      fail(failure);
-                    }
-                  });
+          future.whenComplete(
+              (lease, failure) -> {
+                if (lease != null) {
+                  submit(plan, lease, known ? 0 : System.nanoTime() - asked);
+                } else if (failure != null) {
+                  fail(failure);
+                }
+              });
     } catch (Throwable e) {
       fail(e);
     }
   }
 
-  /** Hands the request to the engine, unless it ended meanwhile; then the lease goes back. */
-  private void submit(Plan plan, @Nullable Lease lease) {
+  /**
+   * Hands the request to the engine, unless it ended meanwhile; then the lease goes back.
+   *
+   * @param readNanos how long it waited for the adapter to be read for the first time
+   */
+  private void submit(Plan plan, @Nullable Lease lease, long readNanos) {
     Throwable failure = null;
     boolean submitted = false;
     synchronized (this) {
       if (preparing) {
         try {
-          Answer answer = new Answer(plan, lease);
+          Answer answer = new Answer(plan, lease, readNanos);
           ticket = conversation.submit(answer.task(), answer);
           preparing = false;
           submitted = true;
@@ -170,7 +187,7 @@ public final class Turn {
     private final @Nullable Lease lease;
     private final String adapter;
     private final String digest;
-    private final long swapInNanos;
+    private final long readNanos;
     private final long submitted = System.nanoTime();
     private final @Nullable TokenStream stream;
     private final StopText stops;
@@ -179,12 +196,12 @@ public final class Turn {
     private int scored;
     private int generated;
 
-    Answer(Plan plan, @Nullable Lease lease) {
+    Answer(Plan plan, @Nullable Lease lease, long readNanos) {
       this.plan = plan;
       this.lease = lease;
       adapter = lease == null ? "" : lease.name();
       digest = lease == null ? "" : lease.digest();
-      swapInNanos = lease == null ? 0 : lease.swapInNanos();
+      this.readNanos = readNanos;
       stream = conversation.stream();
       stops = new StopText(plan.stops());
       started
@@ -202,7 +219,7 @@ public final class Turn {
       return new GenerationTask(
           plan.id(),
           plan.prompt(),
-          lease,
+          lease == null ? List.of() : List.of(new AdapterPart(lease)),
           plan.sampling(),
           plan.maxTokens(),
           plan.eos(),
@@ -308,7 +325,7 @@ public final class Turn {
           .setCachedTokens(finish.cachedTokens())
           .setGeneratedTokens(finish.generatedTokens())
           .setQueueMs(millis(finish.queueNanos()))
-          .setSwapInMs(millis(swapInNanos))
+          .setSwapInMs(millis(readNanos + finish.swapInNanos()))
           .setFirstTokenMs(
               finish.generatedTokens() == 0 ? 0 : before + millis(finish.firstTokenNanos()))
           .setTotalMs(before + millis(finish.totalNanos()))

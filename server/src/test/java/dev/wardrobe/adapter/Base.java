@@ -38,6 +38,10 @@ final class Base implements AutoCloseable {
   Summary read(Path directory, AdapterOptions options) throws AdapterException {
     try (Adapter adapter = Adapter.read(directory, model, options);
         var lora = backend.lora(adapter.deltas(), model::matrix)) {
+      if (backend.loraBytes(adapter.deltas()) != lora.bytes()) {
+        throw new AssertionError(
+            "told %d bytes, took %d".formatted(backend.loraBytes(adapter.deltas()), lora.bytes()));
+      }
       return new Summary(adapter, lora.bytes());
     }
   }

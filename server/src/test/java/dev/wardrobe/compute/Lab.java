@@ -121,16 +121,19 @@ public final class Lab implements AutoCloseable {
   }
 
   public Lora lora(Map<Integer, Delta> deltas, Map<Integer, Matrix> base) {
-    return keep(
-        backend.lora(
-            deltas,
-            module -> {
-              Matrix matrix = base.get(module);
-              if (matrix == null) {
-                throw new AssertionError("asked for the base of module " + module);
-              }
-              return matrix;
-            }));
+    Lora lora =
+        keep(
+            backend.lora(
+                deltas,
+                module -> {
+                  Matrix matrix = base.get(module);
+                  if (matrix == null) {
+                    throw new AssertionError("asked for the base of module " + module);
+                  }
+                  return matrix;
+                }));
+    assertThat(backend.loraBytes(deltas)).isEqualTo(lora.bytes());
+    return lora;
   }
 
   public KvCache cache(KvShape shape) {

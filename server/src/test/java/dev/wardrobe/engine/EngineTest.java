@@ -190,7 +190,7 @@ final class EngineTest {
     return new GenerationTask(
         "test",
         prompt,
-        null,
+        List.of(),
         SamplingParams.GREEDY,
         20,
         eos,

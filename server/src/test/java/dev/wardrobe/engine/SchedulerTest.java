@@ -20,7 +20,7 @@ final class SchedulerTest {
             new Recorder(),
             new Siblings(),
             0,
-            Identity.of(KvShape.Type.F32, MathMode.EXACT, null),
+            Identity.of(KvShape.Type.F32, MathMode.EXACT, List.of()),
             arrivals++,
             0);
     sequence.ready = true;
@@ -89,8 +89,16 @@ final class SchedulerTest {
     Sequence a = add(1);
     Sequence baseToo = add(1);
     Sequence aToo = add(1);
-    a.adapter = 1;
-    aToo.adapter = 1;
+    Residency residency = new Residency(0, 1, 1, () -> {});
+    EffectiveAdapter adapter =
+        new EffectiveAdapter(
+            Identity.of(KvShape.Type.BF16, MathMode.EXACT, List.of()),
+            1,
+            residency,
+            new Residence[0],
+            new float[0]);
+    a.adapter = adapter;
+    aToo.adapter = adapter;
     assertThat(step()).containsExactly(base, baseToo, a, aToo);
   }
 

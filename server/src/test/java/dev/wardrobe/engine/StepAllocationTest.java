@@ -207,7 +207,7 @@ final class StepAllocationTest {
             new GenerationTask(
                 "probe",
                 new Random(i).ints(8 + i % 8, 0, vocabulary).toArray(),
-                lease,
+                lease == null ? List.of() : List.of(new AdapterPart(lease)),
                 samplings[i % samplings.length],
                 TOKENS,
                 outside,

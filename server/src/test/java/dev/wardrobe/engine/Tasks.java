@@ -2,6 +2,7 @@ package dev.wardrobe.engine;
 
 import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.sampling.SamplingParams;
+import java.util.List;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
@@ -25,14 +26,18 @@ final class Tasks {
   static GenerationTask task(
       int[] prompt, int maxTokens, SamplingParams sampling, @Nullable Lease lease, long deadline) {
     return new GenerationTask(
-        "test", prompt, lease, sampling, maxTokens, Set.of(), Set.of(), 0, false, deadline);
+        "test", prompt, parts(lease), sampling, maxTokens, Set.of(), Set.of(), 0, false, deadline);
+  }
+
+  private static List<AdapterPart> parts(@Nullable Lease lease) {
+    return lease == null ? List.of() : List.of(new AdapterPart(lease));
   }
 
   static GenerationTask scored(int[] prompt, int maxTokens, int top) {
     return new GenerationTask(
         "test",
         prompt,
-        null,
+        List.of(),
         SamplingParams.GREEDY,
         maxTokens,
         Set.of(),

@@ -307,6 +307,11 @@ public final class CpuBackend implements Backend {
   }
 
   @Override
+  public long loraBytes(Map<Integer, Delta> deltas) {
+    return CpuLora.bytes(deltas);
+  }
+
+  @Override
   public Step step(Batch batch) {
     if (stepped && kernels instanceof TieredKernels tiered) {
       tiered.begin();

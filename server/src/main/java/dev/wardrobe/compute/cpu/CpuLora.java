@@ -69,6 +69,25 @@ final class CpuLora implements Lora {
     bytes = region.bytes() + heap;
   }
 
+  /** What {@link #bytes()} of an adapter with these deltas will be. */
+  static long bytes(Map<Integer, Delta> deltas) {
+    long bytes = 0;
+    for (Delta delta : deltas.values()) {
+      Delta.LowRank lowRank = delta.lowRank();
+      if (lowRank != null) {
+        bytes += lowRank.a().data().byteSize() + lowRank.b().data().byteSize();
+        bytes += 4L * (Part.length(delta.magnitude()) + Part.length(delta.loraBias()));
+      }
+      bytes += 4L * Part.length(delta.bias());
+      DenseMatrix weight = delta.weight();
+      if (weight != null) {
+        bytes += DensePanels.bytes(weight);
+        bytes += weight.rows() == 1 ? 4L * weight.cols() : 0;
+      }
+    }
+    return bytes;
+  }
+
   private static Part part(
       int module, Delta delta, IntFunction<Matrix> base, NativeMemory.Region region) {
     DenseMatrix replaced = delta.weight();

@@ -79,6 +79,12 @@ final class DensePanels implements Panels {
     return PackedForm.matrix(form, List.of(data));
   }
 
+  /** Bytes that a copy of {@code source} takes. */
+  static long bytes(DenseMatrix source) {
+    long panels = Math.ceilDiv(source.rows(), HEIGHT);
+    return panels * HEIGHT * source.cols() * source.dtype().bytes();
+  }
+
   // A panel at a time and by way of arrays: the source may be a file that is read once, in order.
 
   private void copyShorts(MemorySegment source) {

@@ -1,0 +1,81 @@
+package dev.wardrobe.adapter;
+
+import dev.wardrobe.compute.Lora;
+import java.util.concurrent.atomic.AtomicBoolean;
+
+/**
+ * An adapter in the backend's memory. Whoever had it uploaded decides how long it stays, and closes
+ * it; the registry hears of that.
+ */
+public final class Resident implements AutoCloseable {
+  private final AdapterRegistry registry;
+  private final Presence presence;
+  private final Lora lora;
+  private final long loadNanos;
+  private final AtomicBoolean closed = new AtomicBoolean();
+
+  /** What to do when it is no longer wanted. Guarded by the registry's lock. */
+  private Runnable unwanted = () -> {};
+
+  Resident(AdapterRegistry registry, Presence presence, Lora lora, long loadNanos) {
+    this.registry = registry;
+    this.presence = presence;
+    this.lora = lora;
+    this.loadNanos = loadNanos;
+  }
+
+  public Lora lora() {
+    return lora;
+  }
+
+  /** {@code sha256:} and 64 hexadecimal digits. */
+  public String digest() {
+    return presence.facts.digest();
+  }
+
+  /** What it takes. */
+  public long bytes() {
+    return lora.bytes();
+  }
+
+  /** How long it took to get here, from the host's cache or from disk. */
+  public long loadNanos() {
+    return loadNanos;
+  }
+
+  /** Whether it is to stay, used or not: the operator named it. */
+  public boolean pinned() {
+    return registry.pinned(presence);
+  }
+
+  /** Whether a name stands for it. Without one there is no use in keeping it but for the leases. */
+  public boolean wanted() {
+    return registry.wanted(presence);
+  }
+
+  /** Calls {@code action}, on any thread, once it is no longer {@link #wanted}. */
+  public void onUnwanted(Runnable action) {
+    registry.watch(this, action);
+  }
+
+  Runnable unwanted() {
+    return unwanted;
+  }
+
+  void unwanted(Runnable action) {
+    unwanted = action;
+  }
+
+  Presence presence() {
+    return presence;
+  }
+
+  /** Gives the memory back; a second time does nothing. */
+  @Override
+  public void close() {
+    if (closed.compareAndSet(false, true)) {
+      lora.close();
+      registry.gone(this);
+    }
+  }
+}

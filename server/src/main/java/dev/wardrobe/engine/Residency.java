@@ -1,0 +1,307 @@
+package dev.wardrobe.engine;
+
+import dev.wardrobe.adapter.Lease;
+import dev.wardrobe.adapter.Resident;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Which adapters are in the backend's memory. Belongs to the engine's thread; loaders only leave
+ * word that a load has ended.
+ *
+ * <p>Memory is counted in pages. A load takes its pages before it begins and the adapter keeps them
+ * until it is evicted, so at no time is there more than there is room for. What a sequence in the
+ * batch uses stays; of the rest, what was worth least goes first.
+ *
+ * <p>Worth is <em>credit</em> (GreedyDual-Size; Cao and Irani, 1997): with each use an adapter gets
+ * what it costs to load again, for each of its pages, on top of the credit of the last one that was
+ * evicted. So what costs much stays longer, and whatever is not used any more goes in the end. Of
+ * equals the one that was not used for longest goes. Costs are measured, and rounded to powers of
+ * two, lest chance decide between equals.
+ */
+final class Residency {
+  private final int capacity;
+  private final long pageBytes;
+  private final int maxLoads;
+  private final Runnable wake;
+  private final Map<String, Residence> residences = new HashMap<>();
+  private final List<Residence> failed = new ArrayList<>();
+
+  /** Those whose load has ended. */
+  private final ConcurrentLinkedQueue<Residence> landed = new ConcurrentLinkedQueue<>();
+
+  /** Set by other threads when names were unloaded. */
+  private volatile boolean untidy;
+
+  private volatile boolean closed;
+  private int pages;
+  private int loads;
+  private long pass;
+  private double floor;
+  private long loaded;
+  private long evictions;
+
+  /**
+   * @param capacity pages that adapters may take
+   * @param maxLoads most loads at a time
+   * @param wake wakes the engine
+   */
+  Residency(int capacity, long pageBytes, int maxLoads, Runnable wake) {
+    this.capacity = capacity;
+    this.pageBytes = pageBytes;
+    this.maxLoads = maxLoads;
+    this.wake = wake;
+  }
+
+  /** Pages that so many bytes take. */
+  int pages(long bytes) {
+    return Math.toIntExact(Math.min(Integer.MAX_VALUE, Math.ceilDiv(bytes, pageBytes)));
+  }
+
+  /** Pages that adapters may take. */
+  int capacity() {
+    return capacity;
+  }
+
+  /** Pages that adapters have taken. */
+  int taken() {
+    return pages;
+  }
+
+  /** Loads that succeeded so far. */
+  long loaded() {
+    return loaded;
+  }
+
+  long evictions() {
+    return evictions;
+  }
+
+  /** Whether a load is under way. */
+  boolean loading() {
+    return loads > 0;
+  }
+
+  /** Somebody needs the adapter: from now on until {@link #forgo}. */
+  Residence enter(Lease lease) {
+    Residence residence =
+        residences.computeIfAbsent(
+            lease.digest(), d -> new Residence(lease, pages(lease.deviceBytes())));
+    residence.interested++;
+    residence.wanted = true;
+    return residence;
+  }
+
+  /** Somebody does not need it any more. A load that nobody needs, and has not begun, does not. */
+  void forgo(Residence residence) {
+    if (--residence.interested == 0) {
+      residence.wanted = false;
+      tidy(residence);
+    }
+  }
+
+  /** A sequence that uses it joins the batch. */
+  void use(Residence residence) {
+    if (!residence.ready()) {
+      throw new IllegalStateException("adapter '%s' is not resident".formatted(residence.name));
+    }
+    residence.users++;
+    touch(residence);
+  }
+
+  /** A sequence that uses it leaves the batch. */
+  void leave(Residence residence) {
+    residence.users--;
+    touch(residence);
+    tidy(residence);
+  }
+
+  private void touch(Residence residence) {
+    residence.used = pass;
+    Resident resident = residence.resident;
+    if (resident != null) {
+      residence.credit =
+          floor + Long.highestOneBit(Math.max(1, resident.loadNanos() / residence.pages));
+    }
+  }
+
+  private void tidy(Residence residence) {
+    if (residence.interested > 0 || residence.users > 0) {
+      return;
+    }
+    Resident resident = residence.resident;
+    if (residence.state == Residence.State.ABSENT) {
+      residences.remove(residence.digest);
+    } else if (resident != null && !resident.wanted()) {
+      evict(residence);
+    }
+  }
+
+  /** Begins a pass over the queue: what is asked for in it stays until the next one. */
+  void begin() {
+    pass++;
+  }
+
+  /**
+   * Asks for an adapter, on behalf of who is next in the queue: what was asked for earlier in this
+   * pass is not evicted for it. Its load begins, unless there are enough loads or there is no room.
+   *
+   * @param lease an open one
+   */
+  void ask(Residence residence, Lease lease) {
+    residence.claimed = pass;
+    if (residence.state == Residence.State.ABSENT
+        && loads < maxLoads
+        && makeRoom(residence.pages)) {
+      load(residence, lease);
+    }
+  }
+
+  /** Evicts until so many pages are free; false if what may go is not enough. */
+  private boolean makeRoom(int needed) {
+    int evictable = capacity - pages;
+    for (Residence residence : residences.values()) {
+      evictable += evictable(residence) ? residence.pages : 0;
+    }
+    if (evictable < needed) {
+      return false;
+    }
+    while (capacity - pages < needed) {
+      Residence victim = victim();
+      if (victim == null) {
+        return false;
+      }
+      floor = Math.max(floor, victim.credit);
+      evict(victim);
+      evictions++;
+    }
+    return true;
+  }
+
+  private boolean evictable(Residence residence) {
+    Resident resident = residence.resident;
+    return resident != null && residence.idle() && residence.claimed != pass && !resident.pinned();
+  }
+
+  private @Nullable Residence victim() {
+    Residence worst = null;
+    for (Residence residence : residences.values()) {
+      if (evictable(residence)
+          && (worst == null
+              || residence.credit < worst.credit
+              || (residence.credit == worst.credit && residence.used < worst.used))) {
+        worst = residence;
+      }
+    }
+    return worst;
+  }
+
+  private void evict(Residence residence) {
+    Resident resident = residence.resident;
+    residence.resident = null;
+    residence.state = Residence.State.ABSENT;
+    if (resident != null) {
+      resident.close();
+    }
+    pages -= residence.pages;
+    if (residence.interested == 0) {
+      residences.remove(residence.digest);
+    }
+  }
+
+  private void load(Residence residence, Lease lease) {
+    residence.state = Residence.State.LOADING;
+    pages += residence.pages;
+    loads++;
+    CompletableFuture<Resident> load = lease.upload(() -> residence.wanted && !closed);
+    residence.load = load;
+    CompletableFuture<?> _ =
+        load.whenComplete(
+            (_, _) -> {
+              landed.add(residence);
+              wake.run();
+            });
+  }
+
+  /**
+   * Takes note of the loads that have ended.
+   *
+   * @return those that failed; valid until the next call, see {@link #failure}
+   */
+  List<Residence> land() {
+    failed.clear();
+    for (Residence next = landed.poll(); next != null; next = landed.poll()) {
+      loads--;
+      try {
+        Resident resident = next.load == null ? null : next.load.join();
+        if (resident != null) {
+          settle(next, resident);
+        }
+      } catch (CompletionException | CancellationException e) {
+        pages -= next.pages;
+        next.state = Residence.State.ABSENT;
+        // Whoever came after it was called off has it begin again.
+        if (!called(e)) {
+          failed.add(next);
+        } else {
+          next.load = null;
+          tidy(next);
+        }
+      }
+    }
+    if (untidy) {
+      untidy = false;
+      List.copyOf(residences.values()).forEach(this::tidy);
+    }
+    return failed;
+  }
+
+  private static boolean called(Throwable e) {
+    return e instanceof CancellationException || e.getCause() instanceof CancellationException;
+  }
+
+  private void settle(Residence residence, Resident resident) {
+    residence.load = null;
+    residence.resident = resident;
+    residence.state = Residence.State.READY;
+    residence.readyAt = System.nanoTime();
+    loaded++;
+    touch(residence);
+    resident.onUnwanted(
+        () -> {
+          untidy = true;
+          wake.run();
+        });
+    tidy(residence);
+  }
+
+  /** What a load failed by; asked once for each that {@link #land} gave. */
+  Throwable failure(Residence residence) {
+    CompletableFuture<Resident> load = residence.load;
+    residence.load = null;
+    Throwable failure = load == null ? new IllegalStateException() : load.exceptionNow();
+    tidy(residence);
+    return failure;
+  }
+
+  /** Gives all memory back; what is still being loaded is given back by its loader. */
+  void close() {
+    closed = true;
+    for (Residence residence : List.copyOf(residences.values())) {
+      CompletableFuture<Resident> load = residence.load;
+      if (load != null) {
+        CompletableFuture<?> _ = load.thenAccept(Resident::close);
+      }
+      if (residence.resident != null) {
+        evict(residence);
+      }
+    }
+  }
+}
