@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -14,17 +15,22 @@ final class SchedulerTest {
   private long arrivals;
 
   private Sequence add(int prompt) {
+    Sequence sequence = sequence(prompt, new Siblings(), 0);
+    scheduler.add(sequence);
+    return sequence;
+  }
+
+  private Sequence sequence(int prompt, Siblings siblings, int choice) {
     Sequence sequence =
         new Sequence(
             Tasks.greedy(new int[prompt], 100),
             new Recorder(),
-            new Siblings(),
-            0,
+            siblings,
+            choice,
             Identity.of(KvShape.Type.F32, MathMode.EXACT, List.of()),
             arrivals++,
             0);
     sequence.ready = true;
-    scheduler.add(sequence);
     return sequence;
   }
 
@@ -193,5 +199,85 @@ final class SchedulerTest {
     first.ready = true;
     scheduler.remove(second);
     assertThat(step()).containsExactly(first);
+  }
+
+  /** As {@link #step}, with each sequence's own tokens, and its complete blocks indexed. */
+  private void sharingStep() {
+    for (Sequence sequence : scheduler.plan()) {
+      sequence.computed += sequence.share;
+      sequence.index(pool);
+      if (sequence.pending() == 0) {
+        sequence.append((int) sequence.arrival + 1);
+      }
+    }
+  }
+
+  @Test
+  void preempt_sharedBlocks_stayWithTheOther() {
+    Sequence first = add(65);
+    for (int i = 0; i < 3; i++) {
+      sharingStep();
+    }
+    Sequence second = add(65);
+    sharingStep();
+    assertThat(second.cached).isEqualTo(64);
+    assertThat(second.share).isEqualTo(1);
+    assertThat(Arrays.copyOf(second.blocks, 4)).isEqualTo(Arrays.copyOf(first.blocks, 4));
+    assertThat(pool.available()).isEqualTo(10 - 4 - 1 - 1);
+
+    while (scheduler.preemptions() == 0) {
+      sharingStep();
+      assertThat(pool.available())
+          .isEqualTo(10 - first.blockCount - Math.max(0, second.blockCount - 4));
+    }
+    assertThat(second.preemptions).isEqualTo(1);
+    assertThat(first.blockCount).isEqualTo(8);
+    // What it had computed alone is cached, but for the block that the first one took.
+    assertThat(pool.cached()).isEqualTo(2);
+    assertThat(pool.available()).isEqualTo(2);
+
+    scheduler.remove(first);
+    int length = second.length;
+    sharingStep();
+    // It goes on where it was: 4 blocks of the prompt and 2 of its own were still there.
+    assertThat(second.share).isEqualTo(length - 6 * 16);
+    assertThat(second.cached).isEqualTo(64);
+    assertThat(scheduler.found()).isEqualTo(64 + 96);
+    scheduler.remove(second);
+    assertThat(pool.available()).isEqualTo(10);
+  }
+
+  @Test
+  void admit_hitsDoNotNeedRoomTwice() {
+    Sequence first = add(129);
+    for (int i = 0; i < 5; i++) {
+      sharingStep();
+    }
+    // 9 of 10 blocks are taken; another one with this prompt needs but one.
+    Sequence second = add(129);
+    Sequence third = add(129);
+    sharingStep();
+    assertThat(scheduler.admitted()).containsExactly(first, second);
+    assertThat(scheduler.waiting()).containsExactly(third);
+    assertThat(third.blockCount).isZero();
+    assertThat(pool.available()).isZero();
+  }
+
+  @Test
+  void siblings_waitForTheFirst() {
+    Siblings siblings = new Siblings();
+    List<Sequence> all = new ArrayList<>();
+    for (int i = 0; i < 3; i++) {
+      all.add(sequence(70, siblings, i));
+    }
+    siblings.are(all);
+    all.forEach(scheduler::add);
+    sharingStep();
+    assertThat(scheduler.admitted()).containsExactly(all.getFirst());
+    sharingStep();
+    assertThat(scheduler.admitted()).containsExactly(all.getFirst());
+    sharingStep();
+    assertThat(scheduler.admitted()).containsExactlyElementsOf(all);
+    assertThat(all.get(2).share).isEqualTo(6);
   }
 }
