@@ -6,6 +6,7 @@ import static org.awaitility.Awaitility.await;
 
 import com.google.common.util.concurrent.ListenableFuture;
 import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.engine.EngineStats;
 import dev.wardrobe.grpc.GrpcFrontend;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.AdapterServiceGrpc;
@@ -457,6 +458,52 @@ final class GrpcServerTest {
     ServerReflectionResponse file = answers.poll(10, TimeUnit.SECONDS);
     assertThat(file.getFileDescriptorResponse().getFileDescriptorProtoCount()).isPositive();
     questions.onCompleted();
+  }
+
+  @Test
+  void reflection_knowsTheOlderProtocolToo() throws InterruptedException {
+    BlockingQueue<List<String>> answers = new LinkedBlockingQueue<>();
+    var questions =
+        io.grpc.reflection.v1alpha.ServerReflectionGrpc.newStub(channel)
+            .serverReflectionInfo(
+                new StreamObserver<io.grpc.reflection.v1alpha.ServerReflectionResponse>() {
+                  @Override
+                  public void onNext(io.grpc.reflection.v1alpha.ServerReflectionResponse answer) {
+                    answers.add(
+                        answer.getListServicesResponse().getServiceList().stream()
+                            .map(service -> service.getName())
+                            .toList());
+                  }
+
+                  @Override
+                  public void onError(Throwable failure) {}
+
+                  @Override
+                  public void onCompleted() {}
+                });
+    questions.onNext(
+        io.grpc.reflection.v1alpha.ServerReflectionRequest.newBuilder()
+            .setListServices("")
+            .build());
+    assertThat(answers.poll(10, TimeUnit.SECONDS)).contains("wardrobe.v1.GenerationService");
+    questions.onCompleted();
+  }
+
+  /** HTTP/2 would let a client hold back what is more than the server allows on a connection. */
+  @Test
+  void hundredsOfCallsOnOneConnection_allReachTheEngine() {
+    List<ListenableFuture<GenerateResponse>> calls = new ArrayList<>();
+    for (int i = 0; i < 300; i++) {
+      calls.add(GenerationServiceGrpc.newFutureStub(channel).generate(endless().build()));
+    }
+    await()
+        .atMost(20, TimeUnit.SECONDS)
+        .untilAsserted(
+            () -> {
+              EngineStats stats = stack.engine().stats();
+              assertThat(stats.running() + stats.waiting()).isEqualTo(300);
+            });
+    calls.forEach(call -> call.cancel(true));
   }
 
   private static void assertStatus(Runnable call, Status.Code code, String... words) {

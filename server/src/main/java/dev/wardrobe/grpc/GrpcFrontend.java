@@ -8,6 +8,7 @@ import io.grpc.BindableService;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
+import io.vertx.core.http.Http2Settings;
 import io.vertx.core.http.HttpServer;
 import io.vertx.core.http.HttpServerOptions;
 import io.vertx.grpc.server.GrpcServerOptions;
@@ -31,6 +32,13 @@ public final class GrpcFrontend implements AutoCloseable {
    * ids of a context of millions.
    */
   private static final int MAX_MESSAGE_BYTES = 64 << 20;
+
+  /**
+   * Most calls at a time on one connection. Vert.x's default of 100 would have hundreds of callers
+   * that share a connection wait in the client, where neither fairness nor a deadline's estimate
+   * sees them; what is too much the engine's queue refuses.
+   */
+  private static final long MAX_CONCURRENT_STREAMS = 4096;
 
   private static final long LIMIT_SECONDS = 30;
 
@@ -71,6 +79,7 @@ public final class GrpcFrontend implements AutoCloseable {
             alive);
     services.addService(health.service());
     services.addService(Reflection.of(services::services));
+    services.addService(Reflection.alpha(services::services));
   }
 
   /**
@@ -83,7 +92,12 @@ public final class GrpcFrontend implements AutoCloseable {
   public int listen(String host, int port) throws IOException {
     HttpServer listening =
         vertx
-            .createHttpServer(new HttpServerOptions().setHost(host).setPort(port))
+            .createHttpServer(
+                new HttpServerOptions()
+                    .setHost(host)
+                    .setPort(port)
+                    .setInitialSettings(
+                        new Http2Settings().setMaxConcurrentStreams(MAX_CONCURRENT_STREAMS)))
             .requestHandler(services);
     try {
       int actual = await(listening.listen()).actualPort();

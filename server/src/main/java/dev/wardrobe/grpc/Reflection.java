@@ -14,6 +14,7 @@ import io.grpc.ServerInterceptor;
 import io.grpc.ServerInterceptors;
 import io.grpc.ServerServiceDefinition;
 import io.grpc.protobuf.ProtoServiceDescriptorSupplier;
+import io.grpc.protobuf.services.ProtoReflectionService;
 import io.grpc.protobuf.services.ProtoReflectionServiceV1;
 import io.vertx.grpc.server.Service;
 import java.util.List;
@@ -21,7 +22,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 
 /**
- * {@code grpc.reflection.v1} over the services of a Vert.x server.
+ * {@code grpc.reflection} over the services of a Vert.x server.
  *
  * <p>The answers are gRPC-Java's own: it takes the services from the {@link Server} in its context,
  * so this gives it one that does nothing but list them. (Vert.x's reflection ends the stream after
@@ -31,6 +32,17 @@ final class Reflection {
   private Reflection() {}
 
   static BindableService of(Supplier<List<Service>> services) {
+    return answering(ProtoReflectionServiceV1.newInstance(), services);
+  }
+
+  /** The same as {@code grpc.reflection.v1alpha}, which is all that older tools know. */
+  @SuppressWarnings("deprecation") // as the protocol is; clients of it are still about
+  static BindableService alpha(Supplier<List<Service>> services) {
+    return answering(ProtoReflectionService.newInstance(), services);
+  }
+
+  private static BindableService answering(
+      BindableService answers, Supplier<List<Service>> services) {
     ServerInterceptor withServer =
         new ServerInterceptor() {
           @Override
@@ -42,7 +54,6 @@ final class Reflection {
             return Contexts.interceptCall(context, call, headers, next);
           }
         };
-    BindableService answers = ProtoReflectionServiceV1.newInstance();
     return () -> ServerInterceptors.intercept(answers, withServer);
   }
 
