@@ -3,6 +3,9 @@ package dev.wardrobe;
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.google.protobuf.Descriptors.FieldDescriptor;
+import dev.wardrobe.v1.AppliedAdapter;
+import dev.wardrobe.v1.Choice;
+import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
 import dev.wardrobe.v1.TokenLogprob;
@@ -29,25 +32,58 @@ final class AnswerLines implements AutoCloseable {
   void answer(String id, GenerateRequest request, GenerateResponse answer) throws IOException {
     json.writeStartObject();
     json.writeStringField("id", id);
-    json.writeStringField("text", answer.getText());
-    json.writeArrayFieldStart("token_ids");
-    for (int token : answer.getTokenIdsList()) {
-      json.writeNumber(token);
-    }
-    json.writeEndArray();
-    if (request.hasLogprobs()) {
-      boolean all = request.getLogprobs() == -1;
-      logprobs("logprobs", answer.getLogprobsList(), all);
-    }
+    text(request, answer.getText(), answer.getTokenIdsList(), answer.getLogprobsList());
     if (request.getEcho()) {
       logprobs("prompt_logprobs", answer.getPromptLogprobsList(), request.getLogprobs() == -1);
     }
     usage(answer.getUsage());
     json.writeStringField("adapter_digest", answer.getAdapterDigest());
-    json.writeStringField(
-        "finish_reason",
-        answer.getFinishReason().name().replace("FINISH_REASON_", "").toLowerCase(Locale.ROOT));
+    if (request.getAdaptersCount() > 0 || request.hasAdapterScale()) {
+      json.writeArrayFieldStart("adapters");
+      for (AppliedAdapter applied : answer.getAdaptersList()) {
+        json.writeStartObject();
+        json.writeStringField("adapter", applied.getAdapter());
+        json.writeStringField("digest", applied.getDigest());
+        json.writeNumberField("scale", applied.getScale());
+        json.writeEndObject();
+      }
+      json.writeEndArray();
+    }
+    reason(answer.getFinishReason());
+    if (answer.getChoicesCount() > 0) {
+      json.writeArrayFieldStart("choices");
+      for (Choice choice : answer.getChoicesList()) {
+        json.writeStartObject();
+        json.writeNumberField("index", choice.getIndex());
+        text(request, choice.getText(), choice.getTokenIdsList(), choice.getLogprobsList());
+        reason(choice.getFinishReason());
+        json.writeFieldName("seed");
+        json.writeNumber(Long.toUnsignedString(choice.getSeed()));
+        json.writeNumberField("mean_logprob", Math.max(choice.getMeanLogprob(), -Float.MAX_VALUE));
+        json.writeEndObject();
+      }
+      json.writeEndArray();
+    }
     end();
+  }
+
+  private void text(
+      GenerateRequest request, String text, List<Integer> tokens, List<TokenLogprob> logprobs)
+      throws IOException {
+    json.writeStringField("text", text);
+    json.writeArrayFieldStart("token_ids");
+    for (int token : tokens) {
+      json.writeNumber(token);
+    }
+    json.writeEndArray();
+    if (request.hasLogprobs()) {
+      logprobs("logprobs", logprobs, request.getLogprobs() == -1);
+    }
+  }
+
+  private void reason(FinishReason reason) throws IOException {
+    json.writeStringField(
+        "finish_reason", reason.name().replace("FINISH_REASON_", "").toLowerCase(Locale.ROOT));
   }
 
   void error(String id, String message) throws IOException {

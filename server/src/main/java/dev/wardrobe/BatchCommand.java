@@ -207,7 +207,8 @@ final class BatchCommand implements Callable<Integer> {
         request.getLogprobs() == Draw.ALL
             ? 6L * stack.model().config().vocabulary()
             : 64 + 64L * Math.max(0, request.getLogprobs());
-    return tokens * token;
+    int choices = Math.clamp(Math.max(request.getN(), request.getBestOf()), 1, 64);
+    return tokens * token * choices;
   }
 
   private static Asked read(JsonLines.Line line) {

@@ -28,7 +28,7 @@ final class BatchGate {
 
   /** Starts a request; while the gate is closed, it takes no tokens. */
   CompletableFuture<GenerateResponse> start(GenerateRequest request) {
-    Waiting answer = new Waiting();
+    Waiting answer = new Waiting(request);
     Turn turn = conversation.start(request, answer);
     if (!open) {
       turns.add(turn);
@@ -49,8 +49,12 @@ final class BatchGate {
   }
 
   private final class Waiting implements AnswerListener {
-    final AnswerCollector collector = new AnswerCollector();
+    final AnswerCollector collector;
     final CompletableFuture<Boolean> queued = new CompletableFuture<>();
+
+    Waiting(GenerateRequest request) {
+      collector = new AnswerCollector(request);
+    }
 
     @Override
     public boolean ready() {

@@ -2,6 +2,7 @@ package dev.wardrobe;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.tuple;
 import static org.awaitility.Awaitility.await;
 
 import com.google.common.util.concurrent.ListenableFuture;
@@ -11,6 +12,8 @@ import dev.wardrobe.grpc.GrpcFrontend;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.AdapterServiceGrpc;
 import dev.wardrobe.v1.AdapterServiceGrpc.AdapterServiceBlockingStub;
+import dev.wardrobe.v1.AdapterWeight;
+import dev.wardrobe.v1.AppliedAdapter;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
@@ -138,6 +141,67 @@ final class GrpcServerTest {
   /** A request that goes on for as long as the context lasts. */
   private static GenerateRequest.Builder endless() {
     return GenerateRequest.newBuilder().setPrompt("a").setTemperature(0).setIgnoreEos(true);
+  }
+
+  /** Several answers mingle in one stream, each with its number. */
+  @Test
+  void stream_severalAnswers() {
+    GenerateRequest request =
+        question().setTemperature(1.3f).setSeed(9).setMaxTokens(12).setN(3).build();
+    GenerateResponse whole = generation.generate(request);
+    List<StringBuilder> texts = Stream.generate(StringBuilder::new).limit(3).toList();
+    List<List<Integer>> tokens = List.of(new ArrayList<>(), new ArrayList<>(), new ArrayList<>());
+    List<GenerateEvent.Finished> ends = new ArrayList<>();
+    Iterator<GenerateEvent> events = generation.generateStream(request);
+    assertThat(events.next().hasStarted()).isTrue();
+    while (events.hasNext()) {
+      GenerateEvent event = events.next();
+      if (event.hasFinished()) {
+        ends.add(event.getFinished());
+      } else {
+        texts.get(event.getDelta().getIndex()).append(event.getDelta().getText());
+        tokens.get(event.getDelta().getIndex()).addAll(event.getDelta().getTokenIdsList());
+      }
+    }
+    assertThat(ends)
+        .extracting(GenerateEvent.Finished::getIndex)
+        .containsExactlyInAnyOrder(0, 1, 2);
+    assertThat(ends.stream().mapToInt(e -> e.getUsage().getGeneratedTokens()).sum())
+        .isEqualTo(whole.getUsage().getGeneratedTokens());
+    for (int i = 0; i < 3; i++) {
+      assertThat(texts.get(i)).hasToString(whole.getChoices(i).getText());
+      assertThat(tokens.get(i)).isEqualTo(whole.getChoices(i).getTokenIdsList());
+    }
+    assertStatus(
+        () -> generation.generateStream(request.toBuilder().setBestOf(4).build()).next(),
+        Status.Code.INVALID_ARGUMENT,
+        "best_of");
+  }
+
+  @Test
+  void adapters_weighted() {
+    GenerateResponse sum =
+        generation.generate(
+            question()
+                .addAdapters(AdapterWeight.newBuilder().setAdapter("json").setWeight(0.6f))
+                .addAdapters(AdapterWeight.newBuilder().setAdapter("pirate").setWeight(0.4f))
+                .build());
+    assertThat(sum.getAdaptersList())
+        .extracting(AppliedAdapter::getAdapter, AppliedAdapter::getScale)
+        .containsExactly(tuple("json", 0.6f), tuple("pirate", 0.4f));
+    GenerateEvent.Started started =
+        generation
+            .generateStream(question().setAdapter("json").setAdapterScale(0.5f).build())
+            .next()
+            .getStarted();
+    assertThat(started.getAdaptersList())
+        .containsExactly(
+            AppliedAdapter.newBuilder()
+                .setAdapter("json")
+                .setDigest(sum.getAdapters(0).getDigest())
+                .setScale(0.5f)
+                .build());
+    assertThat(started.getAdapterDigest()).isEqualTo(sum.getAdapters(0).getDigest());
   }
 
   @Test

@@ -65,7 +65,7 @@ final class GenerationCalls {
 
   private void generate(
       GenerateRequest request, long timeoutMillis, Reply<GenerateResponse> reply) {
-    AnswerCollector collector = new AnswerCollector();
+    AnswerCollector collector = new AnswerCollector(request);
     Turn turn = conversation.start(request, deadline(timeoutMillis), collector);
     reply.onGone(turn::cancel);
     var _ =
@@ -76,7 +76,9 @@ final class GenerationCalls {
                   if (failure != null) {
                     reply.fail(failure);
                   } else if (response.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE) {
-                    reply.fail(GrpcStatus.DEADLINE_EXCEEDED, late(response.getTokenIdsCount()));
+                    reply.fail(
+                        GrpcStatus.DEADLINE_EXCEEDED,
+                        late(response.getUsage().getGeneratedTokens()));
                   } else {
                     reply.end(response);
                   }
@@ -96,18 +98,33 @@ final class GenerationCalls {
   }
 
   private void stream(GenerateRequest request, long timeoutMillis, Reply<GenerateEvent> reply) {
-    Turn turn = conversation.start(request, deadline(timeoutMillis), new Streamed(reply));
+    if (request.getBestOf() > Math.max(1, request.getN())) {
+      reply.fail(
+          new RequestException(
+              RequestException.Code.INVALID_ARGUMENT,
+              "best_of: the best of %d are known only when all have ended; call Generate"
+                  .formatted(request.getBestOf())));
+      return;
+    }
+    Streamed answers = new Streamed(reply, request.hasN() ? request.getN() : 1);
+    Turn turn = conversation.start(request, deadline(timeoutMillis), answers);
     reply.onReady(turn::resume);
     reply.onGone(turn::cancel);
   }
 
-  /** An answer on its way to a reader. */
+  /** Answers on their way to a reader. */
   private static final class Streamed implements AnswerListener {
     private final Reply<GenerateEvent> reply;
+    private int left;
     private int tokens;
+    private boolean late;
 
-    Streamed(Reply<GenerateEvent> reply) {
+    /**
+     * @param answers how many there will be
+     */
+    Streamed(Reply<GenerateEvent> reply, int answers) {
       this.reply = reply;
+      left = answers;
     }
 
     @Override
@@ -128,12 +145,16 @@ final class GenerationCalls {
 
     @Override
     public void finished(GenerateEvent.Finished finished) {
-      GenerateEvent last = GenerateEvent.newBuilder().setFinished(finished).build();
-      if (finished.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE) {
-        reply.send(last);
+      GenerateEvent event = GenerateEvent.newBuilder().setFinished(finished).build();
+      late |= finished.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE;
+      left--;
+      if (left == 0 && !late) {
+        reply.end(event);
+        return;
+      }
+      reply.send(event);
+      if (left == 0) {
         reply.fail(GrpcStatus.DEADLINE_EXCEEDED, late(tokens));
-      } else {
-        reply.end(last);
       }
     }
 

@@ -98,21 +98,11 @@ public record SamplingParams(
   }
 
   /**
-   * The same for the {@code choice}th answer, from 0, to one request: with a seed of its own, a mix
-   * of the request's and the number; the first one's is the request's.
+   * The same for the {@code choice}th answer, from 0, to one request: with a seed of its own, 53
+   * bits of a mix of the request's and the number; the first one's is the request's.
    */
   public SamplingParams forChoice(int choice) {
-    return choice == 0
-        ? this
-        : new SamplingParams(
-            temperature,
-            topK,
-            topP,
-            minP,
-            repetition,
-            presence,
-            frequency,
-            mix(seed + choice * 0x9E3779B97F4A7C15L));
+    return choice == 0 ? this : withSeed(mix(seed + choice * 0x9E3779B97F4A7C15L) >>> 11);
   }
 
   /** SplitMix64's output function: neighbouring seeds' choices have nothing in common. */

@@ -18,6 +18,7 @@ import dev.wardrobe.v1.DetokenizeResponse;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.TokenizeResponse;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -42,6 +43,8 @@ public final class Conversation {
   // Stop texts are looked for on the engine's thread, after each token.
   private static final int MAX_STOPS = 64;
   private static final int MAX_STOP_LENGTH = 1024;
+
+  private static final int MAX_CHOICES = 32;
 
   private final Model model;
   private final Prompts prompts;
@@ -103,12 +106,22 @@ public final class Conversation {
     return workers;
   }
 
-  CompletableFuture<Lease> lease(String adapter) {
-    return adapters.lease(adapter);
+  CompletableFuture<List<Lease>> lease(List<Plan.Part> parts) {
+    List<CompletableFuture<Lease>> asked = new ArrayList<>();
+    try {
+      for (Plan.Part part : parts) {
+        asked.add(adapters.lease(part.adapter()));
+      }
+    } catch (RuntimeException | Error e) {
+      Leases.giveUp(asked);
+      throw e;
+    }
+    return Leases.all(asked);
   }
 
-  Ticket submit(GenerationTask task, TokenListener listener) throws EngineException {
-    return engine.submit(task, listener);
+  List<Ticket> submit(GenerationTask task, List<? extends TokenListener> listeners)
+      throws EngineException {
+    return engine.submit(task, listeners);
   }
 
   /** How answers are computed. */
@@ -135,7 +148,7 @@ public final class Conversation {
     checkMinTokens(sampling.minTokens(), maxTokens, eos, stopTokens);
     return new Plan(
         request.getId(),
-        request.getAdapter(),
+        Mixture.of(request),
         prompt,
         sampling,
         maxTokens,
@@ -144,7 +157,34 @@ public final class Conversation {
         stops,
         request.hasLogprobs(),
         top,
-        request.getEcho());
+        request.getEcho(),
+        choices(request, sampling, maxTokens));
+  }
+
+  /** How many answers to generate. */
+  private int choices(GenerateRequest request, SamplingParams sampling, int maxTokens)
+      throws RequestException {
+    int most = Math.min(MAX_CHOICES, engine.options().maxWaiting());
+    int n = request.hasN() ? request.getN() : 1;
+    int choices = request.hasBestOf() ? request.getBestOf() : n;
+    if (n < 1 || n > most) {
+      throw RequestException.invalid("n: expected 1 to %d answers, got %d".formatted(most, n));
+    }
+    if (choices < n || choices > most) {
+      throw RequestException.invalid(
+          "best_of: expected n, which is %d, to %d answers, got %d".formatted(n, most, choices));
+    }
+    if (choices > 1 && (sampling.temperature() == 0 || maxTokens == 0)) {
+      throw RequestException.invalid(
+          "%s: expected 1, got %d: %s"
+              .formatted(
+                  n > 1 ? "n" : "best_of",
+                  choices,
+                  maxTokens == 0
+                      ? "max_tokens 0 generates nothing"
+                      : "at temperature 0 all answers are the same; give a temperature over 0"));
+    }
+    return choices;
   }
 
   private SamplingParams sampling(GenerateRequest request) throws RequestException {

@@ -7,14 +7,15 @@ import java.util.Set;
 /**
  * A request, checked, with everything that it left open settled.
  *
- * @param adapter name or digest; empty for the base
+ * @param adapters what is added to the base, in order; none for the base alone
  * @param maxTokens prompt and these are within the context
  * @param logprobs whether the generated tokens' log-probabilities are reported
  * @param top as {@link dev.wardrobe.engine.GenerationTask#top}
+ * @param choices how many answers are generated
  */
 record Plan(
     String id,
-    String adapter,
+    List<Part> adapters,
     int[] prompt,
     SamplingParams sampling,
     int maxTokens,
@@ -23,4 +24,14 @@ record Plan(
     List<String> stops,
     boolean logprobs,
     int top,
-    boolean echo) {}
+    boolean echo,
+    int choices) {
+
+  /**
+   * An adapter as it is asked for.
+   *
+   * @param adapter name or digest
+   * @param scale not 0
+   */
+  record Part(String adapter, float scale) {}
+}

@@ -15,10 +15,12 @@ import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.TokenLogprob;
 import dev.wardrobe.v1.TopLogprob;
 import dev.wardrobe.v1.Usage;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -38,8 +40,8 @@ public final class Turn {
 
   // Guarded by this.
   private boolean preparing = true;
-  private @Nullable CompletableFuture<Lease> leasing;
-  private @Nullable Ticket ticket;
+  private @Nullable CompletableFuture<List<Lease>> leasing;
+  private List<Ticket> tickets = List.of();
 
   Turn(Conversation conversation, GenerateRequest request, AnswerListener listener, long deadline) {
     this.conversation = conversation;
@@ -55,22 +57,16 @@ public final class Turn {
           new RequestException(RequestException.Code.CANCELLED, "the request was cancelled"));
       return;
     }
-    Ticket running = ticket();
-    if (running != null) {
-      running.cancel();
-    }
+    tickets().forEach(Ticket::cancel);
   }
 
   /** Says that the listener is ready again. */
   public void resume() {
-    Ticket running = ticket();
-    if (running != null) {
-      running.resume();
-    }
+    tickets().forEach(Ticket::resume);
   }
 
-  private synchronized @Nullable Ticket ticket() {
-    return ticket;
+  private synchronized List<Ticket> tickets() {
+    return tickets;
   }
 
   /** Takes the request out of preparation; true for the one who did. */
@@ -80,7 +76,6 @@ public final class Turn {
     if (mine) {
       alarm.cancel(false);
       if (leasing != null) {
-        // It closes the lease should it come nevertheless.
         leasing.cancel(false);
       }
     }
@@ -106,10 +101,14 @@ public final class Turn {
     fail(
         new RequestException(
             RequestException.Code.DEADLINE_EXCEEDED,
-            request.getAdapter().isEmpty()
-                ? "the deadline passed before the request was prepared"
-                : "the deadline passed while adapter '%s' was made ready"
-                    .formatted(request.getAdapter())));
+            "the deadline passed before "
+                + switch (request.getAdaptersCount()) {
+                  case 0 ->
+                      request.getAdapter().isEmpty()
+                          ? "the request was prepared"
+                          : "adapter '%s' was ready".formatted(request.getAdapter());
+                  default -> "the adapters were ready";
+                }));
   }
 
   private void fail(Throwable failure) {
@@ -121,12 +120,8 @@ public final class Turn {
   private void prepare() {
     try {
       Plan plan = conversation.plan(request);
-      if (plan.adapter().isEmpty()) {
-        submit(plan, null, 0);
-        return;
-      }
       long asked = System.nanoTime();
-      CompletableFuture<Lease> future = conversation.lease(plan.adapter());
+      CompletableFuture<List<Lease>> future = conversation.lease(plan.adapters());
       synchronized (this) {
         leasing = future;
         if (!preparing) {
@@ -136,9 +131,9 @@ public final class Turn {
       boolean known = future.isDone();
       CompletableFuture<?> _ =
           future.whenComplete(
-              (lease, failure) -> {
-                if (lease != null) {
-                  submit(plan, lease, known ? 0 : System.nanoTime() - asked);
+              (leases, failure) -> {
+                if (leases != null) {
+                  submit(plan, leases, known ? 0 : System.nanoTime() - asked);
                 } else if (failure != null) {
                   fail(failure);
                 }
@@ -149,18 +144,18 @@ public final class Turn {
   }
 
   /**
-   * Hands the request to the engine, unless it ended meanwhile; then the lease goes back.
+   * Hands the request to the engine, unless it ended meanwhile; then the leases go back.
    *
-   * @param readNanos how long it waited for the adapter to be read for the first time
+   * @param readNanos how long it waited for adapters to be read for the first time
    */
-  private void submit(Plan plan, @Nullable Lease lease, long readNanos) {
+  private void submit(Plan plan, List<Lease> leases, long readNanos) {
     Throwable failure = null;
     boolean submitted = false;
     synchronized (this) {
       if (preparing) {
         try {
-          Answer answer = new Answer(plan, lease, readNanos);
-          ticket = conversation.submit(answer.task(), answer);
+          Answers answers = new Answers(plan, Mixture.parts(plan.adapters(), leases), readNanos);
+          tickets = conversation.submit(answers.task(), answers.choices);
           preparing = false;
           submitted = true;
           alarm.cancel(false);
@@ -173,42 +168,44 @@ public final class Turn {
       listener.queued();
       return;
     }
-    if (lease != null) {
-      lease.close();
-    }
+    leases.forEach(Lease::close);
     if (failure != null) {
       fail(failure);
     }
   }
 
-  /** The answer as it grows: from tokens to text and events. Belongs to the engine's thread. */
-  private final class Answer implements TokenListener {
+  /**
+   * The answers as they grow: from tokens to text and events. Belongs to the engine's thread, once
+   * it is submitted.
+   */
+  private final class Answers {
     private final Plan plan;
-    private final @Nullable Lease lease;
-    private final String adapter;
-    private final String digest;
+    private final List<AdapterPart> parts;
     private final long readNanos;
     private final long submitted = System.nanoTime();
-    private final @Nullable TokenStream stream;
-    private final StopText stops;
+    private final List<Choice> choices;
     private final GenerateEvent.Started.Builder started = GenerateEvent.Started.newBuilder();
-    private boolean begun;
-    private int scored;
-    private int generated;
 
-    Answer(Plan plan, @Nullable Lease lease, long readNanos) {
+    /** What came before {@link #started} was complete. */
+    private final List<GenerateEvent.Delta> early = new ArrayList<>();
+
+    private boolean begun;
+    private boolean failed;
+    private int scored;
+
+    Answers(Plan plan, List<AdapterPart> parts, long readNanos) {
       this.plan = plan;
-      this.lease = lease;
-      adapter = lease == null ? "" : lease.name();
-      digest = lease == null ? "" : lease.digest();
+      this.parts = parts;
       this.readNanos = readNanos;
-      stream = conversation.stream();
-      stops = new StopText(plan.stops());
+      choices = IntStream.range(0, plan.choices()).mapToObj(i -> new Choice(this, i)).toList();
       started
           .setId(plan.id())
-          .setAdapter(adapter)
-          .setAdapterDigest(digest)
-          .setPromptTokens(plan.prompt().length);
+          .setPromptTokens(plan.prompt().length)
+          .addAllAdapters(Mixture.applied(parts));
+      if (parts.size() == 1) {
+        Lease only = parts.getFirst().lease();
+        started.setAdapter(only.name()).setAdapterDigest(only.digest());
+      }
       if (plan.echo()) {
         // Nothing predicts the first token.
         started.addPromptLogprobs(TokenLogprob.newBuilder().setTokenId(plan.prompt()[scored++]));
@@ -219,7 +216,7 @@ public final class Turn {
       return new GenerationTask(
           plan.id(),
           plan.prompt(),
-          lease == null ? List.of() : List.of(new AdapterPart(lease)),
+          parts,
           plan.sampling(),
           plan.maxTokens(),
           plan.eos(),
@@ -227,6 +224,88 @@ public final class Turn {
           plan.top(),
           plan.echo(),
           deadline);
+    }
+
+    private void begin() {
+      if (!begun) {
+        begun = true;
+        listener.started(started.build());
+        started.clear();
+        early.forEach(listener::delta);
+        early.clear();
+      }
+    }
+
+    void scored(List<Draw.Outcome> scores) {
+      for (Draw.Outcome outcome : scores) {
+        started.addPromptLogprobs(logprob(outcome));
+      }
+      scored += scores.size();
+    }
+
+    void delta(GenerateEvent.Delta delta) {
+      if (failed) {
+        return;
+      }
+      // The first choice scores the prompt; another may be faster.
+      if (!begun && plan.echo() && scored < plan.prompt().length) {
+        early.add(delta);
+        return;
+      }
+      begin();
+      listener.delta(delta);
+    }
+
+    void finished(GenerateEvent.Finished finished) {
+      if (!failed) {
+        begin();
+        listener.finished(finished);
+      }
+    }
+
+    /** One choice failed, and with it the request. */
+    void fail(EngineException failure) {
+      if (!failed) {
+        failed = true;
+        listener.failed(RequestException.of(failure));
+        tickets().forEach(Ticket::cancel);
+      }
+    }
+
+    TokenLogprob logprob(Draw.Outcome outcome) {
+      TokenLogprob.Builder logprob =
+          TokenLogprob.newBuilder().setTokenId(outcome.token()).setLogprob(outcome.logprob());
+      float[] values = outcome.topLogprobs();
+      if (plan.top() == Draw.ALL) {
+        for (float value : values) {
+          logprob.addAll(value);
+        }
+      } else {
+        for (int i = 0; i < values.length; i++) {
+          logprob.addTop(
+              TopLogprob.newBuilder().setTokenId(outcome.topTokens()[i]).setLogprob(values[i]));
+        }
+      }
+      return logprob.build();
+    }
+  }
+
+  /** One of the answers. */
+  private final class Choice implements TokenListener {
+    private final Answers answers;
+    private final Plan plan;
+    private final int index;
+    private final @Nullable TokenStream stream;
+    private final StopText stops;
+    private int generated;
+    private double logprobs;
+
+    Choice(Answers answers, int index) {
+      this.answers = answers;
+      this.plan = answers.plan;
+      this.index = index;
+      stream = conversation.stream();
+      stops = new StopText(plan.stops());
     }
 
     @Override
@@ -237,39 +316,28 @@ public final class Turn {
     @Override
     public void admitted() {
       if (!plan.echo()) {
-        begin();
-      }
-    }
-
-    private void begin() {
-      if (!begun) {
-        begun = true;
-        listener.started(started.build());
-        started.clear();
+        answers.begin();
       }
     }
 
     @Override
     public void promptScored(List<Draw.Outcome> scores) {
-      for (Draw.Outcome outcome : scores) {
-        started.addPromptLogprobs(logprob(outcome));
-      }
-      scored += scores.size();
+      answers.scored(scores);
     }
 
     @Override
     public boolean token(Draw.Outcome outcome, boolean last) {
-      begin();
       generated++;
-      GenerateEvent.Delta.Builder delta = GenerateEvent.Delta.newBuilder();
+      logprobs += outcome.logprob();
+      GenerateEvent.Delta.Builder delta = GenerateEvent.Delta.newBuilder().setIndex(index);
       delta.addTokenIds(outcome.token());
       if (plan.logprobs()) {
-        delta.addLogprobs(logprob(outcome));
+        delta.addLogprobs(answers.logprob(outcome));
       }
       if (stream != null) {
         delta.setText(last ? rest(stream) : stops.add(stream.next(outcome.token()), mayEnd()));
       }
-      listener.delta(delta.build());
+      answers.delta(delta.build());
       return !stops.found();
     }
 
@@ -288,20 +356,21 @@ public final class Turn {
     public void finished(Finish finish) {
       EngineException failure = finish.failure();
       if (failure != null) {
-        listener.failed(RequestException.of(failure));
+        answers.fail(failure);
         return;
       }
-      begin();
       if (stream != null && !stops.found()) {
         String rest = rest(stream);
         if (!rest.isEmpty()) {
-          listener.delta(GenerateEvent.Delta.newBuilder().setText(rest).build());
+          answers.delta(GenerateEvent.Delta.newBuilder().setIndex(index).setText(rest).build());
         }
       }
-      listener.finished(
+      answers.finished(
           GenerateEvent.Finished.newBuilder()
+              .setIndex(index)
               .setFinishReason(reason(finish.reason()))
               .setUsage(usage(finish))
+              .setMeanLogprob(generated == 0 ? 0 : logprobs / generated)
               .build());
     }
 
@@ -319,39 +388,22 @@ public final class Turn {
     }
 
     private Usage usage(Finish finish) {
-      double before = millis(submitted - arrival);
+      double before = millis(answers.submitted - arrival);
       return Usage.newBuilder()
           .setPromptTokens(finish.promptTokens())
           .setCachedTokens(finish.cachedTokens())
           .setGeneratedTokens(finish.generatedTokens())
           .setQueueMs(millis(finish.queueNanos()))
-          .setSwapInMs(millis(readNanos + finish.swapInNanos()))
+          .setSwapInMs(millis(answers.readNanos + finish.swapInNanos()))
           .setFirstTokenMs(
               finish.generatedTokens() == 0 ? 0 : before + millis(finish.firstTokenNanos()))
           .setTotalMs(before + millis(finish.totalNanos()))
-          .setSeed(plan.sampling().seed())
+          .setSeed(plan.sampling().forChoice(index).seed())
           .setSteps(finish.steps())
           .setMaxStepSequences(finish.maxStepSequences())
           .setMaxStepAdapters(finish.maxStepAdapters())
           .setMath(conversation.math())
           .build();
-    }
-
-    private TokenLogprob logprob(Draw.Outcome outcome) {
-      TokenLogprob.Builder logprob =
-          TokenLogprob.newBuilder().setTokenId(outcome.token()).setLogprob(outcome.logprob());
-      float[] values = outcome.topLogprobs();
-      if (plan.top() == Draw.ALL) {
-        for (float value : values) {
-          logprob.addAll(value);
-        }
-      } else {
-        for (int i = 0; i < values.length; i++) {
-          logprob.addTop(
-              TopLogprob.newBuilder().setTokenId(outcome.topTokens()[i]).setLogprob(values[i]));
-        }
-      }
-      return logprob.build();
     }
   }
 

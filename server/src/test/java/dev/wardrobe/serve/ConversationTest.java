@@ -1,6 +1,7 @@
 package dev.wardrobe.serve;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.within;
 import static org.awaitility.Awaitility.await;
 
 import com.fasterxml.jackson.databind.JsonNode;
@@ -14,6 +15,7 @@ import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.model.ModelLoader;
 import dev.wardrobe.serve.RequestException.Code;
+import dev.wardrobe.v1.Choice;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateRequest;
@@ -23,6 +25,7 @@ import dev.wardrobe.v1.TokenLogprob;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.Executor;
@@ -126,7 +129,7 @@ final class ConversationTest {
   }
 
   private Listening ask(GenerateRequest request) {
-    Listening listening = new Listening();
+    Listening listening = new Listening(request);
     conversation.start(request, listening);
     return listening;
   }
@@ -319,6 +322,127 @@ final class ConversationTest {
       elsewhere.start(options.setSeed(3).build(), listening);
       assertThat(listening.answer().getTokenIdsList()).isEqualTo(alone.get(3).getTokenIdsList());
     }
+  }
+
+  /** Several answers to one prompt, each of which the request has with its seed alone. */
+  @Test
+  void choices_eachAsAlone() throws Exception {
+    GenerateRequest.Builder request =
+        golden.toBuilder().setTemperature(3).setSeed(77).setMaxTokens(24).setLogprobs(0);
+    Listening listening = ask(request.setN(5).build());
+    GenerateResponse answer = listening.answer();
+
+    assertThat(answer.getChoicesList()).extracting(Choice::getIndex).containsExactly(0, 1, 2, 3, 4);
+    assertThat(answer.getChoicesList()).extracting(Choice::getSeed).doesNotHaveDuplicates();
+    assertThat(answer.getChoicesList()).extracting(Choice::getText).doesNotHaveDuplicates();
+    assertThat(answer.getChoices(0).getSeed()).isEqualTo(77);
+    assertThat(answer.getText()).isEqualTo(answer.getChoices(0).getText());
+    assertThat(answer.getTokenIdsList()).isEqualTo(answer.getChoices(0).getTokenIdsList());
+    assertThat(answer.getUsage().getSeed()).isEqualTo(77);
+    assertThat(answer.getUsage().getGeneratedTokens())
+        .isEqualTo(answer.getChoicesList().stream().mapToInt(Choice::getTokenIdsCount).sum());
+    assertThat(listening.events.stream().filter("started"::equals)).hasSize(1);
+    assertThat(listening.events.stream().filter("finished"::equals)).hasSize(5);
+    for (Choice choice : answer.getChoicesList()) {
+      GenerateResponse alone = ask(request.clearN().setSeed(choice.getSeed()).build()).answer();
+      assertThat(alone.getChoicesList()).isEmpty();
+      assertThat(alone.getTokenIdsList()).isEqualTo(choice.getTokenIdsList());
+      assertThat(alone.getLogprobsList()).isEqualTo(choice.getLogprobsList());
+      assertThat(alone.getText()).isEqualTo(choice.getText());
+      assertThat(alone.getFinishReason()).isEqualTo(choice.getFinishReason());
+      assertThat(alone.getUsage().getPromptTokens()).isEqualTo(answer.getUsage().getPromptTokens());
+      assertThat(choice.getMeanLogprob())
+          .isCloseTo(
+              choice.getLogprobsList().stream()
+                  .mapToDouble(TokenLogprob::getLogprob)
+                  .average()
+                  .orElseThrow(),
+              within(1e-9));
+    }
+  }
+
+  /** The best of more: those of all with the highest means, in their order. */
+  @Test
+  void bestOf_ranksByMeanLogprob() throws Exception {
+    GenerateRequest.Builder request =
+        golden.toBuilder().setTemperature(1.5f).setSeed(5).setMaxTokens(16).setAdapter("terse");
+    GenerateResponse all = ask(request.setN(8).build()).answer();
+    GenerateResponse best = ask(request.setN(3).setBestOf(8).build()).answer();
+    List<Choice> ranked =
+        all.getChoicesList().stream()
+            .sorted(Comparator.comparingDouble(Choice::getMeanLogprob).reversed())
+            .limit(3)
+            .toList();
+    assertThat(best.getChoicesList()).isEqualTo(ranked);
+    assertThat(best.getText()).isEqualTo(ranked.getFirst().getText());
+    assertThat(best.getUsage().getGeneratedTokens()).isEqualTo(all.getUsage().getGeneratedTokens());
+    GenerateResponse single = ask(request.clearN().setBestOf(8).build()).answer();
+    assertThat(single.getChoicesList()).containsExactly(ranked.getFirst());
+    assertThat(single.getAdapter()).isEqualTo("terse");
+  }
+
+  /** The prompt's scores are there before any answer, and once. */
+  @Test
+  void choices_withEcho() throws Exception {
+    GenerateRequest.Builder request =
+        golden.toBuilder().setTemperature(1).setSeed(3).setMaxTokens(5).setLogprobs(0);
+    List<TokenLogprob> scores = ask(request.setEcho(true).build()).answer().getPromptLogprobsList();
+    Listening listening = ask(request.setN(4).build());
+    assertThat(listening.answer().getPromptLogprobsList()).isEqualTo(scores);
+    assertThat(listening.events.getFirst()).isEqualTo("started");
+    assertThat(listening.answer().getChoicesCount()).isEqualTo(4);
+  }
+
+  @Test
+  void choices_cancelledTogether() throws Exception {
+    Listening running = new Listening(golden.toBuilder().setTemperature(1).setN(4).build());
+    running.patience = 6;
+    Turn turn =
+        conversation.start(
+            golden.toBuilder()
+                .setTemperature(1)
+                .setN(4)
+                .setIgnoreEos(true)
+                .setAdapter("sql")
+                .setMaxTokens(200)
+                .build(),
+            running);
+    await().until(() -> !running.ready);
+    turn.cancel();
+    GenerateResponse cut = running.answer();
+    assertThat(cut.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_CANCELLED);
+    assertThat(cut.getChoicesList())
+        .hasSize(4)
+        .allMatch(c -> c.getFinishReason() == FinishReason.FINISH_REASON_CANCELLED);
+    await().until(() -> engine.stats().finished() == engine.stats().submitted());
+    assertThat(engine.stats().freeBlocks()).isEqualTo(engine.stats().blocks());
+  }
+
+  @Test
+  void choices_outOfRange() throws Exception {
+    GenerateRequest.Builder drawn = golden.toBuilder().setTemperature(1);
+    for (GenerateRequest.Builder bad :
+        List.of(
+            drawn.clone().setN(0),
+            drawn.clone().setN(-1),
+            drawn.clone().setN(33),
+            drawn.clone().setBestOf(33),
+            drawn.clone().setBestOf(0),
+            drawn.clone().setN(3).setBestOf(2),
+            drawn.clone().setMaxTokens(0).setEcho(true).setN(2),
+            golden.toBuilder().setN(2),
+            golden.toBuilder().setBestOf(2))) {
+      RequestException failure = ask(bad.build()).failure();
+      assertThat(failure.code()).as("%s", bad).isEqualTo(Code.INVALID_ARGUMENT);
+      assertThat(failure).hasMessageMatching("(n|best_of): expected(.|\n)*");
+    }
+    assertThat(ask(golden.toBuilder().setN(1).setBestOf(1).build()).answer().getText())
+        .isEqualTo(goldenText);
+    // All of them have room in the queue, or none is taken.
+    stop();
+    start(EngineOptions.DEFAULT.withMaxSequences(8).withMaxWaiting(3));
+    assertThat(ask(drawn.clone().setN(4).build()).failure()).hasMessageContaining("1 to 3");
+    assertThat(ask(drawn.clone().setN(3).build()).answer().getChoicesCount()).isEqualTo(3);
   }
 
   private static String decode(List<Integer> tokens) throws RequestException {

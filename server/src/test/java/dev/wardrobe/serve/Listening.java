@@ -1,6 +1,7 @@
 package dev.wardrobe.serve;
 
 import dev.wardrobe.v1.GenerateEvent;
+import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -12,11 +13,20 @@ import java.util.concurrent.TimeUnit;
 final class Listening implements AnswerListener {
   final List<String> events = Collections.synchronizedList(new ArrayList<>());
   final List<GenerateEvent.Delta> deltas = Collections.synchronizedList(new ArrayList<>());
-  final AnswerCollector collector = new AnswerCollector();
+  final AnswerCollector collector;
   volatile boolean ready = true;
 
   /** Not ready any more after this many deltas. */
   volatile int patience = Integer.MAX_VALUE;
+
+  Listening() {
+    this(GenerateRequest.getDefaultInstance());
+  }
+
+  /** For as many answers as the request asks for. */
+  Listening(GenerateRequest request) {
+    collector = new AnswerCollector(request);
+  }
 
   @Override
   public boolean ready() {

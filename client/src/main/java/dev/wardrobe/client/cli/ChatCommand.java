@@ -30,37 +30,37 @@ import picocli.CommandLine.Spec;
 final class ChatCommand implements Callable<Integer> {
   private static final String HELP =
       """
-      /adapter NAME   answer as this adapter from now on
-      /base           answer as the base from now on
-      /adapters       list the adapters that are loaded
-      /system TEXT    begin again with this system message
-      /reset          begin again
-      /quit           leave (or end of input)\
+      /adapter NAME[=WEIGHT] ...   answer as this adapter from now on, or as the sum of these
+      /base                        answer as the base from now on
+      /adapters                    list the adapters that are loaded
+      /system TEXT                 begin again with this system message
+      /reset                       begin again
+      /quit                        leave (or end of input)\
       """;
 
   @Spec private CommandSpec spec;
   @Mixin private ServerOption server;
   @Mixin private SamplingOptions sampling;
-
-  @Option(names = "--adapter", paramLabel = "NAME", description = "Default: the base.")
-  private String adapter = "";
+  @Mixin private AdapterOption adapter;
 
   @Option(names = "--system", paramLabel = "TEXT", description = "A system message.")
   private @Nullable String system;
 
+  private AdapterChoice choice = AdapterChoice.BASE;
   private final List<Message> messages = new ArrayList<>();
 
   @Override
   public Integer call() throws IOException {
     PrintWriter out = spec.commandLine().getOut();
     boolean interactive = Terminal.attached();
+    choice = adapter.choice();
     reset();
     try (WardrobeClient client = server.connect();
         BufferedReader in =
             new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
       while (true) {
         if (interactive) {
-          out.print(adapter.isEmpty() ? "> " : adapter + "> ");
+          out.print(choice.equals(AdapterChoice.BASE) ? "> " : choice + "> ");
           out.flush();
         }
         String line = in.readLine();
@@ -89,10 +89,10 @@ final class ChatCommand implements Callable<Integer> {
         if (argument.isEmpty()) {
           out.println("error: /adapter needs a name; /adapters lists them");
         } else {
-          adapter = argument;
+          choose(argument, out);
         }
       }
-      case "/base" -> adapter = "";
+      case "/base" -> choice = AdapterChoice.BASE;
       case "/adapters" -> {
         for (Adapter loaded : client.listAdapters()) {
           out.println(loaded.getName() + "  " + loaded.getDigest());
@@ -108,6 +108,14 @@ final class ChatCommand implements Callable<Integer> {
     }
   }
 
+  private void choose(String words, PrintWriter out) {
+    try {
+      choice = AdapterChoice.of(List.of(words.split("\\s+")));
+    } catch (IllegalArgumentException e) {
+      out.println("error: " + e.getMessage());
+    }
+  }
+
   private void reset() {
     messages.clear();
     if (system != null) {
@@ -117,11 +125,11 @@ final class ChatCommand implements Callable<Integer> {
 
   private void answer(WardrobeClient client, String line, PrintWriter out) {
     messages.add(Message.newBuilder().setRole("user").setContent(line).build());
-    GenerateRequest request =
-        sampling.request().setAdapter(adapter).addAllMessages(messages).build();
+    GenerateRequest.Builder request = sampling.request().addAllMessages(messages);
+    choice.in(request);
     StringBuilder text = new StringBuilder();
     try {
-      Iterator<GenerateEvent> events = client.chat(request);
+      Iterator<GenerateEvent> events = client.chat(request.build());
       while (events.hasNext()) {
         String piece = events.next().getDelta().getText();
         text.append(piece);

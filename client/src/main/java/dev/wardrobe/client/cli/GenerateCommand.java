@@ -27,12 +27,10 @@ final class GenerateCommand implements Callable<Integer> {
   @Spec private CommandSpec spec;
   @Mixin private ServerOption server;
   @Mixin private SamplingOptions sampling;
+  @Mixin private AdapterOption adapter;
 
   @Parameters(paramLabel = "PROMPT", description = "The prompt, or - for standard input.")
   private String prompt = "";
-
-  @Option(names = "--adapter", paramLabel = "NAME", description = "Default: the base.")
-  private @Nullable String adapter;
 
   @Option(
       names = "--chat",
@@ -50,9 +48,7 @@ final class GenerateCommand implements Callable<Integer> {
     String text =
         prompt.equals("-") ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8) : prompt;
     GenerateRequest.Builder request = sampling.request();
-    if (adapter != null) {
-      request.setAdapter(adapter);
-    }
+    adapter.choice().in(request);
     if (chat || system != null) {
       if (system != null) {
         request.addMessages(Message.newBuilder().setRole("system").setContent(system));

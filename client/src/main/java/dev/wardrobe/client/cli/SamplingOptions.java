@@ -2,6 +2,7 @@ package dev.wardrobe.client.cli;
 
 import dev.wardrobe.v1.GenerateRequest;
 import java.util.List;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
@@ -34,8 +35,30 @@ final class SamplingOptions {
   @Option(names = "--stop", paramLabel = "TEXT", description = "A text that ends the answer.")
   private List<String> stop = List.of();
 
+  @Option(
+      names = "--min-tokens",
+      paramLabel = "N",
+      description = "Nothing ends the answer within N tokens.")
+  private @Nullable Integer minTokens;
+
+  @Option(names = "--ignore-eos", description = "Go on past end-of-sequence tokens.")
+  private boolean ignoreEos;
+
+  @Option(
+      names = "--bias",
+      paramLabel = "TOKEN=B",
+      description = "Add B, -100 to 100, to the logit of the token of this id.")
+  private Map<Integer, Float> bias = Map.of();
+
   GenerateRequest.Builder request() {
-    GenerateRequest.Builder request = GenerateRequest.newBuilder().addAllStop(stop);
+    GenerateRequest.Builder request =
+        GenerateRequest.newBuilder().addAllStop(stop).putAllLogitBias(bias);
+    if (minTokens != null) {
+      request.setMinTokens(minTokens);
+    }
+    if (ignoreEos) {
+      request.setIgnoreEos(true);
+    }
     if (maxTokens != null) {
       request.setMaxTokens(maxTokens);
     }
