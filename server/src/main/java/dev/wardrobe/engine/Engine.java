@@ -72,6 +72,8 @@ public final class Engine implements AutoCloseable {
   private long prefixLookups;
   private long prefixHits;
   private long prefixEvictions;
+  private long adapterLoads;
+  private long adapterEvictions;
   private boolean draining;
   private boolean gone;
 
@@ -197,7 +199,9 @@ public final class Engine implements AutoCloseable {
           preemptions,
           prefixLookups,
           prefixHits,
-          prefixEvictions);
+          prefixEvictions,
+          adapterLoads,
+          adapterEvictions);
     }
   }
 
@@ -943,6 +947,8 @@ public final class Engine implements AutoCloseable {
       prefixLookups = scheduler.lookedUp();
       prefixHits = scheduler.found();
       prefixEvictions = pool.evictions();
+      adapterLoads = residency.loaded();
+      adapterEvictions = residency.evictions();
     }
   }
 }

@@ -16,6 +16,8 @@ package dev.wardrobe.engine;
  * @param prefixLookups tokens looked up in the prefix cache so far
  * @param prefixHits those of them that were found there, and not computed
  * @param prefixEvictions blocks that the prefix cache gave up so far, for want of room
+ * @param adapterLoads adapters that were brought into the backend's memory so far
+ * @param adapterEvictions adapters that were taken from there so far, to make room for others
  */
 public record EngineStats(
     long steps,
@@ -30,4 +32,6 @@ public record EngineStats(
     long preemptions,
     long prefixLookups,
     long prefixHits,
-    long prefixEvictions) {}
+    long prefixEvictions,
+    long adapterLoads,
+    long adapterEvictions) {}

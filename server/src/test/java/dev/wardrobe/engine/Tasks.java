@@ -46,4 +46,24 @@ final class Tasks {
         true,
         GenerationTask.NO_DEADLINE);
   }
+
+  static GenerationTask of(
+      int[] prompt,
+      List<AdapterPart> adapters,
+      SamplingParams sampling,
+      int maxTokens,
+      int top,
+      boolean echo) {
+    return new GenerationTask(
+        "test",
+        prompt,
+        adapters,
+        sampling,
+        maxTokens,
+        Set.of(),
+        Set.of(),
+        top,
+        echo,
+        GenerationTask.NO_DEADLINE);
+  }
 }
