@@ -4,19 +4,27 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.awaitility.Awaitility.await;
 
+import dev.wardrobe.adapter.AdapterOptions;
+import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.sampling.SamplingParams;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -284,6 +292,95 @@ final class PrefixCacheTest {
       assertThat(engine.submit(task, List.of(new Recorder(), new Recorder()))).hasSize(2);
       assertThatThrownBy(() -> engine.submit(task, List.of()))
           .isInstanceOf(IllegalArgumentException.class);
+    }
+  }
+
+  private static AdapterRegistry registry(Path root) throws Exception {
+    return new AdapterRegistry(
+        base.model(), base.backend(), List.of(root), AdapterOptions.DEFAULT, Runnable::run);
+  }
+
+  private static AdapterPart part(AdapterRegistry adapters, String name, float scale) {
+    return new AdapterPart(adapters.lease(name).join(), scale);
+  }
+
+  private static GenerationTask task(int[] prompt, AdapterPart... parts) {
+    return Tasks.of(prompt, List.of(parts), SamplingParams.GREEDY, 12, 0, false);
+  }
+
+  @Test
+  void effectiveAdapters_shareOnlyWithTheirOwnKind() throws Exception {
+    int[] prompt = base.prompt(21, 70);
+    try (AdapterRegistry adapters = registry(TestBase.resource("adapters/llama_mha"));
+        Engine engine = base.engine(OPTIONS)) {
+      List<Supplier<GenerationTask>> kinds =
+          List.of(
+              () -> task(prompt),
+              () -> task(prompt, part(adapters, "all_linear_r16", 1)),
+              // But for the scale the same.
+              () -> task(prompt, part(adapters, "all_linear_r16", 0.5f)),
+              () -> task(prompt, part(adapters, "lora_r8_qv", 1)),
+              () ->
+                  task(
+                      prompt, part(adapters, "all_linear_r16", 1), part(adapters, "lora_r8_qv", 1)),
+              () ->
+                  task(
+                      prompt,
+                      part(adapters, "lora_r8_qv", 1),
+                      part(adapters, "all_linear_r16", 1)));
+      List<List<Integer>> answers = new ArrayList<>();
+      for (int round = 0; round < 2; round++) {
+        for (Supplier<GenerationTask> kind : kinds) {
+          Recorder recorder = run(engine, kind.get());
+          assertThat(recorder.finish().cachedTokens()).isEqualTo(round == 0 ? 0 : 64);
+          assertThat(recorder.bits()).isEqualTo(alone(kind.get()));
+          answers.add(recorder.bits());
+        }
+      }
+      assertThat(answers.subList(0, 5)).doesNotHaveDuplicates();
+    }
+  }
+
+  /** What a name stood for before counts for nothing; what an adapter is called neither. */
+  @Test
+  void newVersionOfAName_seesNothingOfTheOld(@TempDir Path root) throws Exception {
+    int[] prompt = base.prompt(22, 50);
+    copy("lora_r8_qv", root.resolve("mine"));
+    copy("lora_r8_qv", root.resolve("twin"));
+    try (AdapterRegistry adapters = registry(root);
+        Engine engine = base.engine(OPTIONS)) {
+      Recorder old = run(engine, task(prompt, part(adapters, "mine", 1)));
+      assertThat(run(engine, task(prompt, part(adapters, "mine", 1))).finish().cachedTokens())
+          .isEqualTo(48);
+      assertThat(run(engine, task(prompt, part(adapters, "twin", 1))).finish().cachedTokens())
+          .isEqualTo(48);
+
+      adapters.unload("mine");
+      copy("rslora_r32", root.resolve("mine"));
+      adapters.load("mine", null).join();
+      Recorder fresh = run(engine, task(prompt, part(adapters, "mine", 1)));
+
+      assertThat(fresh.finish().cachedTokens()).isZero();
+      assertThat(fresh.bits()).isEqualTo(alone(task(prompt, part(adapters, "mine", 1))));
+      assertThat(fresh.bits()).isNotEqualTo(old.bits());
+
+      // Back again: the old content, the old blocks.
+      adapters.unload("mine");
+      copy("lora_r8_qv", root.resolve("mine"));
+      adapters.load("mine", null).join();
+      Recorder again = run(engine, task(prompt, part(adapters, "mine", 1)));
+      assertThat(again.finish().cachedTokens()).isEqualTo(48);
+      assertThat(again.bits()).isEqualTo(old.bits());
+    }
+  }
+
+  private static void copy(String adapter, Path to) throws Exception {
+    Files.createDirectories(to);
+    try (Stream<Path> files =
+        Files.list(TestBase.resource("adapters/llama_mha").resolve(adapter))) {
+      for (Path file : files.toList()) {
+        Files.copy(file, to.resolve(file.getFileName()), StandardCopyOption.REPLACE_EXISTING);
+      }
     }
   }
 
