@@ -34,6 +34,7 @@ public final class Main implements Runnable {
           BatchCommand.class,
           QuantizeCommand.class,
           InspectCommand.class,
+          StoreCommand.class,
           BenchCommand.class);
 
   @Spec private CommandSpec spec = CommandSpec.create();

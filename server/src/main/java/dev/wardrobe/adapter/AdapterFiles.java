@@ -80,6 +80,33 @@ interface AdapterFiles {
       return new Contents(bytes, digest);
     }
 
+    /** Where a file's bytes go. */
+    @FunctionalInterface
+    interface Sink {
+      void add(ByteBuffer bytes) throws AdapterException;
+    }
+
+    /** Gives all of it to {@code sink}, through {@code buffer}. */
+    void copy(ByteBuffer buffer, Sink sink) throws AdapterException {
+      try {
+        long copied = 0;
+        for (int count = channel.read(buffer.clear());
+            count >= 0;
+            count = channel.read(buffer.clear())) {
+          copied += count;
+          if (copied > size) {
+            throw changed();
+          }
+          sink.add(buffer.flip());
+        }
+        if (copied != size) {
+          throw changed();
+        }
+      } catch (IOException e) {
+        throw unreadable(name, e);
+      }
+    }
+
     private AdapterException changed() {
       return new AdapterException(
           Reason.IO,

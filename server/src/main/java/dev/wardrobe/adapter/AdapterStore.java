@@ -8,6 +8,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterException.Reason;
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.Channels;
@@ -24,6 +25,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.nio.file.attribute.FileTime;
+import java.security.MessageDigest;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -73,6 +75,7 @@ public final class AdapterStore implements AutoCloseable {
   private static final String STAGING = ".staging";
   private static final String LOCK = ".lock";
   private static final int HEX = 64;
+  private static final int COPIED_AT_ONCE = 1 << 20;
 
   /** Most bytes of another tool's manifest that is looked into. */
   private static final int LARGEST_MANIFEST = 4 << 20;
@@ -248,6 +251,7 @@ public final class AdapterStore implements AutoCloseable {
   private void begin() throws IOException, AdapterException {
     disk.createDirectory(root.resolve("blobs"));
     disk.createDirectory(blobs);
+    disk.forceDirectory(root.resolve("blobs"));
     disk.createDirectory(staging);
     clearStaging();
     boolean empty = !Files.exists(root.resolve(LAYOUT), LinkOption.NOFOLLOW_LINKS);
@@ -258,7 +262,7 @@ public final class AdapterStore implements AutoCloseable {
       replace(root.resolve(LAYOUT), LAYOUT_TEXT.getBytes(StandardCharsets.US_ASCII));
     }
     checkLayout();
-    stamp = Stamp.of(root.resolve(INDEX));
+    stamp = stampNow();
     index = readIndex();
     settle(Set.copyOf(doubts));
   }
@@ -299,6 +303,14 @@ public final class AdapterStore implements AutoCloseable {
             "%s: expected a directory, got none or a link".formatted(root.relativize(directory)),
             null);
       }
+    }
+  }
+
+  private Stamp stampNow() throws IOException, AdapterException {
+    try {
+      return Stamp.of(root.resolve(INDEX));
+    } catch (NoSuchFileException e) {
+      throw damaged(INDEX + ": expected this file, got none", e);
     }
   }
 
@@ -359,6 +371,15 @@ public final class AdapterStore implements AutoCloseable {
   /** What is called how, now. */
   public Catalog catalog() {
     return index.catalog();
+  }
+
+  /** The descriptors that other tools have put into the index. */
+  List<ObjectNode> otherTags() {
+    return index.tags();
+  }
+
+  StoreOptions options() {
+    return options;
   }
 
   /** Where it lies. */
@@ -429,7 +450,7 @@ public final class AdapterStore implements AutoCloseable {
 
   /** The index, with what other tools have written to it since. */
   private StoreIndex current() throws IOException, AdapterException {
-    Stamp now = Stamp.of(root.resolve(INDEX));
+    Stamp now = stampNow();
     if (!now.equals(stamp)) {
       StoreIndex read = readIndex();
       index = new StoreIndex(index.catalog(), read.tags(), read.annotations(), read.members());
@@ -478,6 +499,11 @@ public final class AdapterStore implements AutoCloseable {
     Manifest known = manifests.get(digest);
     if (known != null) {
       return known;
+    }
+    if (!Manifest.isDigest(digest)) {
+      throw new AdapterException(
+          Reason.INVALID,
+          "expected sha256: and 64 hexadecimal digits, got %s".formatted(quote(digest)));
     }
     byte[] bytes;
     try {
@@ -563,6 +589,7 @@ public final class AdapterStore implements AutoCloseable {
       return;
     }
     Path note = staging.resolve(digest.substring("sha256:".length()));
+    disk.delete(note); // One that could not be removed when it was settled.
     boolean noted = false;
     try (FileChannel channel = disk.create(note)) {
       disk.write(channel, ByteBuffer.wrap(manifest.bytes()));
@@ -689,13 +716,15 @@ public final class AdapterStore implements AutoCloseable {
     } catch (IOException e) {
       throw damaged("another tool's manifest %s: %s".formatted(digest, message(e)), e);
     }
-    for (String member : List.of("config", "subject")) {
-      addOthers(manifest.path(member), into, depth + 1);
-    }
-    for (String member : List.of("layers", "blobs", "manifests")) {
+    into.add(manifest.path("config").path("digest").asText(""));
+    for (String member : List.of("layers", "blobs")) {
       for (JsonNode each : manifest.path(member)) {
-        addOthers(each, into, depth + 1);
+        into.add(each.path("digest").asText(""));
       }
+    }
+    addOthers(manifest.path("subject"), into, depth + 1);
+    for (JsonNode each : manifest.path("manifests")) {
+      addOthers(each, into, depth + 1);
     }
   }
 
@@ -797,6 +826,76 @@ public final class AdapterStore implements AutoCloseable {
         }
       }
     };
+  }
+
+  /**
+   * Takes in the PEFT directory {@code directory}, whose links are followed: both of its files, as
+   * they are.
+   *
+   * @throws AdapterException if a file is missing or too large, or changes meanwhile; nothing is
+   *     left behind
+   */
+  public Hold add(Path directory) throws AdapterException {
+    AdapterDirectory source = Adapter.trusted(directory);
+    Adapter.checkHasWeights(source);
+    return add(source, null);
+  }
+
+  /** Takes in what {@code source} has. */
+  Hold add(AdapterFiles source, @Nullable String digest) throws AdapterException {
+    try (AdapterFiles.OpenFile config = source.open(AdapterConfig.FILE);
+        AdapterFiles.OpenFile weights = source.open(Adapter.WEIGHTS);
+        Upload upload = upload(config.size(), weights.size())) {
+      ByteBuffer buffer = ByteBuffer.allocateDirect(COPIED_AT_ONCE);
+      config.copy(buffer, upload::config);
+      weights.copy(buffer, upload::weights);
+      return upload.finish(digest);
+    }
+  }
+
+  /**
+   * Writes an adapter's two files to {@code directory}, which must be new or empty.
+   *
+   * @throws AdapterException DAMAGED if they are not what was stored; then there are none
+   */
+  public void export(String digest, Path directory) throws AdapterException {
+    AdapterFiles source = files(digest);
+    try {
+      Files.createDirectories(directory);
+      try (DirectoryStream<Path> entries = Files.newDirectoryStream(directory)) {
+        if (entries.iterator().hasNext()) {
+          throw new AdapterException(
+              Reason.EXISTS,
+              "%s: expected a new or empty directory, got one with files; name another"
+                  .formatted(quote(directory + "")));
+        }
+      }
+      for (String name : List.of(AdapterConfig.FILE, Adapter.WEIGHTS)) {
+        try (Arena arena = Arena.ofConfined();
+            AdapterFiles.OpenFile from = source.open(name);
+            FileChannel to =
+                FileChannel.open(
+                    directory.resolve(name),
+                    StandardOpenOption.CREATE_NEW,
+                    StandardOpenOption.WRITE)) {
+          MemorySegment bytes = from.read(Long.MAX_VALUE, arena).bytes();
+          for (long at = 0; at < bytes.byteSize(); at += COPIED_AT_ONCE) {
+            long count = Math.min(COPIED_AT_ONCE, bytes.byteSize() - at);
+            disk.write(to, bytes.asSlice(at, count).asByteBuffer());
+          }
+        } catch (AdapterException e) {
+          Files.deleteIfExists(directory.resolve(AdapterConfig.FILE));
+          Files.deleteIfExists(directory.resolve(Adapter.WEIGHTS));
+          throw e;
+        }
+      }
+    } catch (IOException e) {
+      throw new AdapterException(
+          Reason.IO,
+          "%s: cannot be written (%s); check its permissions and the space there"
+              .formatted(quote(directory + ""), message(e)),
+          e);
+    }
   }
 
   /**
@@ -936,6 +1035,126 @@ public final class AdapterStore implements AutoCloseable {
       throw failed(root, "cannot be collected", e);
     } finally {
       writing.unlock();
+    }
+  }
+
+  /**
+   * Reads everything, and compares it with its digests.
+   *
+   * @param adapters versions' distinct contents
+   * @param blobs files that were read
+   * @param bytes of those
+   * @param unreferred blobs that nothing refers to; no fault
+   * @param faults what is wrong, a line each
+   */
+  public record Verified(
+      int adapters, int blobs, long bytes, int unreferred, List<String> faults) {}
+
+  /** Reads every blob, compares it with its digest, and looks for those that are missing. */
+  public Verified verify() throws AdapterException {
+    try {
+      Verified verified = verifyOnce();
+      // Where another process writes, what it deletes meanwhile is no fault.
+      for (int tries = 1; lockFile == null && !verified.faults().isEmpty() && tries < 3; tries++) {
+        StoreIndex now = readIndex();
+        if (now.catalog().equals(catalog())) {
+          break;
+        }
+        index = now;
+        verified = verifyOnce();
+      }
+      return verified;
+    } catch (IOException e) {
+      throw failed(root, "cannot be read", e);
+    }
+  }
+
+  private Verified verifyOnce() throws IOException, AdapterException {
+    List<String> faults = new ArrayList<>();
+    StoreIndex onDisk = readIndex();
+    if (lockFile != null && !onDisk.catalog().equals(catalog())) {
+      faults.add(INDEX + ": another program has changed the catalog; the next change mends it");
+    }
+    Map<String, Long> sizes = new HashMap<>();
+    ByteBuffer buffer = ByteBuffer.allocateDirect(COPIED_AT_ONCE);
+    long bytes = 0;
+    try (DirectoryStream<Path> entries = Files.newDirectoryStream(blobs)) {
+      for (Path entry : entries) {
+        String digest = "sha256:" + entry.getFileName();
+        if (Manifest.isDigest(digest)) {
+          long size = hash(entry, digest, buffer, faults);
+          sizes.put(digest, size);
+          bytes += Math.max(0, size);
+        }
+      }
+    }
+    Map<String, Content> contents = catalog().contents();
+    for (Content content : contents.values()) {
+      verify(content, sizes, faults);
+    }
+    int unreferred = 0;
+    if (faults.isEmpty()) {
+      Set<String> live = live();
+      for (String digest : sizes.keySet()) {
+        unreferred += live.contains(digest) ? 0 : 1;
+      }
+    }
+    return new Verified(contents.size(), sizes.size(), bytes, unreferred, List.copyOf(faults));
+  }
+
+  /** The size of a blob, or -1 if it cannot be read. */
+  private long hash(Path blob, String digest, ByteBuffer buffer, List<String> faults) {
+    try (SeekableByteChannel channel = openRegular(blob)) {
+      MessageDigest sha = Manifest.sha256();
+      long size = 0;
+      for (int count = channel.read(buffer.clear());
+          count >= 0;
+          count = channel.read(buffer.clear())) {
+        sha.update(buffer.flip());
+        size += count;
+      }
+      String found = Manifest.digest(sha);
+      if (!found.equals(digest)) {
+        faults.add(
+            "blob %s: its %d bytes are of the content %s; publish again what has it"
+                .formatted(digest, size, found));
+      }
+      return size;
+    } catch (NoSuchFileException e) {
+      return -1;
+    } catch (AdapterException e) {
+      faults.add("blob %s: expected a regular file, got something else".formatted(digest));
+    } catch (IOException e) {
+      faults.add("blob %s: cannot be read (%s)".formatted(digest, message(e)));
+    }
+    return -1;
+  }
+
+  private void verify(Content content, Map<String, Long> sizes, List<String> faults) {
+    Manifest manifest;
+    try {
+      manifests.remove(content.digest());
+      manifest = manifest(content.digest());
+    } catch (AdapterException e) {
+      faults.add("adapter %s: its manifest is missing or damaged".formatted(content.digest()));
+      return;
+    }
+    if (!manifest.content().equals(content)) {
+      faults.add(
+          "adapter %s: expected the sizes of its manifest, got %d and %d in %s"
+              .formatted(content.digest(), content.configBytes(), content.weightBytes(), INDEX));
+    }
+    for (Manifest.Blob blob : List.of(manifest.config(), manifest.weights())) {
+      long size = sizes.getOrDefault(blob.digest(), -1L);
+      if (size != blob.bytes()) {
+        faults.add(
+            "adapter %s: expected the blob %s of %d bytes, got %s"
+                .formatted(
+                    content.digest(),
+                    blob.digest(),
+                    blob.bytes(),
+                    size < 0 ? "none" : "one of " + size));
+      }
     }
   }
 

@@ -6,7 +6,9 @@ import static dev.wardrobe.adapter.AdapterException.quote;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
+import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.core.StreamReadFeature;
@@ -125,6 +127,13 @@ record StoreIndex(
       Catalog catalog = catalog(annotations);
       annotations.keySet().removeIf(key -> key.startsWith(OURS));
       return new StoreIndex(catalog, others(manifests, catalog), annotations, members);
+    } catch (JsonProcessingException e) {
+      JsonLocation place = e.getLocation();
+      throw new AdapterException(
+          Reason.DAMAGED,
+          plain(String.valueOf(e.getOriginalMessage()))
+              + (place == null ? "" : " at byte " + place.getByteOffset()),
+          e);
     } catch (IOException | IllegalArgumentException e) {
       throw new AdapterException(Reason.DAMAGED, plain(message(e)), e);
     }
