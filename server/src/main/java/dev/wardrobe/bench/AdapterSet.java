@@ -25,8 +25,10 @@ import java.nio.file.NotDirectoryException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.TreeSet;
@@ -91,7 +93,7 @@ public final class AdapterSet {
    *
    * @param folder new or empty
    * @param config of the base
-   * @param ranks each adapter has one of these, drawn
+   * @param ranks each adapter has one of these; all are as frequent
    * @param scale how large the adapters' outputs are beside inputs of about 1
    * @throws IOException if the folder is not empty, or cannot be written to
    */
@@ -271,7 +273,7 @@ public final class AdapterSet {
 
   private void write(List<Module> modules, int index) throws IOException {
     SplittableRandom random = random(index);
-    int rank = ranks.get(random.nextInt(ranks.size()));
+    int rank = rank(index);
     Path directory = folder.resolve(name(index));
     Files.createDirectories(directory);
     List<TensorSpec> tensors = new ArrayList<>();
@@ -303,6 +305,16 @@ public final class AdapterSet {
         StandardOpenOption.CREATE,
         StandardOpenOption.TRUNCATE_EXISTING,
         StandardOpenOption.WRITE);
+  }
+
+  /**
+   * Any so many adapters in a row have each rank once, in an order that is drawn: the first few, which
+   * are asked for most, are no larger than the rest.
+   */
+  private int rank(int index) {
+    List<Integer> order = new ArrayList<>(ranks);
+    Collections.shuffle(order, new Random(seed + index / order.size()));
+    return order.get(index % order.size());
   }
 
   private SplittableRandom random(int index) {

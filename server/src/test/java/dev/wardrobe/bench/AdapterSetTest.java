@@ -53,6 +53,21 @@ final class AdapterSetTest {
   }
 
   @Test
+  void ranks_areDealtOutEvenly() throws IOException {
+    AdapterSet set = AdapterSet.make(temp.resolve("set"), CONFIG, 12, 5, 1, List.of(1, 2, 4));
+    List<Long> sizes = new ArrayList<>();
+    for (int i = 0; i < 12; i++) {
+      sizes.add(Files.size(set.folder().resolve(set.name(i)).resolve("adapter_model.safetensors")));
+    }
+    for (int i = 0; i < 12; i += 3) {
+      assertThat(sizes.subList(i, i + 3))
+          .containsExactlyInAnyOrderElementsOf(sizes.subList(0, 3))
+          .doesNotHaveDuplicates();
+    }
+    assertThat(sizes.subList(0, 3)).isNotEqualTo(sizes.subList(3, 6));
+  }
+
+  @Test
   void remake_changesOneAdapter() throws IOException {
     AdapterSet set = AdapterSet.make(temp.resolve("set"), CONFIG, 3, 1, 1, List.of(4));
     TreeMap<String, Integer> before = files(set.folder());
