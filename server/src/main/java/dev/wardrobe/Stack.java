@@ -3,6 +3,7 @@ package dev.wardrobe;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
@@ -29,6 +30,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
+import java.util.function.UnaryOperator;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -56,6 +58,21 @@ final class Stack implements AutoCloseable {
    */
   Stack(ModelArguments arguments, List<Path> roots, AdapterOptions adapterOptions)
       throws StartException {
+    this(arguments, roots, adapterOptions, UnaryOperator.identity());
+  }
+
+  /**
+   * As above.
+   *
+   * @param around what the model, the adapters and the engine get in the backend's place: it, or
+   *     something around it
+   */
+  Stack(
+      ModelArguments arguments,
+      List<Path> roots,
+      AdapterOptions adapterOptions,
+      UnaryOperator<Backend> around)
+      throws StartException {
     Path directory = arguments.model();
     Map<String, Path> named = arguments.adapters();
     LoadOptions load = arguments.load();
@@ -71,7 +88,8 @@ final class Stack implements AutoCloseable {
     try {
       backend = keep(new CpuBackend(threads, math));
       sayHowItComputes();
-      model = keep(ModelLoader.load(directory, load, backend));
+      Backend computing = around.apply(backend);
+      model = keep(ModelLoader.load(directory, load, computing));
       warnOfIgnored(model.defaults());
       prompts = keep(await(reading));
       workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
@@ -81,13 +99,13 @@ final class Stack implements AutoCloseable {
           keep(
               new AdapterRegistry(
                   model,
-                  backend,
+                  computing,
                   roots,
                   adapterOptions
                       .withRefuseZeroDelta(arguments.refusesZeroDelta())
                       .withDeviceBytes(Math.max(1, engineOptions.adapterBytes())),
                   loaders));
-      engine = keep(new Engine(model, backend, engineOptions));
+      engine = keep(new Engine(model, computing, engineOptions));
       adapters.prefetchBy(engine::prefetch);
       for (Map.Entry<String, Path> adapter : named.entrySet()) {
         adapters.loadTrusted(adapter.getKey(), adapter.getValue());

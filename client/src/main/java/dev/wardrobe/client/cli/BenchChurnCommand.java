@@ -91,6 +91,13 @@ final class BenchChurnCommand implements Callable<Integer> {
   private int published = 50;
 
   @Option(
+      names = "--cancelled",
+      paramLabel = "PERCENT",
+      defaultValue = "2",
+      description = "Of the requests, how many are cancelled in the middle. Default: 2.")
+  private int cancelled = 2;
+
+  @Option(
       names = "--pause-ms",
       paramLabel = "N",
       defaultValue = "5",
@@ -113,6 +120,7 @@ final class BenchChurnCommand implements Callable<Integer> {
       CaseOptions.within("--requests", (double) requests, 1, 1e9);
       CaseOptions.within("--streams", streams, 1, 10_000);
       CaseOptions.within("--published", published, 0, 10_000);
+      CaseOptions.within("--cancelled", cancelled, 0, 100);
       CaseOptions.within("--pause-ms", (double) pause, 0, 60_000);
     } catch (IllegalArgumentException e) {
       throw new ParameterException(spec.commandLine(), String.valueOf(e.getMessage()), e);
@@ -122,7 +130,7 @@ final class BenchChurnCommand implements Callable<Integer> {
     try (Servers servers = new Servers(server.target(), pid, 1)) {
       Servers.Server at = servers.get(serve);
       ChurnOptions options =
-          new ChurnOptions(set.count(), published, requests, streams, pause, seed);
+          new ChurnOptions(set.count(), published, requests, streams, cancelled, pause, seed);
       ChurnReport report =
           new Churn(at.connection(), at.process(), set, options, line -> print(out, "  %s", line))
               .run();
