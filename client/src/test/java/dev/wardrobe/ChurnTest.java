@@ -56,8 +56,7 @@ final class ChurnTest {
 
   /** A churn against a server of its own. */
   private static ChurnReport churn(
-      ChurnOptions options, UnaryOperator<Backend> around, Runnable whenItBegins)
-      throws Exception {
+      ChurnOptions options, UnaryOperator<Backend> around, Runnable whenItBegins) throws Exception {
     ModelArguments arguments = new ModelArguments(0);
     new CommandLine(arguments)
         .parseArgs("--model", MODEL.toString(), "--adapter-cache-mib", ADAPTER_MIB);
@@ -71,8 +70,7 @@ final class ChurnTest {
                 stack.engine()::recentSteps,
                 stack.engine()::alive,
                 List.of());
-        Connection connection =
-            new Connection("127.0.0.1:" + frontend.listen("127.0.0.1", 0), 1)) {
+        Connection connection = new Connection("127.0.0.1:" + frontend.listen("127.0.0.1", 0), 1)) {
       return new Churn(
               connection,
               ProcessHandle.current(),
@@ -125,7 +123,9 @@ final class ChurnTest {
               (_, method, arguments) -> {
                 try {
                   return method.getName().equals("lora")
-                      ? lora(method.invoke(backend, arguments), () -> method.invoke(backend, arguments))
+                      ? lora(
+                          method.invoke(backend, arguments),
+                          () -> method.invoke(backend, arguments))
                       : method.invoke(backend, arguments);
                 } catch (InvocationTargetException e) {
                   throw e.getCause();
@@ -156,13 +156,13 @@ final class ChurnTest {
   @Test
   void plantedSwap_isFound() throws Exception {
     Swap swap = new Swap();
-    ChurnReport report =
-        churn(new ChurnOptions(ADAPTERS, 0, 600, 8, 0, 50, 12), swap, swap::arm);
+    ChurnReport report = churn(new ChurnOptions(ADAPTERS, 0, 600, 8, 0, 50, 12), swap, swap::arm);
     assertThat(swap.swapped).isTrue();
     assertThat(report.passed()).isFalse();
     assertThat(report.wrong().count()).isPositive();
     assertThat(report.wrong().first().getFirst())
-        .containsPattern("sha256:[0-9a-f]{64} answers \\[.*] alone, got \\[.*], which is what sha256");
+        .containsPattern(
+            "sha256:[0-9a-f]{64} answers \\[.*] alone, got \\[.*], which is what sha256");
     assertThat(report.lost().first()).isEmpty();
   }
 

@@ -308,8 +308,8 @@ public final class AdapterSet {
   }
 
   /**
-   * Any so many adapters in a row have each rank once, in an order that is drawn: the first few, which
-   * are asked for most, are no larger than the rest.
+   * Any so many adapters in a row have each rank once, in an order that is drawn: the first few,
+   * which are asked for most, are no larger than the rest.
    */
   private int rank(int index) {
     List<Integer> order = new ArrayList<>(ranks);

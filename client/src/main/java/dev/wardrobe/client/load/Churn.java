@@ -295,7 +295,8 @@ public final class Churn {
       int tokens = random.nextInt(TELLING_TOKENS, MOST_TOKENS + 1);
       int kind = random.nextInt(100);
       // Some go away in the middle, and nobody else may notice.
-      int cancelAfter = random.nextInt(100) < options.cancelled() ? random.nextInt(1, TELLING_TOKENS) : 0;
+      int cancelAfter =
+          random.nextInt(100) < options.cancelled() ? random.nextInt(1, TELLING_TOKENS) : 0;
       AskedName name;
       if (kind < 5) {
         name = new AskedName("", "");

@@ -12,4 +12,10 @@ package dev.wardrobe.client.load;
  * @param seed of everything that is drawn
  */
 public record ChurnOptions(
-    int names, int published, long requests, int streams, int cancelled, long pauseMillis, long seed) {}
+    int names,
+    int published,
+    long requests,
+    int streams,
+    int cancelled,
+    long pauseMillis,
+    long seed) {}
