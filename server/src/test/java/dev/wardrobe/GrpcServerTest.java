@@ -15,6 +15,10 @@ import dev.wardrobe.v1.AdapterServiceGrpc.AdapterServiceBlockingStub;
 import dev.wardrobe.v1.AdapterWeight;
 import dev.wardrobe.v1.AppliedAdapter;
 import dev.wardrobe.v1.DetokenizeRequest;
+import dev.wardrobe.v1.EmbedInput;
+import dev.wardrobe.v1.EmbedRequest;
+import dev.wardrobe.v1.EmbedResponse;
+import dev.wardrobe.v1.Embedding;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
@@ -176,6 +180,31 @@ final class GrpcServerTest {
         () -> generation.generateStream(request.toBuilder().setBestOf(4).build()).next(),
         Status.Code.INVALID_ARGUMENT,
         "best_of");
+  }
+
+  @Test
+  void embed_texts() {
+    EmbedRequest request =
+        EmbedRequest.newBuilder()
+            .addInputs(EmbedInput.newBuilder().setText("When does order 4172 arrive?"))
+            .addInputs(EmbedInput.newBuilder().setText("Do you sell stoves?"))
+            .addInputs(EmbedInput.newBuilder().setText("When does order 4172 arrive?"))
+            .build();
+    EmbedResponse base = generation.embed(request);
+    assertThat(base.getEmbeddingsList())
+        .hasSize(3)
+        .allMatch(e -> e.getValuesCount() == stack.model().config().hidden());
+    assertThat(base.getEmbeddings(2)).isEqualTo(base.getEmbeddings(0));
+    assertThat(base.getEmbeddings(1)).isNotEqualTo(base.getEmbeddings(0));
+    assertThat(base.getUsage().getPromptTokens())
+        .isEqualTo(base.getEmbeddingsList().stream().mapToInt(Embedding::getTokens).sum());
+    EmbedResponse adapted = generation.embed(request.toBuilder().setAdapter("json").build());
+    assertThat(adapted.getAdapters(0).getAdapter()).isEqualTo("json");
+    assertThat(adapted.getEmbeddings(0)).isNotEqualTo(base.getEmbeddings(0));
+    assertStatus(
+        () -> generation.embed(EmbedRequest.getDefaultInstance()),
+        Status.Code.INVALID_ARGUMENT,
+        "inputs");
   }
 
   @Test

@@ -3,6 +3,8 @@ package dev.wardrobe.client;
 import dev.wardrobe.v1.Adapter;
 import dev.wardrobe.v1.AdapterServiceGrpc;
 import dev.wardrobe.v1.DetokenizeRequest;
+import dev.wardrobe.v1.EmbedRequest;
+import dev.wardrobe.v1.EmbedResponse;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
@@ -81,6 +83,11 @@ public final class WardrobeClient implements AutoCloseable {
     Answer answer = new Answer(listener);
     GenerationServiceGrpc.newStub(channel).generateStream(request, answer);
     return answer;
+  }
+
+  /** Vectors for texts. */
+  public EmbedResponse embed(EmbedRequest request) {
+    return generation.embed(request);
   }
 
   public TokenizeResponse tokenize(TokenizeRequest request) {

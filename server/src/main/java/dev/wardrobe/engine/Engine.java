@@ -21,6 +21,7 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.locks.LockSupport;
@@ -657,6 +658,9 @@ public final class Engine implements AutoCloseable {
     try (Step step = backend.step(batch)) {
       decoder.forward(step);
       for (int i = 0; i < sequences; i++) {
+        if (plan.get(i).pooled != null) {
+          pool(plan.get(i), batch.runs().get(i));
+        }
         plan.get(i).computed += plan.get(i).share;
         plan.get(i).index(pool);
       }
@@ -667,7 +671,7 @@ public final class Engine implements AutoCloseable {
       for (int i = 0; i < sequences; i++) {
         Sequence sequence = plan.get(i);
         if (!sequence.ended && sequence.task.maxTokens() == 0 && sequence.pending() == 0) {
-          end(sequence, Finish.Reason.LENGTH, null);
+          complete(sequence);
         }
       }
     } catch (Throwable e) {
@@ -716,6 +720,42 @@ public final class Engine implements AutoCloseable {
         }
       }
     }
+  }
+
+  /** Keeps what a sequence wants of a run's hidden states. */
+  private void pool(Sequence sequence, Batch.Run run) {
+    Pooled pooled = Objects.requireNonNull(sequence.pooled);
+    int from = pooled.from(run.position());
+    int end = run.position() + run.to() - run.from();
+    if (from < end) {
+      int row = run.from() + from - run.position();
+      pooled.add(decoder.hidden(row, end - from), decoder.hiddenSize());
+    }
+  }
+
+  /** Ends a sequence that only wanted its prompt computed. */
+  private void complete(Sequence sequence) {
+    if (sequence.pooled != null) {
+      float[] vector = sequence.pooled.vector();
+      for (float value : vector) {
+        if (!Float.isFinite(value)) {
+          end(
+              sequence,
+              Finish.Reason.FAILED,
+              new EngineException(
+                  EngineException.Reason.STEP,
+                  "the model with these adapters gives no numbers for this text, but " + value));
+          return;
+        }
+      }
+      try {
+        sequence.listener.pooled(vector);
+      } catch (Throwable e) {
+        fail(sequence, e);
+        return;
+      }
+    }
+    end(sequence, Finish.Reason.LENGTH, null);
   }
 
   /** Whether the logits at a position are wanted: to score the token after it, or to draw it. */

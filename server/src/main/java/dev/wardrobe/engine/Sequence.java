@@ -52,6 +52,9 @@ final class Sequence {
   /** Prompt tokens that it took from others instead of computing them. */
   int cached;
 
+  /** What its prompt's hidden states come to, if its listener wants them. */
+  final @Nullable Pooled pooled;
+
   private final int[] eos;
   private final int[] stopTokens;
   private @Nullable Draw draw;
@@ -103,6 +106,8 @@ final class Sequence {
     this.arrival = arrival;
     this.submitted = now;
     this.promptLength = task.prompt().length;
+    Pooling pooling = listener.pooling();
+    this.pooled = pooling == null ? null : new Pooled(pooling, promptLength);
     this.tokens = task.prompt().clone();
     this.length = promptLength;
     this.eos = task.eos().stream().mapToInt(token -> token).toArray();
@@ -254,7 +259,8 @@ final class Sequence {
 
   /** Tokens that may be found in the index; at least the last one is always computed. */
   int shareable() {
-    return scores() ? 0 : (length - 1) / KvShape.BLOCK_TOKENS * KvShape.BLOCK_TOKENS;
+    boolean all = scores() || (pooled != null && pooled.wantsAll());
+    return all ? 0 : (length - 1) / KvShape.BLOCK_TOKENS * KvShape.BLOCK_TOKENS;
   }
 
   /**

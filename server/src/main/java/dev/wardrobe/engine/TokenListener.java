@@ -2,6 +2,7 @@ package dev.wardrobe.engine;
 
 import dev.wardrobe.compute.Draw;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Where a sequence's tokens go. Called on the engine's thread, so every method returns at once:
@@ -33,6 +34,17 @@ public interface TokenListener {
    * @return false to stop here
    */
   boolean token(Draw.Outcome outcome, boolean last);
+
+  /** How the prompt is to be pooled for {@link #pooled}; null if it is not. Asked once. */
+  default @Nullable Pooling pooling() {
+    return null;
+  }
+
+  /**
+   * The prompt's pooled hidden state, {@code (hidden)}, once it is computed; only with {@link
+   * #pooling}, and for a task of no tokens to generate.
+   */
+  default void pooled(float[] vector) {}
 
   /** The end, on every path; its pages and its lease have been given back. */
   void finished(Finish finish);

@@ -5,10 +5,13 @@ import dev.wardrobe.engine.StepRecord;
 import dev.wardrobe.serve.AnswerCollector;
 import dev.wardrobe.serve.AnswerListener;
 import dev.wardrobe.serve.Conversation;
+import dev.wardrobe.serve.Embedding;
 import dev.wardrobe.serve.RequestException;
 import dev.wardrobe.serve.Turn;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.DetokenizeResponse;
+import dev.wardrobe.v1.EmbedRequest;
+import dev.wardrobe.v1.EmbedResponse;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
@@ -57,6 +60,7 @@ final class GenerationCalls {
         .with("Generate", GenerateRequest.getDefaultInstance(), this::generate)
         .with("GenerateStream", GenerateRequest.getDefaultInstance(), this::stream)
         .with("Chat", GenerateRequest.getDefaultInstance(), this::chat)
+        .with("Embed", EmbedRequest.getDefaultInstance(), this::embed)
         .with("Tokenize", TokenizeRequest.getDefaultInstance(), this::tokenize)
         .with("Detokenize", DetokenizeRequest.getDefaultInstance(), this::detokenize)
         .with("ModelInfo", ModelInfoRequest.getDefaultInstance(), this::modelInfo)
@@ -173,6 +177,22 @@ final class GenerationCalls {
     return timeoutMillis <= 0
         ? GenerationTask.NO_DEADLINE
         : System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(timeoutMillis);
+  }
+
+  private void embed(EmbedRequest request, long timeoutMillis, Reply<EmbedResponse> reply) {
+    Embedding embedding = conversation.embed(request, deadline(timeoutMillis));
+    reply.onGone(embedding::cancel);
+    var _ =
+        embedding
+            .result()
+            .whenComplete(
+                (response, failure) -> {
+                  if (failure != null) {
+                    reply.fail(failure);
+                  } else {
+                    reply.end(response);
+                  }
+                });
   }
 
   private void tokenize(TokenizeRequest request, long timeout, Reply<TokenizeResponse> reply) {

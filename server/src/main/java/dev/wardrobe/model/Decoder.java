@@ -179,6 +179,19 @@ public final class Decoder implements AutoCloseable {
     return logits;
   }
 
+  /**
+   * Hidden states of {@code rows} rows of the forwarded step from {@code row} on, after the final
+   * norm, {@code (rows, hiddenSize)}.
+   */
+  public float[] hidden(int row, int rows) {
+    return backend.read(x, row, rows);
+  }
+
+  /** The width of a hidden state. */
+  public int hiddenSize() {
+    return config.hidden();
+  }
+
   /** How many positions a sequence may have: the model's context, or the cache's if smaller. */
   public int positions() {
     return positions;

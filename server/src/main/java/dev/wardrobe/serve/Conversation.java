@@ -15,6 +15,7 @@ import dev.wardrobe.sampling.SamplingRequest;
 import dev.wardrobe.text.TokenStream;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.DetokenizeResponse;
+import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.TokenizeResponse;
@@ -45,6 +46,7 @@ public final class Conversation {
   private static final int MAX_STOP_LENGTH = 1024;
 
   private static final int MAX_CHOICES = 32;
+  private static final int MAX_INPUTS = 1024;
 
   private final Model model;
   private final Prompts prompts;
@@ -90,6 +92,38 @@ public final class Conversation {
     Turn turn = new Turn(this, request, listener, deadline);
     turn.start();
     return turn;
+  }
+
+  /**
+   * Begins to turn texts into vectors.
+   *
+   * @param deadline as {@link System#nanoTime}
+   */
+  public Embedding embed(EmbedRequest request, long deadline) {
+    Embedding embedding = new Embedding(this, request, deadline);
+    embedding.start();
+    return embedding;
+  }
+
+  /** The tokens of each input. */
+  List<int[]> inputs(EmbedRequest request) throws RequestException {
+    if (request.getInputsCount() < 1 || request.getInputsCount() > MAX_INPUTS) {
+      throw RequestException.invalid(
+          "inputs: expected 1 to %d, got %d".formatted(MAX_INPUTS, request.getInputsCount()));
+    }
+    boolean special = !request.hasAddSpecialTokens() || request.getAddSpecialTokens();
+    List<int[]> inputs = new ArrayList<>();
+    for (int i = 0; i < request.getInputsCount(); i++) {
+      String field = "inputs[%d]".formatted(i);
+      int[] tokens = prompts.tokens(request.getInputs(i), special, field);
+      if (tokens.length > engine.contextLength()) {
+        throw RequestException.invalid(
+            "%s: has %d tokens, the context is %s; shorten it"
+                .formatted(field, tokens.length, describe(engine.contextLength())));
+      }
+      inputs.add(tokens);
+    }
+    return inputs;
   }
 
   /** Tokens of a text or a conversation. Takes time in proportion to it. */

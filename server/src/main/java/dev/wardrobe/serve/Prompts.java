@@ -9,6 +9,7 @@ import dev.wardrobe.text.TokenStream;
 import dev.wardrobe.text.Tokenizer;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.DetokenizeResponse;
+import dev.wardrobe.v1.EmbedInput;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.Message;
 import dev.wardrobe.v1.TokenizeRequest;
@@ -120,6 +121,26 @@ public final class Prompts implements AutoCloseable {
       throw RequestException.invalid(
           "the prompt has no tokens, and a model goes on from at least one; give some text, or the"
               + " beginning-of-sequence token in token_ids");
+    }
+    return tokens;
+  }
+
+  /** Tokens of an input that is to become a vector. */
+  int[] tokens(EmbedInput input, boolean special, String field) throws RequestException {
+    int[] tokens;
+    switch (input.getInputCase()) {
+      case TEXT ->
+          tokens = encode(requireTokenizer(field, "give tokens"), input.getText(), special);
+      case TOKENS -> {
+        tokens = new int[input.getTokens().getIdsCount()];
+        for (int i = 0; i < tokens.length; i++) {
+          tokens[i] = checkToken(field, input.getTokens().getIds(i));
+        }
+      }
+      default -> throw RequestException.invalid(field + ": expected text or tokens, got none");
+    }
+    if (tokens.length == 0) {
+      throw RequestException.invalid(field + ": expected at least one token, got none");
     }
     return tokens;
   }
