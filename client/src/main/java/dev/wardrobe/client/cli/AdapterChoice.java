@@ -1,6 +1,7 @@
 package dev.wardrobe.client.cli;
 
 import dev.wardrobe.v1.AdapterWeight;
+import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.GenerateRequest;
 import java.util.ArrayList;
 import java.util.List;
@@ -60,6 +61,19 @@ record AdapterChoice(List<AdapterWeight> adapters) {
       if (adapters.getFirst().hasWeight()) {
         request.setAdapterScale(adapters.getFirst().getWeight());
       }
+    }
+  }
+
+  /** Asks for them. */
+  void in(EmbedRequest.Builder request) {
+    GenerateRequest.Builder asked = GenerateRequest.newBuilder();
+    in(asked);
+    request.addAllAdapters(asked.getAdaptersList());
+    if (asked.hasAdapter()) {
+      request.setAdapter(asked.getAdapter());
+    }
+    if (asked.hasAdapterScale()) {
+      request.setAdapterScale(asked.getAdapterScale());
     }
   }
 

@@ -30,6 +30,7 @@ import picocli.CommandLine.Spec;
       DemoCommand.class,
       GenerateCommand.class,
       ChatCommand.class,
+      EmbedCommand.class,
       AdaptersCommand.class,
       InfoCommand.class,
       BenchCommand.class

@@ -2,13 +2,16 @@ package dev.wardrobe.client.cli;
 
 import com.google.protobuf.util.JsonFormat;
 import dev.wardrobe.client.WardrobeClient;
+import dev.wardrobe.v1.Choice;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
+import dev.wardrobe.v1.GenerateResponse;
 import dev.wardrobe.v1.Message;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
+import java.util.Locale;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -40,6 +43,18 @@ final class GenerateCommand implements Callable<Integer> {
   @Option(names = "--system", paramLabel = "TEXT", description = "With --chat: a system message.")
   private @Nullable String system;
 
+  @Option(
+      names = "--n",
+      paramLabel = "N",
+      description = "So many answers, each drawn with a seed of its own.")
+  private @Nullable Integer n;
+
+  @Option(
+      names = "--best-of",
+      paramLabel = "N",
+      description = "Generate N answers, and show those with the highest mean log-probability.")
+  private @Nullable Integer bestOf;
+
   @Option(names = "--json", description = "Print the whole response as one JSON document.")
   private boolean json;
 
@@ -57,6 +72,12 @@ final class GenerateCommand implements Callable<Integer> {
     } else {
       request.setPrompt(text);
     }
+    if (n != null) {
+      request.setN(n);
+    }
+    if (bestOf != null) {
+      request.setBestOf(bestOf);
+    }
     PrintWriter out = spec.commandLine().getOut();
     try (WardrobeClient client = server.connect()) {
       if (json) {
@@ -64,6 +85,22 @@ final class GenerateCommand implements Callable<Integer> {
             JsonFormat.printer()
                 .preservingProtoFieldNames()
                 .print(client.generate(request.build())));
+      } else if (n != null || bestOf != null) {
+        // Answers that grow side by side cannot be read on a terminal.
+        GenerateResponse response = client.generate(request.build());
+        if (response.getChoicesCount() < 2) {
+          out.println(response.getText());
+        } else {
+          for (Choice choice : response.getChoicesList()) {
+            out.printf(
+                Locale.ROOT,
+                "[%d] seed %s, mean log-probability %.3f%n%s%n",
+                choice.getIndex(),
+                Long.toUnsignedString(choice.getSeed()),
+                choice.getMeanLogprob(),
+                choice.getText());
+          }
+        }
       } else {
         Iterator<GenerateEvent> events = client.stream(request.build());
         while (events.hasNext()) {

@@ -48,6 +48,14 @@ final class CliTest {
   }
 
   @Test
+  void adapter_neitherNameNorWeight_exitsWithTwo() {
+    assertThat(run("generate", "--adapter", "sql=much", "hello")).isEqualTo(2);
+    assertThat(err.toString()).contains("--adapter", "NAME=WEIGHT", "'sql=much'");
+    assertThat(run("embed")).isEqualTo(2);
+    assertThat(run("embed", "--pooling", "median", "hello")).isEqualTo(2);
+  }
+
+  @Test
   void help_listsEveryCommand() {
     assertThat(run("--help")).isZero();
     assertThat(out.toString())
@@ -55,6 +63,7 @@ final class CliTest {
             "demo",
             "generate",
             "chat",
+            "embed",
             "adapters",
             "info",
             "serve, batch, quantize, inspect, bench");
