@@ -114,7 +114,7 @@ public final class Load {
         } else {
           int streams = most > 0 ? (int) Math.min(most, plan.streams()) : plan.streams();
           for (int i = 0; i < streams; i++) {
-            next(i);
+            next(i, true);
           }
         }
         if (!plan.guests().isEmpty()) {
@@ -189,23 +189,29 @@ public final class Load {
         if (!over && (long) at - to < 0) {
           begun.incrementAndGet();
           long number = requests.getAndIncrement();
-          new Request((int) number, number, (long) at, false).start();
+          new Request((int) number, number, (long) at, false, false).start();
         }
       }
     }
 
-    /** The closed loop: a stream's next request. */
-    private void next(int stream) {
+    /**
+     * The closed loop: a stream's next request.
+     *
+     * @param first of the stream: of a run of some time it is as if it had begun before, since else
+     *     all streams would read their prompts together, and go on in step
+     */
+    private void next(int stream, boolean first) {
       if (over || (most > 0 && begun.incrementAndGet() > most)) {
         return;
       }
-      new Request(stream, requests.getAndIncrement(), System.nanoTime(), false).start();
+      long number = requests.getAndIncrement();
+      new Request(stream, number, System.nanoTime(), false, first && most == 0).start();
     }
 
     private void guest() {
       if (!over && System.nanoTime() - to < 0) {
         int number = guests.getAndIncrement();
-        new Request(number, -1L - number, System.nanoTime(), true).start();
+        new Request(number, -1L - number, System.nanoTime(), true, false).start();
       }
     }
 
@@ -223,7 +229,10 @@ public final class Load {
       private long last;
       private boolean finished;
 
-      Request(int stream, long number, long arrival, boolean guest) {
+      /**
+       * @param cut whether only what is left of an answer is asked for, from anywhere in it
+       */
+      Request(int stream, long number, long arrival, boolean guest, boolean cut) {
         this.stream = stream;
         this.arrival = arrival;
         this.guest = guest;
@@ -245,7 +254,8 @@ public final class Load {
         for (int i = 0; i < own; i++) {
           builder.addTokenIds(random.nextInt(first(), vocabulary));
         }
-        request = builder.setMaxTokens(plan.answer().draw(random)).build();
+        int answer = plan.answer().draw(random);
+        request = builder.setMaxTokens(cut ? random.nextInt(answer) + 1 : answer).build();
       }
 
       /** Whether the run's figures lack something without its end. */
@@ -312,9 +322,9 @@ public final class Load {
         ScheduledExecutorService later = timer;
         if (!guest && !plan.open() && !over) {
           if (failed && later != null) {
-            var _ = later.schedule(() -> next(stream), BACK_OFF_MILLIS, TimeUnit.MILLISECONDS);
+            var _ = later.schedule(() -> next(stream, false), BACK_OFF_MILLIS, TimeUnit.MILLISECONDS);
           } else {
-            next(stream);
+            next(stream, false);
           }
         }
         // After the next one has begun, so that a run never looks as if it were over in between.

@@ -58,12 +58,12 @@ public final class LoadTable {
       double[] ratios = result.ratiosTo(against, LoadRun::tokensPerSecond);
       print(
           out,
-          "                 %.3f of %s (%.3f to %.3f); time between tokens, p99: %.2f of it",
+          "                 %.3f of %s (%.3f to %.3f); time between tokens, p99: %s of it",
           result.ratioTo(against, LoadRun::tokensPerSecond),
           against.of().name(),
           ratios[0],
           ratios[ratios.length - 1],
-          result.ratioTo(against, run -> run.load().gaps().millis(0.99)));
+          number(result.ratioTo(against, run -> run.load().gaps().millis(0.99))));
     }
     print(out, "  %-14s %9s %9s %9s %9s %9s", "milliseconds", "p50", "p90", "p99", "most", "count");
     row(out, "first token", result.together(run -> run.load().firstToken()));
@@ -88,10 +88,10 @@ public final class LoadTable {
         100 * runs.stream().mapToDouble(run -> run.load().cachedShare()).average().orElse(0));
     print(
         out,
-        "  batches        %.1f sequences and %.1f outfits in a step; p99 of a step %.1f ms",
-        server.meanSequences(),
-        server.meanAdapters(),
-        server.p99StepMillis());
+        "  batches        %s sequences and %s outfits in a step; p99 of a step %s ms",
+        number(server.meanSequences()),
+        number(server.meanAdapters()),
+        number(server.p99StepMillis()));
     print(
         out,
         "  server         adapters %,.1f MiB%s",
@@ -129,14 +129,15 @@ public final class LoadTable {
         out,
         "  %-14s %9s %9s %9s %9s %9d",
         what,
-        millis(samples.millis(0.5)),
-        millis(samples.millis(0.9)),
-        millis(samples.millis(0.99)),
-        millis(samples.maxMillis()),
+        number(samples.millis(0.5)),
+        number(samples.millis(0.9)),
+        number(samples.millis(0.99)),
+        number(samples.maxMillis()),
         samples.size());
   }
 
-  private static String millis(double value) {
+  /** A number with as many digits as it deserves. */
+  private static String number(double value) {
     return Double.isNaN(value)
         ? "-"
         : String.format(Locale.ROOT, value < 10 ? "%.2f" : value < 1000 ? "%.1f" : "%.0f", value);

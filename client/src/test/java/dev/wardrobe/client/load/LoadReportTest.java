@@ -99,7 +99,7 @@ final class LoadReportTest {
         .contains("8 streams, 5 adapters, Zipf 1.0, prompts of 4, answers of 2 to 5")
         .contains("0.850 of base (0.800 to 0.900); time between tokens, p99: 1.25 of it")
         .contains("2 of 2 requests waited for their adapter")
-        .contains("7.5 sequences and 4.5 outfits")
+        .contains("7.50 sequences and 4.50 outfits")
         .contains("errors         none");
   }
 

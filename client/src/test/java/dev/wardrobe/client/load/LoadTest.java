@@ -93,6 +93,8 @@ final class LoadTest {
       assertThat(run.load().tokens()).isPositive();
       assertThat(run.load().errors()).isEmpty();
       assertThat(run.unfinished()).isZero();
+      // The first of each stream is cut, none of the others is.
+      assertThat(server.asked.stream().filter(r -> r.getMaxTokens() < 2).count()).isLessThan(5);
     }
   }
 
