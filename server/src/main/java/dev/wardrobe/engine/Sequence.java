@@ -264,25 +264,33 @@ final class Sequence {
   }
 
   /**
-   * Takes the blocks that hold its next tokens, as far as others have computed them.
+   * Takes the blocks that hold its next tokens, as far as others have computed them; also in place
+   * of one that it has begun itself.
    *
    * @return tokens that need not be computed any more
    */
   int adopt(PagePool pool) {
     int before = computed;
-    while (indexed == blockCount
-        && computed == blockCount * KvShape.BLOCK_TOKENS
-        && computed < shareable()) {
-      int block = pool.index().find(identity, last(), tokens, computed);
+    while ((indexed + 1) * KvShape.BLOCK_TOKENS <= shareable()) {
+      int block = pool.index().find(identity, last(), tokens, indexed * KvShape.BLOCK_TOKENS);
       if (block == PagePool.NONE) {
         break;
       }
-      pool.share(block);
-      blocks[blockCount++] = block;
-      indexed++;
-      computed += KvShape.BLOCK_TOKENS;
+      take(block, pool);
+      computed = indexed * KvShape.BLOCK_TOKENS;
     }
     return computed - before;
+  }
+
+  /** Takes an indexed block as the next one of its prefix. */
+  private void take(int block, PagePool pool) {
+    pool.share(block);
+    if (indexed < blockCount) {
+      pool.give(blocks[indexed]);
+    } else {
+      blockCount++;
+    }
+    blocks[indexed++] = block;
   }
 
   /** Has the blocks that are complete by now indexed, or takes others' that hold the same. */
@@ -292,12 +300,10 @@ final class Sequence {
       int block = pool.index().find(identity, last(), tokens, position);
       if (block == PagePool.NONE) {
         pool.index().add(identity, last(), tokens, position, blocks[indexed]);
+        indexed++;
       } else {
-        pool.share(block);
-        pool.give(blocks[indexed]);
-        blocks[indexed] = block;
+        take(block, pool);
       }
-      indexed++;
     }
     if (indexed >= (promptLength - 1) / KvShape.BLOCK_TOKENS) {
       siblings.share();

@@ -17,6 +17,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -58,6 +59,7 @@ final class PrefixCacheTest {
     return recorder;
   }
 
+  /** What the task gives by itself. Not while another engine runs: the backend is one's alone. */
   private static List<Integer> alone(GenerationTask task) throws Exception {
     try (Engine engine = base.engine(OPTIONS)) {
       return run(engine, task).bits();
@@ -219,6 +221,44 @@ final class PrefixCacheTest {
       }
       // One block of the prompt for all; 70 tokens that were computed make 4 blocks each.
       assertThat(settled(engine).cachedBlocks()).isEqualTo(1 + 4 * 3);
+    }
+  }
+
+  /** Many that begin alike and come at once: what they share is computed about once. */
+  @Test
+  void herd_computesWhatItSharesOnce() throws Exception {
+    int[] shared = base.prompt(12, 200);
+    List<GenerationTask> tasks = new ArrayList<>();
+    List<List<Integer>> expected = new ArrayList<>();
+    for (int i = 0; i < 8; i++) {
+      tasks.add(Tasks.sampled(concat(shared, base.prompt(30 + i, 1 + 5 * i)), 10, i));
+      expected.add(alone(tasks.get(i)));
+    }
+    try (Engine engine = base.engine(OPTIONS)) {
+      List<Recorder> recorders = new ArrayList<>();
+      List<Ticket> tickets = new ArrayList<>();
+      AtomicBoolean open = new AtomicBoolean();
+      for (GenerationTask task : tasks) {
+        Recorder recorder =
+            new Recorder() {
+              @Override
+              public boolean ready() {
+                return open.get();
+              }
+            };
+        recorders.add(recorder);
+        tickets.add(engine.submit(task, recorder));
+      }
+      await().until(() -> engine.stats().waiting() == 8);
+      open.set(true);
+      tickets.getFirst().resume();
+      for (int i = 0; i < 8; i++) {
+        recorders.get(i).finish();
+        assertThat(recorders.get(i).bits()).isEqualTo(expected.get(i));
+      }
+      int own = tasks.stream().mapToInt(task -> task.prompt().length - 192).sum();
+      int computed = engine.recentSteps(0).stream().mapToInt(StepRecord::prefillTokens).sum();
+      assertThat(computed).isBetween(192 + own, 192 + own + 200);
     }
   }
 
