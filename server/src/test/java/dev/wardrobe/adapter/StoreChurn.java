@@ -91,7 +91,7 @@ final class StoreChurn {
           }
           add(store, published(seed, at) + CONTENTS).close();
         }
-        try (AdapterStore.Hold held = add(store, published(seed, at))) {
+        try (AdapterStore.Hold _ = add(store, published(seed, at))) {
           store.update(catalog -> next(catalog, seed, at));
         }
         System.out.println(at);
