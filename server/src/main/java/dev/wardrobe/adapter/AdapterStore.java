@@ -264,6 +264,7 @@ public final class AdapterStore implements AutoCloseable {
     checkLayout();
     stamp = stampNow();
     index = readIndex();
+    index.catalog().contents(); // Now, and not in the first request.
     settle(Set.copyOf(doubts));
   }
 
@@ -425,7 +426,7 @@ public final class AdapterStore implements AutoCloseable {
         }
       }
       for (String digest : dropped) {
-        doubt(manifest(digest));
+        doubtIfWhole(digest);
       }
       write(before.with(next));
       Set<String> doubtful = new HashSet<>(dropped);
@@ -537,8 +538,9 @@ public final class AdapterStore implements AutoCloseable {
       throw e;
     }
     index = next;
-    stamp = Stamp.of(file);
+    stamp = null; // Read again, unless it is known below.
     try {
+      stamp = Stamp.of(file);
       disk.forceDirectory(root);
     } catch (IOException e) {
       throw new AdapterException(
@@ -579,6 +581,15 @@ public final class AdapterStore implements AutoCloseable {
       disk.delete(file);
     } catch (IOException e) {
       log.warn("{} is left behind: {}", file, message(e));
+    }
+  }
+
+  /** Notes that an adapter is about to leave the catalog; a damaged one can leave it, too. */
+  private void doubtIfWhole(String digest) throws IOException {
+    try {
+      doubt(manifest(digest));
+    } catch (AdapterException e) {
+      log.warn("{} leaves its blobs behind, for gc: {}", digest, message(e));
     }
   }
 

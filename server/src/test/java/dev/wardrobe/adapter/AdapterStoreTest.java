@@ -485,6 +485,13 @@ final class AdapterStoreTest {
       refuses(Reason.DAMAGED, () -> store.collect(Duration.ZERO), one.digest());
     }
     assertThat(names(blobs(temp))).hasSize(5);
+    try (AdapterStore store = open(temp)) {
+      store.update(c -> c.delete("a"));
+      assertThat(store.verify().faults()).hasSize(1);
+      assertThat(store.collect(Duration.ZERO).removed()).isEqualTo(2);
+      assertThat(store.verify().faults()).isEmpty();
+      assertThat(read(store, two.digest(), Adapter.WEIGHTS)).isEqualTo(weights(2));
+    }
   }
 
   @ParameterizedTest
