@@ -54,14 +54,14 @@ final class ModelInfo {
         .setHitTokens(stats.prefixHits())
         .setCachedBlocks(stats.cachedBlocks())
         .setEvictedBlocks(stats.prefixEvictions())
-        .setBlocks(stats.blocks())
+        .setBlocks(stats.blocks() - stats.lentBlocks())
         .setFreeBlocks(stats.freeBlocks())
         .build();
   }
 
   private static MemoryUse memory(Stack stack) {
     dev.wardrobe.model.MemoryUse base = stack.model().memory();
-    long kv = stack.engine().kvShape().bytes();
+    long kv = stack.engine().stats().touchedBlocks() * stack.engine().kvShape().blockBytes();
     long adapters = stack.adapters().residentBytes();
     return MemoryUse.newBuilder()
         .setBasePacked(base.packed())

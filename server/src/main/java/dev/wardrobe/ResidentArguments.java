@@ -52,21 +52,32 @@ final class ResidentArguments {
   private String kv = "bf16";
 
   @Option(
+      names = "--memory-mib",
+      paramLabel = "N",
+      description =
+          "Memory for keys, values and adapters together, in MiB, taken as it is needed. Default:"
+              + " what --kv-tokens and --adapter-cache-mib come to.")
+  private long memoryMib;
+
+  @Option(
       names = "--kv-tokens",
       paramLabel = "N",
       defaultValue = "0",
       description =
-          "Tokens that the KV cache holds, over all requests. Default: derived, up to 256 MiB, or"
-              + " one whole context if that is more and at most 1 GiB.")
+          "Tokens that the KV cache holds, over all requests; with --memory-mib, that it is sure of"
+              + " (default then: a quarter). Default: derived, up to 256 MiB, or one whole context"
+              + " if that is more and at most 1 GiB.")
   private int kvTokens;
 
   @Option(
       names = "--adapter-cache-mib",
       paramLabel = "N",
       description =
-          "Resident adapters, in MiB; beyond it those that nobody uses make room. Default:"
-              + " ${DEFAULT-VALUE}.")
-  private long adapterCacheMib = EngineOptions.DEFAULT.adapterBytes() >> 20;
+          "Resident adapters, in MiB; beyond it those that nobody uses make room. With"
+              + " --memory-mib, what they are sure of (default then: a quarter). Default: 4096, or"
+              + " a quarter of the machine's memory. Where neither this nor --kv-tokens is given,"
+              + " three quarters of both are for whichever needs it.")
+  private long adapterCacheMib;
 
   @Option(
       names = "--max-batch",
@@ -105,19 +116,26 @@ final class ResidentArguments {
   }
 
   EngineOptions engine() throws StartException {
-    if (adapterCacheMib < 0 || adapterCacheMib > Long.MAX_VALUE >> 20) {
-      throw new StartException("--adapter-cache-mib: expected 0 or more, got " + adapterCacheMib);
-    }
+    checkMib("--adapter-cache-mib", adapterCacheMib);
+    checkMib("--memory-mib", memoryMib);
     try {
       return EngineOptions.DEFAULT
           .withKvType(kvType(kv))
           .withKvTokens(kvTokens)
           .withAdapterBytes(adapterCacheMib << 20)
+          .withMemoryBytes(memoryMib << 20)
           .withMaxSequences(maxBatch)
           .withMaxWaiting(Math.max(EngineOptions.DEFAULT.maxWaiting(), 4 * maxBatch))
           .withPrefillTokens(prefillTokens);
     } catch (IllegalArgumentException e) {
       throw new StartException("--" + e.getMessage(), e);
+    }
+  }
+
+  private static void checkMib(String option, long mib) throws StartException {
+    if (mib < 0 || mib > Long.MAX_VALUE >> 20) {
+      throw new StartException(
+          "%s: expected a positive number, or 0 to derive it, got %d".formatted(option, mib));
     }
   }
 

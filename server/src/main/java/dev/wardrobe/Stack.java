@@ -7,6 +7,7 @@ import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.engine.Budget;
 import dev.wardrobe.engine.Engine;
 import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.GenerationDefaults;
@@ -103,7 +104,7 @@ final class Stack implements AutoCloseable {
                   roots,
                   adapterOptions
                       .withRefuseZeroDelta(arguments.refusesZeroDelta())
-                      .withDeviceBytes(Math.max(1, engineOptions.adapterBytes())),
+                      .withDeviceBytes(budget(engineOptions, model).mostAdapterBytes()),
                   loaders));
       engine = keep(new Engine(model, computing, engineOptions));
       adapters.prefetchBy(engine::prefetch);
@@ -128,6 +129,14 @@ final class Stack implements AutoCloseable {
           close();
         }
       }
+    }
+  }
+
+  private static Budget budget(EngineOptions options, Model model) throws StartException {
+    try {
+      return options.budget(model.config());
+    } catch (IllegalArgumentException e) {
+      throw new StartException("--" + e.getMessage(), e);
     }
   }
 

@@ -121,7 +121,7 @@ final class GrpcServerTest {
         .atMost(20, TimeUnit.SECONDS)
         .untilAsserted(
             () -> {
-              assertThat(stack.engine().stats().freeBlocks())
+              assertThat(stack.engine().stats().freeBlocks() + stack.engine().stats().lentBlocks())
                   .isEqualTo(stack.engine().stats().blocks());
               assertThat(stack.engine().stats().waiting()).isZero();
               assertThat(stack.adapters().list()).allMatch(entry -> entry.inUse() == 0);

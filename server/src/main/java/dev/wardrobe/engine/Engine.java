@@ -64,6 +64,8 @@ public final class Engine implements AutoCloseable {
   private int queued;
   private int running;
   private int paused;
+  private int touchedBlocks;
+  private int lentBlocks;
   private int freeBlocks;
   private int cachedBlocks;
   private long steps;
@@ -123,21 +125,17 @@ public final class Engine implements AutoCloseable {
   public Engine(Model model, Backend backend, EngineOptions options) {
     this.backend = backend;
     this.options = options;
-    KvShape shape = options.shape(model.config());
+    Budget budget = options.budget(model.config());
+    KvShape shape = budget.shape();
     vocabulary = model.config().vocabulary();
-    context =
-        (int)
-            Math.min(model.config().contextLength(), (long) shape.blocks() * KvShape.BLOCK_TOKENS);
-    residency =
-        new Residency(
-            (int) Math.min(Integer.MAX_VALUE, options.adapterBytes() / shape.blockBytes()),
-            shape.blockBytes(),
-            options.maxLoads(),
-            this::wake);
+    context = (int) Math.min(model.config().contextLength(), budget.mostTokens());
     cache = backend.kvCache(shape);
     try {
       pool = new PagePool(cache);
-      scheduler = new Scheduler(options.maxSequences(), options.prefillTokens(), pool);
+      residency =
+          new Residency(
+              pool, budget.kvFloor(), budget.adapterFloor(), options.maxLoads(), this::wake);
+      scheduler = new Scheduler(options.maxSequences(), options.prefillTokens(), pool, residency);
       decoder =
           new Decoder(
               model,
@@ -193,6 +191,8 @@ public final class Engine implements AutoCloseable {
           paused,
           queued,
           pool.blocks(),
+          touchedBlocks,
+          lentBlocks,
           freeBlocks,
           cachedBlocks,
           publishedSubmitted,
@@ -302,7 +302,6 @@ public final class Engine implements AutoCloseable {
             "token %d is outside the vocabulary of %d".formatted(token, vocabulary));
       }
     }
-    checkAdapters(task.adapters());
     if ((long) task.prompt().length + task.maxTokens() > context) {
       throw new EngineException(
           EngineException.Reason.TOO_LONG,
@@ -314,9 +313,11 @@ public final class Engine implements AutoCloseable {
                   (long) task.prompt().length + task.maxTokens(),
                   context));
     }
+    checkAdapters(task);
   }
 
-  private void checkAdapters(List<AdapterPart> adapters) throws EngineException {
+  private void checkAdapters(GenerationTask task) throws EngineException {
+    List<AdapterPart> adapters = task.adapters();
     long pages = 0;
     Set<String> digests = new HashSet<>();
     for (AdapterPart part : adapters) {
@@ -330,14 +331,15 @@ public final class Engine implements AutoCloseable {
       }
       pages += digests.add(lease.digest()) ? residency.pages(lease.deviceBytes()) : 0;
     }
-    if (pages > residency.capacity()) {
+    int kv = Sequence.blocks(task.prompt().length + task.maxTokens());
+    if (pages > residency.most() || pages + kv > pool.blocks()) {
       throw new EngineException(
           EngineException.Reason.TOO_LARGE,
-          "%s: expected at most %d bytes resident, got %d; give the server more memory for adapters"
+          ("%s: %d pages resident, and %d for the request's tokens, are more than adapters may have"
+                  + " (%d) or than there are (%d, of %d bytes); give the server more memory, or ask"
+                  + " for fewer tokens")
               .formatted(
-                  names(adapters),
-                  residency.capacity() * cache.shape().blockBytes(),
-                  pages * cache.shape().blockBytes()));
+                  names(adapters), pages, kv, residency.most(), pool.blocks(), pool.blockBytes()));
     }
   }
 
@@ -428,8 +430,8 @@ public final class Engine implements AutoCloseable {
         receive();
         land();
         reap(now);
-        swapIn();
         List<Sequence> plan = scheduler.plan();
+        prefetch();
         if (plan.isEmpty()) {
           endStuck();
           publish();
@@ -534,16 +536,8 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  /** Has the adapters loaded that the waiting sequences need, those of the first ones first. */
-  private void swapIn() {
-    residency.begin();
-    for (int i = 0; i < scheduler.waiting().size(); i++) {
-      Sequence sequence = scheduler.waiting().get(i);
-      EffectiveAdapter adapter = sequence.adapter;
-      for (int j = 0; adapter != null && j < adapter.size(); j++) {
-        residency.ask(adapter.residence(j), sequence.task.adapters().get(j).lease());
-      }
-    }
+  /** Has the adapters loaded that nobody asks for yet, after those that somebody does. */
+  private void prefetch() {
     for (int i = prefetches.size() - 1; i >= 0; i--) {
       Prefetch prefetch = prefetches.get(i);
       if (prefetch.residence == null) {
@@ -560,23 +554,24 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Ends who would wait for ever: nothing runs, nothing is being loaded, and yet there is no room
-   * for its adapters, since others are to stay.
+   * Ends who would wait for ever: nothing runs, nothing is being loaded, and yet there is no room,
+   * since adapters are to stay.
    */
   private void endStuck() {
-    if (residency.loading() || !scheduler.admitted().isEmpty()) {
+    if (residency.loading() || !scheduler.admitted().isEmpty() || signalled) {
       return;
     }
     for (Sequence sequence : List.copyOf(scheduler.waiting())) {
-      if (sequence.ready && !sequence.adapted()) {
+      if (sequence.ready && !sequence.ended && !sequence.siblings.waits(sequence)) {
         end(
             sequence,
             Finish.Reason.FAILED,
             new EngineException(
                 EngineException.Reason.TOO_LARGE,
-                "%s: there is no room beside the adapters that are to stay resident; unload one of"
-                        .formatted(names(sequence.task.adapters()))
-                    + " them, or give the server more memory for adapters"));
+                ("%s: there is no room for it beside the adapters that are to stay resident, which"
+                     + " have %d of %d pages; unload one of them, or give the server more memory")
+                    .formatted(
+                        names(sequence.task.adapters()), residency.pinned(), pool.blocks())));
       }
     }
   }
@@ -857,6 +852,7 @@ public final class Engine implements AutoCloseable {
   private void accept(Sequence sequence, Draw.Outcome outcome) {
     GenerationTask task = sequence.task;
     sequence.append(outcome.token());
+    scheduler.served(sequence);
     if (sequence.generated() == 1) {
       sequence.firstTokenAt = System.nanoTime();
     }
@@ -979,6 +975,8 @@ public final class Engine implements AutoCloseable {
       running = ready;
       paused = scheduler.admitted().size() - ready;
       queued = scheduler.waiting().size() + inbox.size();
+      touchedBlocks = pool.touched();
+      lentBlocks = pool.lent();
       freeBlocks = pool.available();
       publishedSubmitted = submitted;
       publishedEnded = ended;

@@ -1,7 +1,9 @@
 package dev.wardrobe.engine;
 
+import com.sun.management.OperatingSystemMXBean;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.model.ModelConfig;
+import java.lang.management.ManagementFactory;
 
 /**
  * The engine's bounds.
@@ -10,8 +12,11 @@ import dev.wardrobe.model.ModelConfig;
  * @param prefillTokens most prompt tokens in a step, beside the sequences that decode
  * @param maxLogitRows rows of logits computed at a time; bounds memory only
  * @param maxWaiting most sequences in the queue
- * @param kvTokens tokens that the KV cache holds, rounded up to blocks; {@link #AUTO} to derive it
- * @param adapterBytes memory for adapters
+ * @param memoryBytes what keys and values, and adapters, have together; {@link #AUTO}: what {@code
+ *     kvTokens} and {@code adapterBytes} come to
+ * @param kvTokens tokens that the KV cache is sure of, rounded up to blocks; {@link #AUTO} to
+ *     derive it
+ * @param adapterBytes memory that adapters are sure of; {@link #AUTO} to derive it
  * @param maxLoads most adapters that are brought into memory at a time
  * @param kvType how keys and values are stored
  */
@@ -20,6 +25,7 @@ public record EngineOptions(
     int prefillTokens,
     int maxLogitRows,
     int maxWaiting,
+    long memoryBytes,
     int kvTokens,
     long adapterBytes,
     int maxLoads,
@@ -28,12 +34,21 @@ public record EngineOptions(
   public static final int AUTO = 0;
 
   public static final EngineOptions DEFAULT =
-      new EngineOptions(64, 256, 32, 1024, AUTO, 4L << 30, 2, KvShape.Type.BF16);
+      new EngineOptions(64, 256, 32, 1024, AUTO, AUTO, AUTO, 2, KvShape.Type.BF16);
 
   /** What the automatic cache may take, and what it may take to hold one whole context. */
   private static final long AUTO_BYTES = 256L << 20;
 
   private static final long AUTO_CONTEXT_BYTES = 1L << 30;
+
+  /** What adapters may take at most beside the automatic cache. */
+  private static final long AUTO_ADAPTER_BYTES = 4L << 30;
+
+  /** The same where memory cannot be taken as it is needed. */
+  private static final long EAGER_ADAPTER_BYTES = 256L << 20;
+
+  /** The part that each is sure of. */
+  private static final int AUTO_FLOOR = 4;
 
   public EngineOptions {
     positive("max-batch", maxSequences, 1 << 12);
@@ -41,9 +56,11 @@ public record EngineOptions(
     positive("max-logit-rows", maxLogitRows, 1 << 16);
     positive("max-waiting", maxWaiting, 1 << 20);
     positive("max-loads", maxLoads, 1 << 10);
-    if (adapterBytes < 0) {
+    if (adapterBytes < 0 || memoryBytes < 0) {
       throw new IllegalArgumentException(
-          "adapter-cache-mib: expected 0 or more, got %d bytes".formatted(adapterBytes));
+          "memory-mib, adapter-cache-mib: expected positive numbers, or 0 to derive them, got %d and"
+                  .formatted(memoryBytes)
+              + " %d bytes".formatted(adapterBytes));
     }
     if (kvTokens < 0) {
       throw new IllegalArgumentException(
@@ -64,6 +81,7 @@ public record EngineOptions(
         prefillTokens,
         maxLogitRows,
         maxWaiting,
+        memoryBytes,
         kvTokens,
         adapterBytes,
         maxLoads,
@@ -72,22 +90,67 @@ public record EngineOptions(
 
   public EngineOptions withMaxSequences(int most) {
     return new EngineOptions(
-        most, prefillTokens, maxLogitRows, maxWaiting, kvTokens, adapterBytes, maxLoads, kvType);
+        most,
+        prefillTokens,
+        maxLogitRows,
+        maxWaiting,
+        memoryBytes,
+        kvTokens,
+        adapterBytes,
+        maxLoads,
+        kvType);
   }
 
   public EngineOptions withPrefillTokens(int most) {
     return new EngineOptions(
-        maxSequences, most, maxLogitRows, maxWaiting, kvTokens, adapterBytes, maxLoads, kvType);
+        maxSequences,
+        most,
+        maxLogitRows,
+        maxWaiting,
+        memoryBytes,
+        kvTokens,
+        adapterBytes,
+        maxLoads,
+        kvType);
   }
 
   public EngineOptions withMaxLogitRows(int most) {
     return new EngineOptions(
-        maxSequences, prefillTokens, most, maxWaiting, kvTokens, adapterBytes, maxLoads, kvType);
+        maxSequences,
+        prefillTokens,
+        most,
+        maxWaiting,
+        memoryBytes,
+        kvTokens,
+        adapterBytes,
+        maxLoads,
+        kvType);
   }
 
   public EngineOptions withMaxWaiting(int most) {
     return new EngineOptions(
-        maxSequences, prefillTokens, maxLogitRows, most, kvTokens, adapterBytes, maxLoads, kvType);
+        maxSequences,
+        prefillTokens,
+        maxLogitRows,
+        most,
+        memoryBytes,
+        kvTokens,
+        adapterBytes,
+        maxLoads,
+        kvType);
+  }
+
+  public EngineOptions withMemoryBytes(long bytes) {
+    return new EngineOptions(
+        maxSequences,
+        prefillTokens,
+        maxLogitRows,
+        maxWaiting,
+        bytes,
+        kvTokens,
+        adapterBytes,
+        maxLoads,
+        kvType);
   }
 
   public EngineOptions withKvTokens(int tokens) {
@@ -96,6 +159,7 @@ public record EngineOptions(
         prefillTokens,
         maxLogitRows,
         maxWaiting,
+        memoryBytes,
         tokens,
         adapterBytes,
         maxLoads,
@@ -104,7 +168,15 @@ public record EngineOptions(
 
   public EngineOptions withAdapterBytes(long bytes) {
     return new EngineOptions(
-        maxSequences, prefillTokens, maxLogitRows, maxWaiting, kvTokens, bytes, maxLoads, kvType);
+        maxSequences,
+        prefillTokens,
+        maxLogitRows,
+        maxWaiting,
+        memoryBytes,
+        kvTokens,
+        bytes,
+        maxLoads,
+        kvType);
   }
 
   public EngineOptions withMaxLoads(int most) {
@@ -113,15 +185,53 @@ public record EngineOptions(
         prefillTokens,
         maxLogitRows,
         maxWaiting,
+        memoryBytes,
         kvTokens,
         adapterBytes,
         most,
         kvType);
   }
 
+  private static long autoAdapterBytes() {
+    if (!System.getProperty("os.name", "").startsWith("Linux")) {
+      return EAGER_ADAPTER_BYTES;
+    }
+    return ManagementFactory.getOperatingSystemMXBean() instanceof OperatingSystemMXBean system
+        ? Math.min(AUTO_ADAPTER_BYTES, system.getTotalMemorySize() / 4)
+        : EAGER_ADAPTER_BYTES;
+  }
+
   /**
-   * The KV cache's shape. Derived, it holds every sequence's whole context if 256 MiB are enough
-   * for that, else what fits into 256 MiB, but one whole context if 1 GiB is enough for it.
+   * How memory is divided. What is given is what a side is sure of; without {@code memoryBytes} the
+   * two together are all there is. Where nothing is given, each side is sure of a quarter of what
+   * it would have alone, and the rest is for whoever needs it.
+   */
+  public Budget budget(ModelConfig model) {
+    KvShape kv = shape(model);
+    long page = kv.blockBytes();
+    long adapters = Math.ceilDiv(adapterBytes == AUTO ? autoAdapterBytes() : adapterBytes, page);
+    long pages = memoryBytes == AUTO ? kv.blocks() + adapters : memoryBytes / page;
+    boolean shared = memoryBytes != AUTO || (kvTokens == AUTO && adapterBytes == AUTO);
+    long kvFloor = kv.blocks();
+    long adapterFloor = adapters;
+    if (shared && kvTokens == AUTO) {
+      kvFloor = Math.max(1, Math.min(kvFloor, pages / AUTO_FLOOR));
+    }
+    if (shared && adapterBytes == AUTO) {
+      adapterFloor = Math.min(adapterFloor, pages) / AUTO_FLOOR;
+    }
+    long most = Integer.MAX_VALUE / KvShape.BLOCK_TOKENS;
+    return new Budget(
+        new KvShape(
+            kv.layers(), kv.kvHeads(), kv.headDim(), (int) Math.clamp(pages, 1, most), kvType),
+        (int) Math.min(kvFloor, most),
+        (int) Math.min(adapterFloor, most));
+  }
+
+  /**
+   * The shape of a KV cache that holds {@link #kvTokens}. Derived, it holds every sequence's whole
+   * context if 256 MiB are enough for that, else what fits into 256 MiB, but one whole context if 1
+   * GiB is enough for it.
    */
   public KvShape shape(ModelConfig model) {
     int block = KvShape.BLOCK_TOKENS;

@@ -8,6 +8,9 @@ package dev.wardrobe.engine;
  * @param paused sequences whose reader is not ready
  * @param waiting sequences in the queue
  * @param blocks KV blocks in all
+ * @param touchedBlocks KV blocks that have memory: all but those never used, and those whose memory
+ *     adapters have
+ * @param lentBlocks KV blocks whose memory adapters have
  * @param freeBlocks KV blocks that no sequence holds, those that the prefix cache keeps among them
  * @param cachedBlocks those that the prefix cache keeps
  * @param submitted sequences ever taken
@@ -25,6 +28,8 @@ public record EngineStats(
     int paused,
     int waiting,
     int blocks,
+    int touchedBlocks,
+    int lentBlocks,
     int freeBlocks,
     int cachedBlocks,
     long submitted,

@@ -8,6 +8,7 @@ import java.util.Set;
  * What one sequence is to be: its prompt, its adapter, and when it ends.
  *
  * @param id for log lines
+ * @param tenant who shares the machine fairly with other tenants; empty for those without a name
  * @param prompt at least one token id, each inside the vocabulary
  * @param adapters what is added to the base, in order; none for the base alone. The engine closes
  *     their leases when the sequence ends
@@ -22,6 +23,7 @@ import java.util.Set;
  */
 public record GenerationTask(
     String id,
+    String tenant,
     int[] prompt,
     List<AdapterPart> adapters,
     SamplingParams sampling,

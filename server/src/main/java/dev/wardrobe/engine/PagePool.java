@@ -2,6 +2,7 @@ package dev.wardrobe.engine;
 
 import dev.wardrobe.compute.KvCache;
 import java.util.Arrays;
+import java.util.BitSet;
 
 /**
  * The pages of the memory budget: the KV cache's blocks. Belongs to the engine's thread.
@@ -30,6 +31,8 @@ final class PagePool {
   /** Free blocks from the front on, lent ones from the back. */
   private final int[] idle;
 
+  private final BitSet touched;
+  private int touchedCount;
   private int free;
   private int lent;
 
@@ -50,6 +53,7 @@ final class PagePool {
     this.index = index;
     int blocks = cache.shape().blocks();
     counts = new int[blocks];
+    touched = new BitSet(blocks);
     idle = new int[blocks];
     before = new int[blocks];
     after = new int[blocks];
@@ -95,6 +99,7 @@ final class PagePool {
     int block = available() == 0 ? NONE : vacant();
     if (block != NONE) {
       counts[block] = 1;
+      touch(block, true);
     }
     return block;
   }
@@ -149,6 +154,7 @@ final class PagePool {
     for (int i = 0; i < count; i++) {
       int block = vacant();
       counts[block] = LENT;
+      touch(block, false);
       cache.decommit(block);
       idle[idle.length - ++lent] = block;
     }
@@ -167,6 +173,18 @@ final class PagePool {
       counts[block] = 0;
       idle[free++] = block;
     }
+  }
+
+  private void touch(int block, boolean now) {
+    if (touched.get(block) != now) {
+      touched.flip(block);
+      touchedCount += now ? 1 : -1;
+    }
+  }
+
+  /** Blocks that the system has memory for: those that were ever taken, and not lent since. */
+  int touched() {
+    return touchedCount;
   }
 
   /** A free block, or else the least recently used one of those cached. */

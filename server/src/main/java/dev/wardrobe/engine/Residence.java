@@ -44,6 +44,9 @@ final class Residence {
   /** When it was last used, by the same clock as {@link #claimed}. */
   long used;
 
+  /** Whether no further sequence may use it, so that it can go when the last one ends. */
+  boolean drained;
+
   /** When it became ready. */
   long readyAt;
 

@@ -16,9 +16,12 @@ import org.jspecify.annotations.Nullable;
  * Which adapters are in the backend's memory. Belongs to the engine's thread; loaders only leave
  * word that a load has ended.
  *
- * <p>Memory is counted in pages. A load takes its pages before it begins and the adapter keeps them
- * until it is evicted, so at no time is there more than there is room for. What a sequence in the
- * batch uses stays; of the rest, what was worth least goes first.
+ * <p>Memory is counted in pages, which are the KV cache's blocks: a load has its pages lent before
+ * it begins, and the adapter keeps them until it is evicted, so at no time is more in memory than
+ * there is room for. What a sequence in the batch uses stays; of the rest, what was worth least
+ * goes first. Adapters leave the KV cache so many pages that it is sure of, and are sure of so many
+ * themselves. Above that, what makes room is whichever holds more that nobody uses: idle adapters
+ * or cached prefixes.
  *
  * <p>Worth is <em>credit</em> (GreedyDual-Size; Cao and Irani, 1997): with each use an adapter gets
  * what it costs to load again, for each of its pages, on top of the credit of the last one that was
@@ -27,11 +30,16 @@ import org.jspecify.annotations.Nullable;
  * two, lest chance decide between equals.
  */
 final class Residency {
-  private final int capacity;
-  private final long pageBytes;
+  private final PagePool pool;
+  private final int kvFloor;
+  private final int adapterFloor;
   private final int maxLoads;
   private final Runnable wake;
   private final Map<String, Residence> residences = new HashMap<>();
+
+  /** Those in memory. */
+  private final List<Residence> ready = new ArrayList<>();
+
   private final List<Residence> failed = new ArrayList<>();
 
   /** Those whose load has ended. */
@@ -41,38 +49,48 @@ final class Residency {
   private volatile boolean untidy;
 
   private volatile boolean closed;
-  private int pages;
   private int loads;
+
+  /** The least that there was no room for in this pass. */
+  private int refused;
+
   private long pass;
   private double floor;
   private long loaded;
   private long evictions;
 
   /**
-   * @param capacity pages that adapters may take
+   * @param kvFloor pages that adapters leave to keys and values
+   * @param adapterFloor pages that keys and values leave to adapters
    * @param maxLoads most loads at a time
    * @param wake wakes the engine
    */
-  Residency(int capacity, long pageBytes, int maxLoads, Runnable wake) {
-    this.capacity = capacity;
-    this.pageBytes = pageBytes;
+  Residency(PagePool pool, int kvFloor, int adapterFloor, int maxLoads, Runnable wake) {
+    this.pool = pool;
+    this.kvFloor = kvFloor;
+    this.adapterFloor = adapterFloor;
     this.maxLoads = maxLoads;
     this.wake = wake;
   }
 
   /** Pages that so many bytes take. */
   int pages(long bytes) {
-    return Math.toIntExact(Math.min(Integer.MAX_VALUE, Math.ceilDiv(bytes, pageBytes)));
+    return Math.toIntExact(Math.min(Integer.MAX_VALUE, Math.ceilDiv(bytes, pool.blockBytes())));
   }
 
-  /** Pages that adapters may take. */
-  int capacity() {
-    return capacity;
+  /** Most pages that adapters may have. */
+  int most() {
+    return pool.blocks() - kvFloor;
   }
 
-  /** Pages that adapters have taken. */
-  int taken() {
-    return pages;
+  /** Most pages that keys and values may have. */
+  int mostKv() {
+    return pool.blocks() - adapterFloor;
+  }
+
+  /** Pages that keys and values may take as things are. */
+  int kvAvailable() {
+    return pool.available() - Math.max(0, adapterFloor - pool.lent());
   }
 
   /** Loads that succeeded so far. */
@@ -147,6 +165,7 @@ final class Residency {
   /** Begins a pass over the queue: what is asked for in it stays until the next one. */
   void begin() {
     pass++;
+    refused = Integer.MAX_VALUE;
   }
 
   /**
@@ -157,68 +176,122 @@ final class Residency {
    */
   void ask(Residence residence, Lease lease) {
     residence.claimed = pass;
-    if (residence.state == Residence.State.ABSENT
-        && loads < maxLoads
-        && makeRoom(residence.pages)) {
-      load(residence, lease);
+    if (residence.state == Residence.State.ABSENT && loads < maxLoads) {
+      if (residence.pages < refused && makeRoom(residence.pages)) {
+        load(residence, lease);
+      } else {
+        refused = Math.min(refused, residence.pages);
+      }
     }
   }
 
-  /** Evicts until so many pages are free; false if what may go is not enough. */
+  /** Whether in this pass there was no room for it. */
+  boolean roomless(Residence residence) {
+    return residence.state == Residence.State.ABSENT && residence.pages >= refused;
+  }
+
+  /** Evicts until so many pages can be lent; false, and nothing is evicted, if that cannot be. */
   private boolean makeRoom(int needed) {
-    int evictable = capacity - pages;
-    for (Residence residence : residences.values()) {
-      evictable += evictable(residence) ? residence.pages : 0;
+    int evictable = 0;
+    for (int i = 0; i < ready.size(); i++) {
+      evictable += evictable(ready.get(i), false) ? ready.get(i).pages : 0;
     }
-    if (evictable < needed) {
+    int least = Math.max(pool.lent() + needed - most(), needed - pool.available());
+    if (evictable < least) {
       return false;
     }
-    while (capacity - pages < needed) {
-      Residence victim = victim();
-      if (victim == null) {
-        return false;
-      }
-      floor = Math.max(floor, victim.credit);
-      evict(victim);
-      evictions++;
+    int lent = pool.lent();
+    Residence victim = victim(false);
+    while (victim != null
+        && (lent - pool.lent() < least
+            || (pool.available() - pool.cached() < needed && evictable > pool.cached()))) {
+      evictable -= victim.pages;
+      discard(victim);
+      victim = victim(false);
     }
     return true;
   }
 
-  private boolean evictable(Residence residence) {
-    Resident resident = residence.resident;
-    return resident != null && residence.idle() && residence.claimed != pass && !resident.pinned();
+  /**
+   * Evicts idle adapters until keys and values can have so many pages; false if they cannot.
+   *
+   * @param running whether they are for who is in the batch already, before whom those who wait
+   *     have no claims
+   */
+  boolean makeKvRoom(int needed, boolean running) {
+    while (kvAvailable() < needed) {
+      Residence victim = victim(running);
+      if (victim == null || pool.lent() - victim.pages < adapterFloor) {
+        return false;
+      }
+      discard(victim);
+    }
+    return true;
   }
 
-  private @Nullable Residence victim() {
+  private boolean evictable(Residence residence, boolean claimed) {
+    Resident resident = residence.resident;
+    return resident != null
+        && residence.idle()
+        && (claimed || residence.claimed != pass)
+        && !resident.pinned();
+  }
+
+  private @Nullable Residence victim(boolean claimed) {
     Residence worst = null;
-    for (Residence residence : residences.values()) {
-      if (evictable(residence)
-          && (worst == null
+    for (int i = 0; i < ready.size(); i++) {
+      Residence residence = ready.get(i);
+      if ((worst == null
               || residence.credit < worst.credit
-              || (residence.credit == worst.credit && residence.used < worst.used))) {
+              || (residence.credit == worst.credit && residence.used < worst.used))
+          && evictable(residence, claimed)) {
         worst = residence;
       }
     }
     return worst;
   }
 
+  private void discard(Residence victim) {
+    floor = Math.max(floor, victim.credit);
+    evict(victim);
+    evictions++;
+  }
+
   private void evict(Residence residence) {
     Resident resident = residence.resident;
     residence.resident = null;
     residence.state = Residence.State.ABSENT;
+    residence.drained = false;
+    ready.remove(residence);
     if (resident != null) {
       resident.close();
     }
-    pages -= residence.pages;
+    pool.reclaim(residence.pages);
     if (residence.interested == 0) {
       residences.remove(residence.digest);
     }
   }
 
+  /** Pages of those that stay whatever happens. */
+  int pinned() {
+    int pages = 0;
+    for (Residence residence : ready) {
+      Resident resident = residence.resident;
+      pages += resident != null && resident.pinned() ? residence.pages : 0;
+    }
+    return pages;
+  }
+
+  /** What is in memory, in no order. */
+  List<Residence> ready() {
+    return ready;
+  }
+
   private void load(Residence residence, Lease lease) {
+    if (!pool.lend(residence.pages)) {
+      throw new IllegalStateException("no pages for adapter '%s'".formatted(residence.name));
+    }
     residence.state = Residence.State.LOADING;
-    pages += residence.pages;
     loads++;
     CompletableFuture<Resident> load = lease.upload(() -> residence.wanted && !closed);
     residence.load = load;
@@ -245,7 +318,7 @@ final class Residency {
           settle(next, resident);
         }
       } catch (CompletionException | CancellationException e) {
-        pages -= next.pages;
+        pool.reclaim(next.pages);
         next.state = Residence.State.ABSENT;
         // Whoever came after it was called off has it begin again.
         if (!called(e)) {
@@ -271,6 +344,7 @@ final class Residency {
     residence.load = null;
     residence.resident = resident;
     residence.state = Residence.State.READY;
+    ready.add(residence);
     residence.readyAt = System.nanoTime();
     loaded++;
     touch(residence);

@@ -8,16 +8,30 @@ import org.jspecify.annotations.Nullable;
  * Who takes part in the coming step, with how many tokens. Belongs to the engine's thread.
  *
  * <p>A sequence waits until its adapters are in memory, there is a place in the batch, and its
- * tokens' pages are likely to be had; then it is admitted and takes pages as it grows. Older
- * sequences go first everywhere. When pages run out, a sequence whose reader is not ready gives its
- * pages back, else the youngest does; it waits again at its old place in the queue, and its tokens
+ * tokens' pages are likely to be had; then it is admitted and takes pages as it grows. The queue
+ * says who is admitted first, see {@link FairQueue}. Whose adapters are not in memory holds no
+ * place: their loads begin, those of the first in the queue first, and the others go on.
+ *
+ * <p>When pages run out, idle adapters go; then a sequence whose reader is not ready gives its
+ * pages back, else the youngest does. It waits again at its old place in its line, and its tokens
  * are computed again. So the oldest always gets on, and since no sequence may need more pages than
  * there are, each ends.
+ *
+ * <p>Waits are bounded. Who has been first of those without room for their adapters for {@link
+ * #PATIENCE} steps has adapters drained for it: those with the least left to do take no further
+ * sequences until they can go. Who has been without a place for as long takes that of the youngest
+ * sequence of the tenant, or within its own of the line, that has most of them, and at least two
+ * more than its own.
  */
 final class Scheduler {
+  /** Steps that somebody may be passed by before others make room. */
+  static final int PATIENCE = 16;
+
   private final int maxSequences;
   private final int prefillTokens;
   private final PagePool pool;
+  private final Residency residency;
+  private final FairQueue queue = new FairQueue();
 
   /** Sequences without pages, oldest first. */
   private final List<Sequence> waiting = new ArrayList<>();
@@ -31,14 +45,24 @@ final class Scheduler {
   /** The same, those of an adapter side by side. */
   private final List<Sequence> plan = new ArrayList<>();
 
+  /** For whom adapters are drained. */
+  private @Nullable Sequence thirsty;
+
+  private long steps;
+  private long looks;
   private long preemptions;
   private long lookedUp;
   private long found;
 
-  Scheduler(int maxSequences, int prefillTokens, PagePool pool) {
+  Scheduler(int maxSequences, int prefillTokens, PagePool pool, Residency residency) {
     this.maxSequences = maxSequences;
     this.prefillTokens = prefillTokens;
     this.pool = pool;
+    this.residency = residency;
+  }
+
+  FairQueue queue() {
+    return queue;
   }
 
   List<Sequence> waiting() {
@@ -70,15 +94,41 @@ final class Scheduler {
     return found;
   }
 
+  /** Takes up a new sequence. */
   void add(Sequence sequence) {
+    queue.enter(sequence);
+    line(sequence);
+  }
+
+  private void line(Sequence sequence) {
     insert(waiting, sequence);
+    queue.add(sequence);
   }
 
   /** Forgets a sequence and takes its pages back. */
   void remove(Sequence sequence) {
-    waiting.remove(sequence);
-    admitted.remove(sequence);
+    if (waiting.remove(sequence)) {
+      queue.remove(sequence);
+    }
+    leave(sequence);
+    queue.exit(sequence);
+    if (sequence == thirsty) {
+      quench();
+    }
+  }
+
+  /** Takes it from the batch, if it is there, and its pages from it. */
+  private void leave(Sequence sequence) {
+    if (admitted.remove(sequence)) {
+      sequence.line().running--;
+      sequence.line().tenant.running--;
+    }
     sequence.release(pool);
+  }
+
+  /** A token of the sequence's was generated. */
+  void served(Sequence sequence) {
+    queue.chargeOutput(sequence);
   }
 
   /**
@@ -97,6 +147,7 @@ final class Scheduler {
         insertByAdapter(planned.get(i));
       }
     }
+    steps += plan.isEmpty() ? 0 : 1;
     return plan;
   }
 
@@ -123,30 +174,232 @@ final class Scheduler {
     }
   }
 
+  /** Goes through the queue: admits who can be, and has loaded what the others need. */
   private void admit() {
-    for (int i = 0; i < waiting.size() && planned.size() < maxSequences; ) {
-      Sequence next = waiting.get(i);
-      if (!next.ready || !next.adapted() || next.siblings.waits(next)) {
-        // Without a place in the batch: the others go on.
-        i++;
+    residency.begin();
+    looks++;
+    if (queue.lines() == 0) {
+      return;
+    }
+    if (thirsty != null) {
+      // What is drained for it is not for who comes first by now.
+      ask(thirsty);
+      if (thirsty.adapted()) {
+        quench();
+      }
+    }
+    Sequence roomless = null;
+    boolean swapped = false;
+    queue.sort();
+    for (int i = 0; i < queue.lines(); ) {
+      FairQueue.Line line = queue.line(i++);
+      Sequence next = line.seen == looks ? null : line.next();
+      line.seen = looks;
+      if (next == null || drained(next)) {
+        continue;
+      }
+      ask(next);
+      if (!next.adapted()) {
+        if (roomless == null && roomless(next)) {
+          roomless = next;
+        }
+        continue;
+      }
+      if (planned.size() == maxSequences) {
+        if (swapped || !takePlace(next)) {
+          continue;
+        }
+        swapped = true;
+      }
+      if (held(next)) {
         continue;
       }
       next.makeRoom();
       // Before it is asked what room the others leave: so nobody takes those blocks away.
       int adopted = next.adopt(pool);
+      next.hold();
       if (!room(next)) {
         next.release(pool);
+        break;
+      }
+      admit(next, adopted);
+      // Its tenant's place in the queue is another one now, and its line may have more.
+      line.seen = 0;
+      queue.sort();
+      i = 0;
+    }
+    if (roomless != null) {
+      thirst(roomless);
+    }
+  }
+
+  private void ask(Sequence sequence) {
+    EffectiveAdapter adapter = sequence.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      residency.ask(adapter.residence(i), sequence.task.adapters().get(i).lease());
+    }
+  }
+
+  private static boolean drained(Sequence sequence) {
+    EffectiveAdapter adapter = sequence.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      if (adapter.residence(i).drained) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private boolean roomless(Sequence sequence) {
+    EffectiveAdapter adapter = sequence.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      if (residency.roomless(adapter.residence(i))) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private void admit(Sequence next, int adopted) {
+    lookedUp += next.shareable();
+    note(next, adopted);
+    if (!next.charged) {
+      next.charged = true;
+      queue.chargePrompt(next, next.pending());
+    }
+    waiting.remove(next);
+    queue.remove(next);
+    insert(admitted, next);
+    next.line().running++;
+    next.line().tenant.running++;
+    next.roomlessSince = -1;
+    next.placelessSince = -1;
+    next.share = 0;
+    insert(planned, next);
+  }
+
+  /** Takes note of who is first of those without room; if for long, drains adapters for it. */
+  private void thirst(Sequence roomless) {
+    if (roomless.roomlessSince < 0) {
+      roomless.roomlessSince = steps;
+    }
+    if (thirsty == null && steps - roomless.roomlessSince >= PATIENCE) {
+      thirsty = roomless;
+    }
+    if (thirsty == roomless) {
+      drain(roomless);
+    }
+  }
+
+  /** Drains what has the least left to do until that is enough, with what is idle. */
+  private void drain(Sequence sequence) {
+    int needed = 0;
+    EffectiveAdapter adapter = sequence.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      needed += adapter.residence(i).ready() ? 0 : adapter.residence(i).pages;
+    }
+    int room = Math.min(residency.most() - pool.lent(), pool.available());
+    for (Residence residence : residency.ready()) {
+      room += residence.drained || residence.users == 0 ? residence.pages : 0;
+    }
+    while (room < needed) {
+      Residence next = leastLeft(sequence);
+      if (next == null) {
         return;
       }
-      lookedUp += next.shareable();
-      note(next, adopted);
-      // By identity: making room may have put others before it.
-      waiting.remove(next);
-      insert(admitted, next);
-      next.hold();
-      next.share = 0;
-      insert(planned, next);
+      next.drained = true;
+      room += next.pages;
     }
+    // A reader that is not there would keep its adapter for as long as it likes.
+    for (int i = admitted.size() - 1; i >= 0; i--) {
+      Sequence idle = admitted.get(i);
+      if (!idle.ready && drained(idle)) {
+        preempt(idle);
+      }
+    }
+  }
+
+  private @Nullable Residence leastLeft(Sequence other) {
+    Residence least = null;
+    int leastLeft = Integer.MAX_VALUE;
+    for (Residence residence : residency.ready()) {
+      if (residence.drained
+          || residence.users == 0
+          || (other.adapter != null && other.adapter.uses(residence))
+          || (residence.resident != null && residence.resident.pinned())) {
+        continue;
+      }
+      int left = 0;
+      for (Sequence sequence : admitted) {
+        if (sequence.adapter != null && sequence.adapter.uses(residence)) {
+          left = Math.max(left, sequence.ready ? sequence.left() : 0);
+        }
+      }
+      if (left < leastLeft) {
+        least = residence;
+        leastLeft = left;
+      }
+    }
+    return least;
+  }
+
+  /** Nobody is waited for any more: what was drained takes sequences again. */
+  private void quench() {
+    thirsty = null;
+    for (Residence residence : residency.ready()) {
+      residence.drained = false;
+    }
+  }
+
+  /**
+   * Whether it is not to take pages now: adapters are drained for another one, and still it would
+   * not have room, since keys and values take it.
+   */
+  private boolean held(Sequence next) {
+    if (thirsty == null || thirsty == next || steps - thirsty.roomlessSince < 4 * PATIENCE) {
+      return false;
+    }
+    int needed = 0;
+    EffectiveAdapter adapter = thirsty.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      needed += adapter.residence(i).ready() ? 0 : adapter.residence(i).pages;
+    }
+    return needed > pool.available() + pool.lent() - residency.pinned();
+  }
+
+  /** Takes a place in the batch from who has too many, for who has waited long. */
+  private boolean takePlace(Sequence next) {
+    if (next.placelessSince < 0) {
+      next.placelessSince = steps;
+    }
+    if (steps - next.placelessSince < PATIENCE) {
+      return false;
+    }
+    Sequence victim = null;
+    int most = next.line().tenant.running + 1;
+    for (int i = planned.size() - 1; i >= 0; i--) {
+      Sequence sequence = planned.get(i);
+      if (sequence.line().tenant != next.line().tenant && sequence.line().tenant.running > most) {
+        victim = sequence;
+        most = sequence.line().tenant.running;
+      }
+    }
+    if (victim == null) {
+      most = next.line().running + 1;
+      for (int i = planned.size() - 1; i >= 0; i--) {
+        Sequence sequence = planned.get(i);
+        if (sequence.line().tenant == next.line().tenant && sequence.line().running > most) {
+          victim = sequence;
+          most = sequence.line().running;
+        }
+      }
+    }
+    if (victim == null) {
+      return false;
+    }
+    planned.remove(victim);
+    preempt(victim);
+    return true;
   }
 
   /**
@@ -205,7 +458,7 @@ final class Scheduler {
         promised += Math.max(0, Sequence.blocks(sequence.length) - sequence.blockCount);
       }
     }
-    while (pool.available() < promised) {
+    while (!residency.makeKvRoom(promised, false)) {
       Sequence idle = youngestIdle();
       if (idle == null) {
         return false;
@@ -219,7 +472,12 @@ final class Scheduler {
   private void reserve() {
     for (int i = 0; i < planned.size(); i++) {
       Sequence sequence = planned.get(i);
-      while (sequence.share > 0 && !sequence.reserve(pool, sequence.computed + sequence.share)) {
+      while (sequence.share > 0) {
+        int positions = sequence.computed + sequence.share;
+        if (residency.makeKvRoom(Sequence.blocks(positions) - sequence.blockCount, true)
+            && sequence.reserve(pool, positions)) {
+          break;
+        }
         Sequence victim = youngestIdle();
         preempt(victim != null ? victim : admitted.getLast());
       }
@@ -237,12 +495,11 @@ final class Scheduler {
   }
 
   private void preempt(Sequence victim) {
-    victim.release(pool);
+    leave(victim);
     victim.share = 0;
     victim.preemptions++;
     preemptions++;
-    admitted.remove(victim);
-    insert(waiting, victim);
+    line(victim);
   }
 
   /** Keeps the list oldest first. */

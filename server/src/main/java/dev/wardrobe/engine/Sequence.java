@@ -6,6 +6,7 @@ import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.compute.TokenBias;
 import dev.wardrobe.sampling.SamplingParams;
 import java.util.Arrays;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -58,6 +59,18 @@ final class Sequence {
   private final int[] eos;
   private final int[] stopTokens;
   private @Nullable Draw draw;
+
+  /** Where it queues; set once it is in the queue. */
+  FairQueue.@Nullable Line line;
+
+  /** The step at which it first had to wait for others to leave memory, or -1. */
+  long roomlessSince = -1;
+
+  /** The step at which it first had to wait for others to leave the batch, or -1. */
+  long placelessSince = -1;
+
+  /** Whether its prompt was charged to its tenant. */
+  boolean charged;
 
   /** What it adds to the base, or null; set once it is in the queue. */
   @Nullable EffectiveAdapter adapter;
@@ -123,6 +136,15 @@ final class Sequence {
     if (blocks.length == 0) {
       blocks = new int[blocks(most)];
     }
+  }
+
+  FairQueue.Line line() {
+    return Objects.requireNonNull(line);
+  }
+
+  /** Tokens that it may have computed yet, its prompt's included. */
+  int left() {
+    return promptLength + task.maxTokens() - computed;
   }
 
   /** Sequences of equal numbers share an adapter; the base is 0. */

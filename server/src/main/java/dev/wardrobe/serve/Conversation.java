@@ -47,6 +47,7 @@ public final class Conversation {
 
   private static final int MAX_CHOICES = 32;
   private static final int MAX_INPUTS = 1024;
+  private static final int MAX_TENANT_LENGTH = 128;
 
   private final Model model;
   private final Prompts prompts;
@@ -183,6 +184,7 @@ public final class Conversation {
     return new Plan(
         request.getId(),
         Mixture.of(request),
+        tenant(request.getTenant()),
         prompt,
         sampling,
         maxTokens,
@@ -219,6 +221,15 @@ public final class Conversation {
                       : "at temperature 0 all answers are the same; give a temperature over 0"));
     }
     return choices;
+  }
+
+  static String tenant(String tenant) throws RequestException {
+    if (tenant.length() > MAX_TENANT_LENGTH) {
+      throw RequestException.invalid(
+          "tenant: expected at most %d characters, got %d"
+              .formatted(MAX_TENANT_LENGTH, tenant.length()));
+    }
+    return tenant;
   }
 
   private SamplingParams sampling(GenerateRequest request) throws RequestException {

@@ -191,6 +191,7 @@ public final class Embedding {
       GenerationTask task =
           new GenerationTask(
               request.getId(),
+              Conversation.tenant(request.getTenant()),
               inputs.get(index),
               Mixture.parts(parts, leases),
               SamplingParams.GREEDY,

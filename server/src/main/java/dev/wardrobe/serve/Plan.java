@@ -8,6 +8,7 @@ import java.util.Set;
  * A request, checked, with everything that it left open settled.
  *
  * @param adapters what is added to the base, in order; none for the base alone
+ * @param tenant as {@link dev.wardrobe.engine.GenerationTask#tenant}
  * @param maxTokens prompt and these are within the context
  * @param logprobs whether the generated tokens' log-probabilities are reported
  * @param top as {@link dev.wardrobe.engine.GenerationTask#top}
@@ -16,6 +17,7 @@ import java.util.Set;
 record Plan(
     String id,
     List<Part> adapters,
+    String tenant,
     int[] prompt,
     SamplingParams sampling,
     int maxTokens,

@@ -215,6 +215,7 @@ public final class Turn {
     GenerationTask task() {
       return new GenerationTask(
           plan.id(),
+          plan.tenant(),
           plan.prompt(),
           parts,
           plan.sampling(),

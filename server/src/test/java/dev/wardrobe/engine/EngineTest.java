@@ -70,7 +70,7 @@ final class EngineTest {
         .untilAsserted(
             () -> {
               EngineStats stats = engine.stats();
-              assertThat(stats.freeBlocks()).isEqualTo(stats.blocks());
+              assertThat(stats.freeBlocks() + stats.lentBlocks()).isEqualTo(stats.blocks());
               assertThat(stats.finished()).isEqualTo(stats.submitted());
               assertThat(stats.waiting() + stats.running() + stats.paused()).isZero();
             });
@@ -189,6 +189,7 @@ final class EngineTest {
   private static GenerationTask ending(int[] prompt, Set<Integer> eos, Set<Integer> stop) {
     return new GenerationTask(
         "test",
+        "",
         prompt,
         List.of(),
         SamplingParams.GREEDY,

@@ -74,7 +74,7 @@ final class PrefixCacheTest {
             engine::stats,
             stats ->
                 stats.finished() == stats.submitted()
-                    && stats.freeBlocks() == stats.blocks()
+                    && stats.freeBlocks() + stats.lentBlocks() == stats.blocks()
                     && stats.waiting() + stats.running() + stats.paused() == 0);
   }
 
@@ -179,7 +179,7 @@ final class PrefixCacheTest {
   /** Blocks of 24 tokens' worth each round, on a cache of ten: what is old makes place. */
   @Test
   void cache_givesPlaceToNewOnes_oldestFirst() throws Exception {
-    try (Engine engine = base.engine(OPTIONS.withKvTokens(160))) {
+    try (Engine engine = base.engine(OPTIONS.withKvTokens(160).withAdapterBytes(1))) {
       for (int i = 0; i < 12; i++) {
         run(engine, Tasks.greedy(base.prompt(i, 33), 8));
       }

@@ -11,7 +11,8 @@ import org.junit.jupiter.api.Test;
 
 final class SchedulerTest {
   private final PagePool pool = new PagePool(new Pages(10));
-  private final Scheduler scheduler = new Scheduler(4, 32, pool);
+  private final Residency residency = new Residency(pool, 1, 0, 1, () -> {});
+  private final Scheduler scheduler = new Scheduler(4, 32, pool, residency);
   private long arrivals;
 
   private Sequence add(int prompt) {
@@ -95,7 +96,6 @@ final class SchedulerTest {
     Sequence a = add(1);
     Sequence baseToo = add(1);
     Sequence aToo = add(1);
-    Residency residency = new Residency(0, 1, 1, () -> {});
     EffectiveAdapter adapter =
         new EffectiveAdapter(
             Identity.of(KvShape.Type.BF16, MathMode.EXACT, List.of()),

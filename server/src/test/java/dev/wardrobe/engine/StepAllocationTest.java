@@ -206,6 +206,7 @@ final class StepAllocationTest {
         tasks.add(
             new GenerationTask(
                 "probe",
+                "",
                 new Random(i).ints(8 + i % 8, 0, vocabulary).toArray(),
                 lease == null ? List.of() : List.of(new AdapterPart(lease)),
                 samplings[i % samplings.length],

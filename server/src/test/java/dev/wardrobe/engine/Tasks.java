@@ -26,7 +26,17 @@ final class Tasks {
   static GenerationTask task(
       int[] prompt, int maxTokens, SamplingParams sampling, @Nullable Lease lease, long deadline) {
     return new GenerationTask(
-        "test", prompt, parts(lease), sampling, maxTokens, Set.of(), Set.of(), 0, false, deadline);
+        "test",
+        "",
+        prompt,
+        parts(lease),
+        sampling,
+        maxTokens,
+        Set.of(),
+        Set.of(),
+        0,
+        false,
+        deadline);
   }
 
   private static List<AdapterPart> parts(@Nullable Lease lease) {
@@ -36,6 +46,7 @@ final class Tasks {
   static GenerationTask scored(int[] prompt, int maxTokens, int top) {
     return new GenerationTask(
         "test",
+        "",
         prompt,
         List.of(),
         SamplingParams.GREEDY,
@@ -56,6 +67,7 @@ final class Tasks {
       boolean echo) {
     return new GenerationTask(
         "test",
+        "",
         prompt,
         adapters,
         sampling,

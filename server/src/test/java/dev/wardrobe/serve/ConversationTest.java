@@ -415,7 +415,8 @@ final class ConversationTest {
         .hasSize(4)
         .allMatch(c -> c.getFinishReason() == FinishReason.FINISH_REASON_CANCELLED);
     await().until(() -> engine.stats().finished() == engine.stats().submitted());
-    assertThat(engine.stats().freeBlocks()).isEqualTo(engine.stats().blocks());
+    assertThat(engine.stats().freeBlocks() + engine.stats().lentBlocks())
+        .isEqualTo(engine.stats().blocks());
   }
 
   @Test
