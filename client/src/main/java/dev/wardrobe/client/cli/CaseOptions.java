@@ -80,6 +80,13 @@ final class CaseOptions {
   private double guestEvery = 1;
 
   @Option(
+      names = "--guest-answer-tokens",
+      paramLabel = "N[-M]",
+      defaultValue = "8",
+      description = "Tokens of a guest's answer. Default: ${DEFAULT-VALUE}.")
+  private String guestAnswer = "8";
+
+  @Option(
       names = "--deadline-ms",
       paramLabel = "N",
       defaultValue = "0",
@@ -120,6 +127,7 @@ final class CaseOptions {
         Lengths.parse("--answer-tokens", answer),
         guests == null ? List.of() : AdapterMix.parse(guests, "round-robin").names(),
         guestEvery,
+        Lengths.parse("--guest-answer-tokens", guestAnswer),
         deadlineMillis);
   }
 

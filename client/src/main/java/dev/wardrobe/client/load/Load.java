@@ -254,7 +254,7 @@ public final class Load {
         for (int i = 0; i < own; i++) {
           builder.addTokenIds(random.nextInt(first(), vocabulary));
         }
-        int answer = plan.answer().draw(random);
+        int answer = (guest ? plan.guestAnswer() : plan.answer()).draw(random);
         request = builder.setMaxTokens(cut ? random.nextInt(answer) + 1 : answer).build();
       }
 
@@ -348,6 +348,7 @@ public final class Load {
             new Lengths(1, 1),
             List.of(),
             0,
+            new Lengths(1, 1),
             0);
     new Load(once, connection, server, vocabulary, seed).run(0, 0, open.size());
   }

@@ -16,6 +16,7 @@ import java.util.Locale;
  * @param answer tokens of an answer, exactly
  * @param guests adapters of requests beside the load, in turn
  * @param guestEvery seconds between two guests
+ * @param guestAnswer tokens of a guest's answer
  * @param deadlineMillis of each request; 0 for none
  */
 public record LoadCase(
@@ -28,6 +29,7 @@ public record LoadCase(
     Lengths answer,
     List<String> guests,
     double guestEvery,
+    Lengths guestAnswer,
     long deadlineMillis) {
   public LoadCase {
     guests = List.copyOf(guests);

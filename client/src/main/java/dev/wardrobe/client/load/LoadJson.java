@@ -54,6 +54,7 @@ public final class LoadJson {
     node.put("answer_tokens", plan.answer().toString());
     node.put("guests", plan.guests().size());
     node.put("guest_every_seconds", plan.guestEvery());
+    node.put("guest_answer_tokens", plan.guestAnswer().toString());
     node.put("undisturbed", result.undisturbed());
     number(node, "tokens_per_second", result.median(LoadRun::tokensPerSecond));
     number(node, "requests_per_second", result.median(LoadRun::requestsPerSecond));

@@ -29,6 +29,7 @@ final class LoadReportTest {
         new Lengths(2, 5),
         List.of(),
         0,
+        new Lengths(1, 1),
         0);
   }
 

@@ -18,7 +18,17 @@ import org.junit.jupiter.api.Timeout;
 final class LoadTest {
   private static LoadCase closed(int streams, AdapterMix mix) {
     return new LoadCase(
-        "case", mix, streams, 0, new Lengths(4, 9), 0, new Lengths(2, 5), List.of(), 0, 0);
+        "case",
+        mix,
+        streams,
+        0,
+        new Lengths(4, 9),
+        0,
+        new Lengths(2, 5),
+        List.of(),
+        0,
+        new Lengths(1, 1),
+        0);
   }
 
   private static AdapterMix base() {
@@ -66,7 +76,17 @@ final class LoadTest {
           Connection connection = new Connection(server.target(), 1)) {
         LoadCase plan =
             new LoadCase(
-                "case", base(), 4, 0, new Lengths(12, 20), 8, new Lengths(1, 1), List.of(), 0, 0);
+                "case",
+                base(),
+                4,
+                0,
+                new Lengths(12, 20),
+                8,
+                new Lengths(1, 1),
+                List.of(),
+                0,
+                new Lengths(1, 1),
+                0);
         load(plan, connection).run(0, 0, 40);
         assertThat(
                 server.asked.stream()
@@ -158,7 +178,17 @@ final class LoadTest {
         Connection connection = new Connection(server.target(), 1)) {
       LoadCase plan =
           new LoadCase(
-              "open", base(), 1, 200, new Lengths(4, 4), 0, new Lengths(1, 1), List.of(), 0, 0);
+              "open",
+              base(),
+              1,
+              200,
+              new Lengths(4, 4),
+              0,
+              new Lengths(1, 1),
+              List.of(),
+              0,
+              new Lengths(1, 1),
+              0);
       LoadRun run = load(plan, connection).run(0, 0.3, 0);
       int requests = run.load().requests();
       assertThat(requests).isEqualTo(server.asked.size()).isGreaterThan(10);
@@ -183,11 +213,14 @@ final class LoadTest {
               new Lengths(2, 2),
               List.of("cold1", "cold2", "cold3"),
               0.02,
+              new Lengths(3, 3),
               0);
       LoadRun run = load(plan, connection).run(0, 0.3, 0);
       assertThat(run.guests().requests()).isPositive();
       assertThat(run.guests().swapIn().size()).isEqualTo(run.guests().requests());
       assertThat(run.load().swapIn().size()).isZero();
+      assertThat(server.asked)
+          .allMatch(r -> r.getAdapter().isEmpty() ? r.getMaxTokens() < 3 : r.getMaxTokens() == 3);
       List<String> names =
           server.asked.stream()
               .map(GenerateRequest::getAdapter)
