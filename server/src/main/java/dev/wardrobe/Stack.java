@@ -95,7 +95,8 @@ final class Stack implements AutoCloseable {
       prompts = keep(await(reading));
       workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
       // Apart from the workers, which a long load must not keep from tokenizing.
-      ExecutorService loaders = keep(threads("wardrobe-loader-", 2));
+      ExecutorService loaders =
+          keep(Executors.newFixedThreadPool(2, new BackgroundThreads("wardrobe-loader-")));
       adapters =
           keep(
               new AdapterRegistry(
