@@ -33,6 +33,7 @@ final class ArchitectureTest {
           "quant",
           "compute",
           "text",
+          "grammar",
           "model",
           "adapter",
           "sampling",

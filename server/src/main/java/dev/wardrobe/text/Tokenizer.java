@@ -229,6 +229,15 @@ public final class Tokenizer implements AutoCloseable {
     return vocabulary.size();
   }
 
+  /**
+   * What each token adds to a text.
+   *
+   * @throws TextException if that cannot be told for this tokenizer
+   */
+  public TokenBytes tokenBytes() throws TextException {
+    return vocabulary.bytes();
+  }
+
   /** The id of a token's text, or null if there is no such token. */
   public @Nullable Integer id(String token) {
     return vocabulary.id(token);

@@ -235,6 +235,17 @@ final class Vocabulary {
   }
 
   /**
+   * What each token adds to a text.
+   *
+   * @throws TextException if the decoder does more than to join tokens' bytes
+   */
+  TokenBytes bytes() throws TextException {
+    @Nullable String[] tokens = new String[size];
+    ids.forEach((token, id) -> tokens[id] = special.get(id) ? null : token);
+    return TokenBytes.read(tokens, decoder);
+  }
+
+  /**
    * Whether a token's text depends on few tokens around it, so that a stream may decode a window.
    * That holds for bytes put together (GPT-2's kind), for sentencepiece's kind (blanks put back,
    * bytes put together, a blank at the very start stripped), and without a decoder.
