@@ -5,14 +5,15 @@ import org.jspecify.annotations.Nullable;
 /**
  * What to do with one row of logits: draw a token, or score a given one; then what came of it.
  *
- * <p>Log-probabilities are always of the raw distribution (softmax of the logits, no penalty, no
- * temperature). Drawing applies, in this order: its {@link TokenBias}, repetition penalty (over all
- * of {@code tokens}; a positive logit is divided by it, a negative one multiplied; arXiv
- * 1909.05858), presence and frequency penalty (over the generated part of {@code tokens}), then
- * greedy choice (lowest id wins a tie) if temperature is 0, else temperature, top-k, top-p, min-p,
- * and inversion of the cumulative distribution in id order with a uniform number that depends on
- * nothing but {@code seed} and {@code position}. Where equal logits straddle the border of top-k or
- * top-p, the lower ids stay.
+ * <p>Log-probabilities are always of the raw distribution (softmax of the logits, no mask, no
+ * penalty, no temperature). Drawing applies, in this order: its {@link TokenBias}, repetition
+ * penalty (over all of {@code tokens}; a positive logit is divided by it, a negative one
+ * multiplied; arXiv 1909.05858), presence and frequency penalty (over the generated part of {@code
+ * tokens}), its mask (all other tokens are impossible; where the bias holds back all that are left,
+ * it gives way), then greedy choice (lowest id wins a tie) if temperature is 0, else temperature,
+ * top-k, top-p, min-p, and inversion of the cumulative distribution in id order with a uniform
+ * number that depends on nothing but {@code seed} and {@code position}. Where equal logits straddle
+ * the border of top-k or top-p, the lower ids stay.
  *
  * <p>One of a sequence's is used for all of its tokens, see {@link #next}: a step is to allocate
  * nothing.
@@ -39,6 +40,7 @@ public final class Draw {
   private int position;
   private final int top;
   private @Nullable TokenBias bias;
+  private long @Nullable [] mask;
   private final Outcome outcome = new Outcome();
 
   /** What a draw gave; the next draw overwrites it. */
@@ -152,6 +154,15 @@ public final class Draw {
     return this;
   }
 
+  /**
+   * Draws among these tokens from now on: bit {@code t % 64} of number {@code t / 64} says whether
+   * token {@code t} is one. The caller's array, read while sampling; null for all tokens.
+   */
+  public Draw masked(long @Nullable [] mask) {
+    this.mask = mask;
+    return this;
+  }
+
   /** The same for the sequence's token at {@code position}, which {@code position} precede. */
   public void next(int row, int position) {
     this.row = row;
@@ -222,6 +233,10 @@ public final class Draw {
 
   public @Nullable TokenBias bias() {
     return bias;
+  }
+
+  public long @Nullable [] mask() {
+    return mask;
   }
 
   /** What came of it, once it was sampled. */

@@ -54,6 +54,7 @@ public final class Engine implements AutoCloseable {
   private final int vocabulary;
   private final int context;
   private final StepLog log = new StepLog();
+  private final Runnable waker = this::wake;
   private final Thread thread;
 
   // Guarded by inbox.
@@ -623,7 +624,14 @@ public final class Engine implements AutoCloseable {
         continue;
       }
       try {
-        sequence.ready = sequence.listener.ready();
+        sequence.ready = sequence.isReady(waker);
+        String failure = sequence.cursor == null ? null : sequence.cursor.failure();
+        if (failure != null) {
+          end(
+              sequence,
+              Finish.Reason.FAILED,
+              new EngineException(EngineException.Reason.CONSTRAINT, failure));
+        }
       } catch (Throwable e) {
         // Removes the sequence, at or after which nothing is left to look at.
         fail(sequence, e);
@@ -859,15 +867,17 @@ public final class Engine implements AutoCloseable {
     boolean eos = sequence.endsAsEos(outcome.token());
     boolean last = eos || sequence.endsAsStop(outcome.token());
     boolean more;
+    boolean whole;
     try {
       more = sequence.listener.token(outcome, last);
+      whole = !last && more && sequence.completes(outcome.token());
     } catch (Throwable e) {
       fail(sequence, e);
       return;
     }
     if (eos) {
       end(sequence, Finish.Reason.EOS, null);
-    } else if (last || !more) {
+    } else if (last || !more || whole) {
       end(sequence, Finish.Reason.STOP, null);
     } else if (sequence.generated() == task.maxTokens()) {
       end(sequence, Finish.Reason.LENGTH, null);

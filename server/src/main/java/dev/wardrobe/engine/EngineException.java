@@ -21,7 +21,9 @@ public final class EngineException extends Exception {
     /** Computing a step failed. */
     STEP,
     /** The sequence's own listener failed. */
-    LISTENER
+    LISTENER,
+    /** Which tokens the constraint lets come next cannot be told. */
+    CONSTRAINT
   }
 
   private final Reason reason;

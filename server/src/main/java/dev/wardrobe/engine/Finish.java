@@ -34,7 +34,7 @@ public record Finish(
 
   /** Why a sequence ended. */
   public enum Reason {
-    /** A stop token, or the listener had enough. */
+    /** A stop token, the constraint's end, or the listener had enough. */
     STOP,
     /** As many tokens as asked for. */
     LENGTH,

@@ -1,8 +1,10 @@
 package dev.wardrobe.engine;
 
+import dev.wardrobe.grammar.Grammar;
 import dev.wardrobe.sampling.SamplingParams;
 import java.util.List;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What one sequence is to be: its prompt, its adapter, and when it ends.
@@ -20,6 +22,8 @@ import java.util.Set;
  *     dev.wardrobe.compute.Draw#ALL} for the whole vocabulary
  * @param echo whether the prompt's tokens are scored too
  * @param deadline as {@link System#nanoTime}, or {@link #NO_DEADLINE}
+ * @param grammar what the text must be, or null; where it is whole and nothing may follow, the
+ *     sequence ends as {@link Finish.Reason#STOP}
  */
 public record GenerationTask(
     String id,
@@ -32,9 +36,38 @@ public record GenerationTask(
     Set<Integer> stopTokens,
     int top,
     boolean echo,
-    long deadline) {
+    long deadline,
+    @Nullable Grammar grammar) {
 
   public static final long NO_DEADLINE = Long.MAX_VALUE;
+
+  /** Whose text may be any. */
+  public GenerationTask(
+      String id,
+      String tenant,
+      int[] prompt,
+      List<AdapterPart> adapters,
+      SamplingParams sampling,
+      int maxTokens,
+      Set<Integer> eos,
+      Set<Integer> stopTokens,
+      int top,
+      boolean echo,
+      long deadline) {
+    this(
+        id,
+        tenant,
+        prompt,
+        adapters,
+        sampling,
+        maxTokens,
+        eos,
+        stopTokens,
+        top,
+        echo,
+        deadline,
+        null);
+  }
 
   public GenerationTask {
     adapters = List.copyOf(adapters);

@@ -4,6 +4,7 @@ import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.LoraMix;
 import dev.wardrobe.compute.TokenBias;
+import dev.wardrobe.grammar.Cursor;
 import dev.wardrobe.sampling.SamplingParams;
 import java.util.Arrays;
 import java.util.Objects;
@@ -59,6 +60,9 @@ final class Sequence {
   private final int[] eos;
   private final int[] stopTokens;
   private @Nullable Draw draw;
+
+  /** Where it is in the text that it must be, or null if it may be any. */
+  final @Nullable Cursor cursor;
 
   /** Where it queues; set once it is in the queue. */
   FairQueue.@Nullable Line line;
@@ -125,6 +129,7 @@ final class Sequence {
     this.length = promptLength;
     this.eos = task.eos().stream().mapToInt(token -> token).toArray();
     this.stopTokens = task.stopTokens().stream().mapToInt(token -> token).toArray();
+    this.cursor = task.grammar() == null ? null : task.grammar().cursor(eos, stopTokens);
   }
 
   /** Makes room for all tokens and blocks that it may ever have. */
@@ -214,7 +219,27 @@ final class Sequence {
       draw = draw(row, position, -1);
     }
     draw.next(row, position);
+    if (cursor != null) {
+      draw.masked(cursor.mask());
+    }
     return draw;
+  }
+
+  /**
+   * Whether it can take part in a step: its listener takes tokens, and those that it may draw are
+   * known; if not, {@code wake} is called once they are.
+   */
+  boolean isReady(Runnable wake) {
+    return listener.ready() && (cursor == null || cursor.ready(wake));
+  }
+
+  /** Takes the token that was drawn into the text that it must be; true if that is complete. */
+  boolean completes(int token) {
+    if (cursor == null) {
+      return false;
+    }
+    cursor.accept(token);
+    return cursor.isLast();
   }
 
   private Draw draw(int row, int position, int score) {

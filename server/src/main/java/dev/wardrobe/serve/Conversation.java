@@ -8,6 +8,7 @@ import dev.wardrobe.engine.EngineException;
 import dev.wardrobe.engine.GenerationTask;
 import dev.wardrobe.engine.Ticket;
 import dev.wardrobe.engine.TokenListener;
+import dev.wardrobe.grammar.Grammar;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.sampling.SamplingException;
 import dev.wardrobe.sampling.SamplingParams;
@@ -194,7 +195,8 @@ public final class Conversation {
         request.hasLogprobs(),
         top,
         request.getEcho(),
-        choices(request, sampling, maxTokens));
+        choices(request, sampling, maxTokens),
+        null);
   }
 
   /** How many answers to generate. */
@@ -221,6 +223,11 @@ public final class Conversation {
                       : "at temperature 0 all answers are the same; give a temperature over 0"));
     }
     return choices;
+  }
+
+  /** What the answer's text must be; null if it may be anything. */
+  CompletableFuture<@Nullable Grammar> grammar(GenerateRequest request) throws RequestException {
+    return prompts.grammar(request);
   }
 
   static String tenant(String tenant) throws RequestException {

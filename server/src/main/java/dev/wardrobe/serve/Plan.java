@@ -1,8 +1,10 @@
 package dev.wardrobe.serve;
 
+import dev.wardrobe.grammar.Grammar;
 import dev.wardrobe.sampling.SamplingParams;
 import java.util.List;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A request, checked, with everything that it left open settled.
@@ -13,6 +15,7 @@ import java.util.Set;
  * @param logprobs whether the generated tokens' log-probabilities are reported
  * @param top as {@link dev.wardrobe.engine.GenerationTask#top}
  * @param choices how many answers are generated
+ * @param grammar what the answer's text must be, or null
  */
 record Plan(
     String id,
@@ -27,7 +30,26 @@ record Plan(
     boolean logprobs,
     int top,
     boolean echo,
-    int choices) {
+    int choices,
+    @Nullable Grammar grammar) {
+
+  Plan with(@Nullable Grammar other) {
+    return new Plan(
+        id,
+        adapters,
+        tenant,
+        prompt,
+        sampling,
+        maxTokens,
+        eos,
+        stopTokens,
+        stops,
+        logprobs,
+        top,
+        echo,
+        choices,
+        other);
+  }
 
   /**
    * An adapter as it is asked for.

@@ -1,6 +1,8 @@
 package dev.wardrobe.serve;
 
 import com.google.protobuf.Struct;
+import dev.wardrobe.grammar.Grammar;
+import dev.wardrobe.grammar.Grammars;
 import dev.wardrobe.serve.RequestException.Code;
 import dev.wardrobe.text.ChatRequest;
 import dev.wardrobe.text.ChatTemplate;
@@ -19,6 +21,8 @@ import java.nio.file.Path;
 import java.time.Clock;
 import java.time.ZoneId;
 import java.util.List;
+import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -32,6 +36,7 @@ public final class Prompts implements AutoCloseable {
 
   private final int vocabulary;
   private final @Nullable Tokenizer tokenizer;
+  private final @Nullable Grammars grammars;
   private final @Nullable ChatTemplate template;
 
   /** Why there is no template: nothing but conversations need one. */
@@ -44,6 +49,10 @@ public final class Prompts implements AutoCloseable {
       String noTemplate) {
     this.vocabulary = vocabulary;
     this.tokenizer = tokenizer;
+    this.grammars =
+        tokenizer == null
+            ? null
+            : new Grammars(tokenizer::tokenBytes, vocabulary, Constraints.memory());
     this.template = template;
     this.noTemplate = noTemplate;
   }
@@ -82,6 +91,16 @@ public final class Prompts implements AutoCloseable {
   /** A new answer's text, or null without a tokenizer. */
   @Nullable TokenStream stream() {
     return tokenizer == null ? null : tokenizer.stream();
+  }
+
+  /** What a request's answer must be, compiled; null if it may be anything. */
+  CompletableFuture<@Nullable Grammar> grammar(GenerateRequest request) throws RequestException {
+    if (!request.hasConstraint()) {
+      return CompletableFuture.completedFuture(null);
+    }
+    requireTokenizer("constraint", "leave it out");
+    return Constraints.compile(request.getConstraint(), Objects.requireNonNull(grammars))
+        .thenApply(grammar -> grammar);
   }
 
   int[] tokens(GenerateRequest request) throws RequestException {
@@ -285,6 +304,9 @@ public final class Prompts implements AutoCloseable {
   public void close() {
     if (tokenizer != null) {
       tokenizer.close();
+    }
+    if (grammars != null) {
+      grammars.close();
     }
   }
 }

@@ -73,7 +73,7 @@ public final class RequestException extends Exception {
 
   private static Code code(EngineException.Reason reason) {
     return switch (reason) {
-      case TOO_LONG -> Code.INVALID_ARGUMENT;
+      case TOO_LONG, CONSTRAINT -> Code.INVALID_ARGUMENT;
       case FULL, TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
       case CLOSED -> Code.UNAVAILABLE;
       case ADAPTER, STEP, LISTENER -> Code.INTERNAL;

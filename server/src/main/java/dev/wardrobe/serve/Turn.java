@@ -120,6 +120,24 @@ public final class Turn {
   private void prepare() {
     try {
       Plan plan = conversation.plan(request);
+      CompletableFuture<?> _ =
+          conversation
+              .grammar(request)
+              .whenComplete(
+                  (grammar, failure) -> {
+                    if (failure != null) {
+                      fail(failure);
+                    } else {
+                      lease(plan.with(grammar));
+                    }
+                  });
+    } catch (Throwable e) {
+      fail(e);
+    }
+  }
+
+  private void lease(Plan plan) {
+    try {
       long asked = System.nanoTime();
       CompletableFuture<List<Lease>> future = conversation.lease(plan.adapters());
       synchronized (this) {
@@ -224,7 +242,8 @@ public final class Turn {
           plan.stopTokens(),
           plan.top(),
           plan.echo(),
-          deadline);
+          deadline,
+          plan.grammar());
     }
 
     private void begin() {

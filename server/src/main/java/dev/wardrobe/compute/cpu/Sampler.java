@@ -74,18 +74,18 @@ final class Sampler {
   private int draw(Draw draw, float[] logits, int at, int vocabulary, float max, Scratch scratch) {
     TokenBias bias = draw.bias();
     boolean penalized = draw.repetition() != 1 || draw.presence() != 0 || draw.frequency() != 0;
+    long[] mask = draw.mask();
     float[] z = logits;
     int from = at;
     float largest = max;
-    if (penalized || bias != null) {
+    if (penalized || bias != null || mask != null) {
       z = scratch.row(vocabulary);
       from = 0;
-      System.arraycopy(logits, at, z, 0, vocabulary);
-      if (bias != null) {
-        add(bias, draw.length() - draw.promptLength(), z, vocabulary);
+      largest = change(draw, logits, at, vocabulary, true, z, scratch);
+      if (largest == Float.NEGATIVE_INFINITY && mask != null && bias != null) {
+        // What ends the sequence is all that the mask leaves.
+        largest = change(draw, logits, at, vocabulary, false, z, scratch);
       }
-      penalize(draw, z, scratch.marks(vocabulary));
-      largest = kernels.largest(z, 0, vocabulary);
       if (!Float.isFinite(largest)) {
         return -1;
       }
@@ -135,6 +135,46 @@ final class Sampler {
     double u = Philox.uniform(draw.seed(), draw.position(), scratch.counter);
     int chosen = invert(p, count, u, scratch);
     return ids == null ? chosen : ids[chosen];
+  }
+
+  /** Fills {@code z} with the logits as they are chosen from; returns the largest. */
+  private float change(
+      Draw draw,
+      float[] logits,
+      int at,
+      int vocabulary,
+      boolean holds,
+      float[] z,
+      Scratch scratch) {
+    System.arraycopy(logits, at, z, 0, vocabulary);
+    TokenBias bias = draw.bias();
+    if (bias != null) {
+      add(bias, holds ? draw.length() - draw.promptLength() : bias.least(), z, vocabulary);
+    }
+    penalize(draw, z, scratch.marks(vocabulary));
+    long[] mask = draw.mask();
+    if (mask != null) {
+      leave(mask, z, vocabulary);
+    }
+    return kernels.largest(z, 0, vocabulary);
+  }
+
+  /** Makes all tokens impossible that are not in {@code mask}. */
+  private static void leave(long[] mask, float[] z, int vocabulary) {
+    for (int word = 0; word * 64 < vocabulary; word++) {
+      long bits = mask[word];
+      int from = word * 64;
+      int to = Math.min(vocabulary, from + 64);
+      if (bits == 0) {
+        Arrays.fill(z, from, to, Float.NEGATIVE_INFINITY);
+      } else if (bits != -1) {
+        for (int i = from; i < to; i++) {
+          if ((bits >>> i & 1) == 0) {
+            z[i] = Float.NEGATIVE_INFINITY;
+          }
+        }
+      }
+    }
   }
 
   private static void gather(float[] p, int[] ids, int count) {
