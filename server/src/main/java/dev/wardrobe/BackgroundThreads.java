@@ -42,6 +42,7 @@ final class BackgroundThreads implements ThreadFactory {
   }
 
   /** Java's own priorities are without effect on Linux unless the process is root's. */
+  @SuppressWarnings("restricted") // two functions of the C library, whose types are these
   private static void stepBack() {
     if (!System.getProperty("os.name").equals("Linux")) {
       return;
