@@ -4,9 +4,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterStore;
 import dev.wardrobe.adapter.AdapterSummary;
+import dev.wardrobe.adapter.Catalog;
 import dev.wardrobe.adapter.StoreOptions;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -15,7 +18,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -211,6 +216,63 @@ final class StoreCommandTest {
     assertThat(run("store", "verify", "--store", copy + "")).isZero();
     assertThat(run("store", "import", "--store", copy + "", "--name", "x", place() + ""))
         .isEqualTo(2);
+  }
+
+  /** As skopeo leaves them: descriptors with a name and nothing else. */
+  @Test
+  void import_ofItself_takesOverOtherToolsTags() throws Exception {
+    assertThat(store("import", "--each", ADAPTERS)).isZero();
+    Path file = place().resolve("index.json");
+    ObjectMapper json = new ObjectMapper();
+    ObjectNode index = (ObjectNode) json.readTree(file.toFile());
+    Map<String, String> theirs = new LinkedHashMap<>();
+    theirs.put("sql@9", digest("terse"));
+    theirs.put("new@prod", digest("json"));
+    theirs.put("new@3", digest("json"));
+    theirs.put("words@v2", digest("sql"));
+    theirs.put("bare", digest("pirate"));
+    theirs.put("json@1", digest("terse")); // Is taken, and stays what it is.
+    theirs.put("none@1", "sha256:" + "0".repeat(64));
+    theirs.put("path@1", "sha256:../../../etc/passwd");
+    theirs.put("not..ours@1", digest("sql"));
+    theirs.forEach(
+        (name, digest) ->
+            ((ArrayNode) index.path("manifests"))
+                .addObject()
+                .put("mediaType", "application/vnd.oci.image.manifest.v1+json")
+                .put("digest", digest)
+                .put("size", 477)
+                .putObject("annotations")
+                .put("org.opencontainers.image.ref.name", name));
+    json.writeValue(file.toFile(), index);
+
+    assertThat(store("import", place())).isEqualTo(1);
+    assertThat(err)
+        .hasLineCount(3)
+        .containsPattern("none: refused: .*0000.*got none")
+        .containsPattern("path: refused: expected sha256")
+        .containsPattern("not..ours: refused: name: ");
+    try (AdapterStore store = AdapterStore.open(place(), StoreOptions.DEFAULT)) {
+      Map<String, String> found = new LinkedHashMap<>();
+      for (String reference :
+          List.of("sql@9", "sql@1", "new@3", "new@prod", "words@v2", "bare@1", "json@1")) {
+        Catalog.Found one = store.catalog().find(reference);
+        found.put(reference, one == null ? "none" : one.target().main());
+      }
+      assertThat(found)
+          .containsExactly(
+              Map.entry("sql@9", digest("terse")),
+              Map.entry("sql@1", digest("sql")),
+              Map.entry("new@3", digest("json")),
+              Map.entry("new@prod", digest("json")),
+              Map.entry("words@v2", digest("sql")),
+              Map.entry("bare@1", digest("pirate")),
+              Map.entry("json@1", digest("json")));
+      assertThat(store.catalog().entry("new").aliases()).containsOnlyKeys("latest", "prod");
+      assertThat(store.verify().faults()).isEmpty();
+    }
+    assertThat(store("import", place())).isEqualTo(1);
+    assertThat(err).hasLineCount(3);
   }
 
   @Test
