@@ -13,8 +13,6 @@ import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
-import java.nio.channels.FileLock;
-import java.nio.channels.OverlappingFileLockException;
 import java.nio.channels.SeekableByteChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryStream;
@@ -75,6 +73,13 @@ public final class AdapterStore implements AutoCloseable {
   private static final String STAGING = ".staging";
   private static final String LOCK = ".lock";
   private static final int HEX = 64;
+
+  /**
+   * The stores that this process writes to. Whoever closes a file gives up all of the process's
+   * locks on it, so the lock's file must not even be opened a second time.
+   */
+  private static final Set<Path> WRITTEN_HERE = ConcurrentHashMap.newKeySet();
+
   private static final int COPIED_AT_ONCE = 1 << 20;
 
   /** Most bytes of another tool's manifest that is looked into. */
@@ -171,7 +176,7 @@ public final class AdapterStore implements AutoCloseable {
         return store;
       } finally {
         if (!opened) {
-          lockFile.close();
+          unlock(root, lockFile);
         }
       }
     } catch (IOException e) {
@@ -222,29 +227,48 @@ public final class AdapterStore implements AutoCloseable {
   }
 
   private static FileChannel lock(Path root) throws IOException, AdapterException {
-    FileChannel file =
-        FileChannel.open(
-            root.resolve(LOCK),
-            Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS));
+    if (!WRITTEN_HERE.add(root)) {
+      throw inUse(root);
+    }
     boolean locked = false;
     try {
-      FileLock lock = file.tryLock();
-      locked = lock != null;
-    } catch (OverlappingFileLockException e) {
-      // This process has it open.
+      FileChannel file =
+          FileChannel.open(
+              root.resolve(LOCK),
+              Set.of(
+                  StandardOpenOption.CREATE, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS));
+      try {
+        locked = file.tryLock() != null;
+      } finally {
+        if (!locked) {
+          file.close();
+        }
+      }
+      if (!locked) {
+        throw inUse(root);
+      }
+      return file;
     } finally {
       if (!locked) {
-        file.close();
+        WRITTEN_HERE.remove(root);
       }
     }
-    if (!locked) {
-      throw new AdapterException(
-          Reason.IN_USE,
-          "store %s: another process writes to it; stop that server first, or ask it to make the"
-                  .formatted(quote(root + ""))
-              + " change");
+  }
+
+  private static void unlock(Path root, FileChannel file) throws IOException {
+    try {
+      file.close();
+    } finally {
+      WRITTEN_HERE.remove(root);
     }
-    return file;
+  }
+
+  private static AdapterException inUse(Path root) {
+    return new AdapterException(
+        Reason.IN_USE,
+        "store %s: another process writes to it; stop that server first, or ask it to make the"
+                .formatted(quote(root + ""))
+            + " change");
   }
 
   /** Makes what is missing, reads, and settles what is in doubt. */
@@ -1174,10 +1198,10 @@ public final class AdapterStore implements AutoCloseable {
   public void close() {
     writing.lock();
     try {
-      closed = true;
-      if (lockFile != null) {
-        lockFile.close();
+      if (lockFile != null && !closed) {
+        unlock(root, lockFile);
       }
+      closed = true;
     } catch (IOException e) {
       log.warn("the store's lock: {}", message(e));
     } finally {

@@ -79,28 +79,54 @@ final class StoreKillTest {
     assertThat(changed).as("seed %d", seed).isGreaterThan(KILLS);
   }
 
+  @Test
+  @Timeout(120)
+  void open_byAnotherProcess_isRefusedAsLongAsItIsOpen() throws Exception {
+    Path errors = temp.resolve("errors");
+    try (AdapterStore store = AdapterStoreTest.open(store())) {
+      AdapterStoreTest.refuses(
+          AdapterException.Reason.IN_USE, () -> AdapterStoreTest.open(store()), "another process");
+      Process process = start(1, 0, errors);
+      assertThat(process.waitFor()).isEqualTo(1);
+      assertThat(errors).content().contains("another process writes to it");
+      assertThat(store.catalog()).isEqualTo(Catalog.EMPTY);
+    }
+    Process process = start(1, 0, errors);
+    try (BufferedReader lines = process.inputReader(StandardCharsets.US_ASCII)) {
+      assertThat(lines.readLine()).isEqualTo("0");
+      AdapterStoreTest.refuses(
+          AdapterException.Reason.IN_USE, () -> AdapterStoreTest.open(store()), "another process");
+    } finally {
+      process.destroyForcibly().waitFor();
+    }
+    AdapterStoreTest.open(store()).close();
+  }
+
   private Path store() {
     return temp.resolve("store");
+  }
+
+  private Process start(long seed, int from, Path errors) throws IOException {
+    return new ProcessBuilder(
+            Path.of(System.getProperty("java.home"), "bin", "java") + "",
+            "-Xshare:auto",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            classPath(),
+            StoreChurn.class.getName(),
+            store() + "",
+            seed + "",
+            from + "")
+        .redirectError(errors.toFile())
+        .start();
   }
 
   /** The number of the last change that the process said it had made. */
   private int churnAndKill(long seed, int from, Random random)
       throws IOException, InterruptedException {
     Path errors = temp.resolve("errors");
-    Process process =
-        new ProcessBuilder(
-                Path.of(System.getProperty("java.home"), "bin", "java") + "",
-                "-Xshare:auto",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                classPath(),
-                StoreChurn.class.getName(),
-                store() + "",
-                seed + "",
-                from + "")
-            .redirectError(errors.toFile())
-            .start();
+    Process process = start(seed, from, errors);
     int last = from - 1;
     try (BufferedReader lines = process.inputReader(StandardCharsets.US_ASCII)) {
       // Now and then before the first change, as the store is opened.
