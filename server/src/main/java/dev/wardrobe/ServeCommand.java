@@ -18,6 +18,7 @@ import java.util.Locale;
 import java.util.ServiceLoader;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -54,6 +55,14 @@ final class ServeCommand implements Callable<Integer> {
           "Where adapters may be loaded from while the server runs: a PEFT directory DIR/NAME is"
               + " loaded by the first request that names it. None: only --adapter.")
   private List<Path> roots = new ArrayList<>();
+
+  @Option(
+      names = "--store",
+      paramLabel = "DIR",
+      description =
+          "Where published adapters are kept, with their versions and aliases; made if there is"
+              + " nothing. None: adapters cannot be published.")
+  private @Nullable Path store;
 
   @Option(
       names = "--adapter-host-mib",
@@ -115,7 +124,12 @@ final class ServeCommand implements Callable<Integer> {
     }
     long began = System.nanoTime();
     Stack stack =
-        new Stack(arguments, roots, AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20));
+        new Stack(
+            arguments,
+            roots,
+            store,
+            AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20),
+            UnaryOperator.identity());
     GrpcFrontend frontend =
         new GrpcFrontend(
             stack.conversation(),
@@ -152,6 +166,9 @@ final class ServeCommand implements Callable<Integer> {
             "--port-file: expected a file in a directory that can be written to, got " + portFile,
             e);
       }
+    }
+    if (!roots.isEmpty()) {
+      var _ = stack.adapters().scan().thenAccept(scanned -> log.info("adapter roots: {}", scanned));
     }
     PrintWriter out = spec.commandLine().getOut();
     out.printf(

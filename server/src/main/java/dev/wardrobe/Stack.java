@@ -3,6 +3,8 @@ package dev.wardrobe;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.adapter.AdapterStore;
+import dev.wardrobe.adapter.StoreOptions;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.OutOfMemoryException;
@@ -32,6 +34,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import java.util.function.UnaryOperator;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -51,26 +54,35 @@ final class Stack implements AutoCloseable {
   private final Prompts prompts;
   private final ExecutorService workers;
 
+  /** Without a store. */
+  Stack(ModelArguments arguments, List<Path> roots, AdapterOptions adapterOptions)
+      throws StartException {
+    this(arguments, roots, null, adapterOptions, UnaryOperator.identity());
+  }
+
+  /** Without a store, and with something around the backend. */
+  Stack(
+      ModelArguments arguments,
+      List<Path> roots,
+      AdapterOptions adapterOptions,
+      UnaryOperator<Backend> around)
+      throws StartException {
+    this(arguments, roots, null, adapterOptions, around);
+  }
+
   /**
    * Loads the base, starts the engine, then loads every named adapter.
    *
    * @param roots where requests may load further adapters from
-   * @throws StartException if one of them is refused; nothing is left behind
-   */
-  Stack(ModelArguments arguments, List<Path> roots, AdapterOptions adapterOptions)
-      throws StartException {
-    this(arguments, roots, adapterOptions, UnaryOperator.identity());
-  }
-
-  /**
-   * As above.
-   *
+   * @param store where published versions are kept, or null
    * @param around what the model, the adapters and the engine get in the backend's place: it, or
    *     something around it
+   * @throws StartException if one of them is refused; nothing is left behind
    */
   Stack(
       ModelArguments arguments,
       List<Path> roots,
+      @Nullable Path store,
       AdapterOptions adapterOptions,
       UnaryOperator<Backend> around)
       throws StartException {
@@ -97,12 +109,15 @@ final class Stack implements AutoCloseable {
       // Apart from the workers, which a long load must not keep from tokenizing.
       ExecutorService loaders =
           keep(Executors.newFixedThreadPool(2, new BackgroundThreads("wardrobe-loader-")));
+      AdapterStore published =
+          store == null ? null : keep(AdapterStore.open(store, StoreOptions.DEFAULT));
       adapters =
           keep(
               new AdapterRegistry(
                   model,
                   computing,
                   roots,
+                  published,
                   adapterOptions
                       .withRefuseZeroDelta(arguments.refusesZeroDelta())
                       .withDeviceBytes(budget(engineOptions, model).mostAdapterBytes()),

@@ -1,7 +1,13 @@
 package dev.wardrobe.client;
 
 import dev.wardrobe.v1.Adapter;
+import dev.wardrobe.v1.AdapterEvent;
 import dev.wardrobe.v1.AdapterServiceGrpc;
+import dev.wardrobe.v1.Alias;
+import dev.wardrobe.v1.DeleteAliasRequest;
+import dev.wardrobe.v1.DeleteAliasResponse;
+import dev.wardrobe.v1.DeleteVersionRequest;
+import dev.wardrobe.v1.DeleteVersionResponse;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.EmbedResponse;
@@ -11,21 +17,35 @@ import dev.wardrobe.v1.GenerateResponse;
 import dev.wardrobe.v1.GenerationServiceGrpc;
 import dev.wardrobe.v1.GetAdapterRequest;
 import dev.wardrobe.v1.ListAdaptersRequest;
+import dev.wardrobe.v1.ListAdaptersResponse;
 import dev.wardrobe.v1.ListStepsRequest;
+import dev.wardrobe.v1.ListVersionsRequest;
+import dev.wardrobe.v1.ListVersionsResponse;
 import dev.wardrobe.v1.LoadAdapterRequest;
 import dev.wardrobe.v1.LoadAdapterResponse;
 import dev.wardrobe.v1.ModelInfoRequest;
 import dev.wardrobe.v1.ModelInfoResponse;
+import dev.wardrobe.v1.PinAdapterRequest;
+import dev.wardrobe.v1.PublishAdapterRequest;
+import dev.wardrobe.v1.PublishAdapterResponse;
+import dev.wardrobe.v1.RollbackAliasRequest;
+import dev.wardrobe.v1.ScanAdaptersRequest;
+import dev.wardrobe.v1.ScanAdaptersResponse;
+import dev.wardrobe.v1.SetAliasRequest;
 import dev.wardrobe.v1.StepRecord;
 import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.TokenizeResponse;
 import dev.wardrobe.v1.UnloadAdapterRequest;
 import dev.wardrobe.v1.UnloadAdapterResponse;
+import dev.wardrobe.v1.UnpinAdapterRequest;
+import dev.wardrobe.v1.WatchAdaptersRequest;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
 import io.grpc.netty.NettyChannelBuilder;
 import io.grpc.stub.ClientCallStreamObserver;
 import io.grpc.stub.ClientResponseObserver;
+import java.io.IOException;
+import java.nio.file.Path;
 import java.util.Iterator;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -132,10 +152,107 @@ public final class WardrobeClient implements AutoCloseable {
     return adapters.unloadAdapter(UnloadAdapterRequest.newBuilder().setName(name).build());
   }
 
+  /** All adapters, on however many pages. */
   public List<Adapter> listAdapters() {
-    return adapters.listAdapters(ListAdaptersRequest.getDefaultInstance()).getAdaptersList();
+    return listAdaptersAndRevision().getAdaptersList();
   }
 
+  /** All adapters, and the revision to {@link #watchAdapters watch} from. */
+  public ListAdaptersResponse listAdaptersAndRevision() {
+    ListAdaptersResponse page = adapters.listAdapters(ListAdaptersRequest.getDefaultInstance());
+    ListAdaptersResponse.Builder all = page.toBuilder().clearNextPageToken();
+    while (!page.getNextPageToken().isEmpty()) {
+      page =
+          adapters.listAdapters(
+              ListAdaptersRequest.newBuilder().setPageToken(page.getNextPageToken()).build());
+      all.addAllAdapters(page.getAdaptersList());
+    }
+    return all.build();
+  }
+
+  /** Has the server look through its adapter roots again. */
+  public ScanAdaptersResponse scanAdapters() {
+    return adapters.scanAdapters(ScanAdaptersRequest.getDefaultInstance());
+  }
+
+  /**
+   * Publishes a PEFT directory of this machine.
+   *
+   * @param header without sizes
+   * @throws IOException if it cannot be read; then the server keeps nothing
+   */
+  public PublishAdapterResponse publishAdapter(PublishAdapterRequest.Header header, Path directory)
+      throws IOException {
+    return AdapterUpload.send(AdapterServiceGrpc.newStub(channel), header, directory);
+  }
+
+  /**
+   * Publishes a directory of the server's.
+   *
+   * @param header with the directory's path under an adapter root
+   */
+  public PublishAdapterResponse publishAdapter(PublishAdapterRequest.Header header)
+      throws IOException {
+    return AdapterUpload.send(AdapterServiceGrpc.newStub(channel), header);
+  }
+
+  public ListVersionsResponse versions(String name) {
+    return adapters.listVersions(ListVersionsRequest.newBuilder().setName(name).build());
+  }
+
+  public Alias setAlias(SetAliasRequest request) {
+    return adapters.setAlias(request).getAlias();
+  }
+
+  public Alias rollbackAlias(String name, String alias) {
+    return adapters
+        .rollbackAlias(RollbackAliasRequest.newBuilder().setName(name).setAlias(alias).build())
+        .getAlias();
+  }
+
+  public void deleteAlias(String name, String alias) {
+    DeleteAliasResponse _ =
+        adapters.deleteAlias(DeleteAliasRequest.newBuilder().setName(name).setAlias(alias).build());
+  }
+
+  /**
+   * Removes a version; requests that use it go on.
+   *
+   * @param force even if aliases point at it
+   */
+  public DeleteVersionResponse deleteVersion(String name, String version, boolean force) {
+    return adapters.deleteVersion(
+        DeleteVersionRequest.newBuilder()
+            .setName(name)
+            .setVersion(version)
+            .setForce(force)
+            .build());
+  }
+
+  public Adapter pinAdapter(String name) {
+    return adapters.pinAdapter(PinAdapterRequest.newBuilder().setName(name).build()).getAdapter();
+  }
+
+  public Adapter unpinAdapter(String name) {
+    return adapters
+        .unpinAdapter(UnpinAdapterRequest.newBuilder().setName(name).build())
+        .getAdapter();
+  }
+
+  /**
+   * What happens to the server's adapters, as it happens; ends with the client.
+   *
+   * @param after the revision after which it begins; null: now
+   */
+  public Iterator<AdapterEvent> watchAdapters(@Nullable Long after) {
+    WatchAdaptersRequest.Builder request = WatchAdaptersRequest.newBuilder();
+    if (after != null) {
+      request.setAfterRevision(after);
+    }
+    return adapters.watchAdapters(request.build());
+  }
+
+  /** One adapter, by any of its names. */
   public Adapter adapter(String nameOrDigest) {
     return adapters
         .getAdapter(GetAdapterRequest.newBuilder().setName(nameOrDigest).build())

@@ -30,6 +30,8 @@ public final class AdapterException extends Exception {
     OUTDATED,
     /** It was given up before it was complete. */
     CUT_OFF,
+    /** The server was started without what it takes. */
+    NOT_SET_UP,
     /** The path leads out of the adapter roots, or there are none. */
     REFUSED_PATH,
     /** It exceeds a limit, or the memory there is. */

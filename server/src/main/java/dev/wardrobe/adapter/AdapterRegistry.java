@@ -1,7 +1,6 @@
 package dev.wardrobe.adapter;
 
 import static dev.wardrobe.adapter.AdapterException.message;
-import static dev.wardrobe.adapter.AdapterException.quote;
 
 import com.github.benmanes.caffeine.cache.Cache;
 import com.github.benmanes.caffeine.cache.Caffeine;
@@ -17,9 +16,12 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.NavigableSet;
+import java.util.Objects;
 import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ConcurrentLinkedQueue;
@@ -27,7 +29,6 @@ import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.function.BooleanSupplier;
 import java.util.function.Function;
-import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -56,14 +57,19 @@ public final class AdapterRegistry implements AutoCloseable {
    * listener on the caller's thread, so there is one order of locks.
    */
 
-  private static final Pattern NAME =
-      Pattern.compile("[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*");
-  private static final int LONGEST_NAME = 200;
+  /** Events that are kept for those who watch. */
+  private static final int KEPT_EVENTS = 65_536;
+
+  /** How often a request is resolved anew when its version is deleted under its hands. */
+  private static final int ATTEMPTS = 100;
 
   private final Loader loader;
   private final AdapterRoots roots;
   private final AdapterOptions options;
   private final Executor loaders;
+  private final EventLog events;
+  private final RootScan scan;
+  private final @Nullable Releases releases;
 
   private final Object lock = new Object();
   private final SortedMap<String, Registration> names = new TreeMap<>();
@@ -85,7 +91,7 @@ public final class AdapterRegistry implements AutoCloseable {
   private static final class Registration {
     final String name;
     final Presence presence;
-    final boolean pin;
+    boolean pin;
     int inUse;
     long requests;
 
@@ -98,11 +104,53 @@ public final class AdapterRegistry implements AutoCloseable {
 
   /** A name that is read because requests ask for it. */
   private static final class Demand {
-    final List<CompletableFuture<Lease>> waiters = new ArrayList<>();
+    final String name;
+    final Origin origin;
+
+    /** What keeps the content in the store until it is read. */
+    final AdapterStore.@Nullable Hold hold;
+
+    final List<Waiter> waiters = new ArrayList<>();
+
+    Demand(String name, Origin origin, AdapterStore.@Nullable Hold hold) {
+      this.name = name;
+      this.origin = origin;
+      this.hold = hold;
+    }
+
+    /** Two names of one content are read apart, and so are two contents of one name. */
+    static String key(String name, Origin origin) {
+      return origin instanceof Origin.Stored stored ? name + "=" + stored.digest() : name;
+    }
+
+    String key() {
+      return key(name, origin);
+    }
+  }
+
+  /** A request that waits for a name to be read. */
+  private record Waiter(CompletableFuture<Lease> future, @Nullable ShadowCopy copy) {
+    void fail(AdapterException e) {
+      if (copy != null) {
+        copy.dropped();
+      }
+      future.completeExceptionally(e);
+    }
   }
 
   /** A load that was asked for in so many words. */
   private record Order(String name, String path) {}
+
+  /** An empty registry without a store. */
+  public AdapterRegistry(
+      Model model, Backend backend, List<Path> roots, AdapterOptions options, Executor loaders)
+      throws AdapterException {
+    this(model, backend, roots, null, options, loaders);
+  }
+
+  AdapterRegistry(Loader loader, AdapterRoots roots, AdapterOptions options, Executor loaders) {
+    this(loader, roots, null, options, loaders);
+  }
 
   /**
    * An empty registry.
@@ -110,24 +158,39 @@ public final class AdapterRegistry implements AutoCloseable {
    * @param model what adapters are checked against
    * @param backend where they become resident
    * @param roots the directories that clients may load from; none: no loads by path
+   * @param store of published versions, which stays its owner's; null: none
    * @param loaders runs what reads files and uploads; its size bounds how much at once
    * @throws AdapterException if a root is not a directory
    */
   public AdapterRegistry(
-      Model model, Backend backend, List<Path> roots, AdapterOptions options, Executor loaders)
+      Model model,
+      Backend backend,
+      List<Path> roots,
+      @Nullable AdapterStore store,
+      AdapterOptions options,
+      Executor loaders)
       throws AdapterException {
     this(
-        new DirectoryLoader(model, backend, AdapterRoots.of(roots), options),
+        new FileLoader(model, backend, AdapterRoots.of(roots), store, options),
         AdapterRoots.of(roots),
+        store,
         options,
         loaders);
   }
 
-  AdapterRegistry(Loader loader, AdapterRoots roots, AdapterOptions options, Executor loaders) {
+  AdapterRegistry(
+      Loader loader,
+      AdapterRoots roots,
+      @Nullable AdapterStore store,
+      AdapterOptions options,
+      Executor loaders) {
     this.loader = loader;
     this.roots = roots;
     this.options = options;
     this.loaders = loaders;
+    this.events = EventLog.begunNow(KEPT_EVENTS);
+    this.scan = new RootScan(roots, options, events);
+    this.releases = store == null ? null : new Releases(store, options, events);
     this.cache =
         Caffeine.newBuilder()
             .maximumWeight(kibibytes(options.hostBytes()))
@@ -161,7 +224,8 @@ public final class AdapterRegistry implements AutoCloseable {
 
   /**
    * Loads an adapter from under a root and binds {@code name} to it, replacing what the name stood
-   * for. Nothing changes unless all of it succeeds.
+   * for. Nothing changes unless all of it succeeds. A name of the store is bound already: what it
+   * stands for is made resident.
    *
    * @param path of its directory, relative to a root; null: the name
    * @return completed by another thread; exceptionally with an {@link AdapterException}
@@ -169,7 +233,12 @@ public final class AdapterRegistry implements AutoCloseable {
   public CompletableFuture<AdapterEntry> load(String name, @Nullable String path) {
     String from = path == null ? name : path;
     try {
-      checkName(name);
+      Route route = point(name);
+      if (route != null && path == null) {
+        return makeResident(route);
+      }
+      checkNotStored(name);
+      AdapterName.check(name);
       roots.check(from);
     } catch (AdapterException e) {
       return CompletableFuture.failedFuture(e.of(name));
@@ -212,7 +281,8 @@ public final class AdapterRegistry implements AutoCloseable {
   public AdapterEntry loadTrusted(String name, Path directory) throws AdapterException {
     CompletableFuture<AdapterEntry> result = new CompletableFuture<>();
     try {
-      checkName(name);
+      AdapterName.check(name);
+      checkNotStored(name);
       checkFree(name);
     } catch (AdapterException e) {
       throw e.of(name);
@@ -228,13 +298,11 @@ public final class AdapterRegistry implements AutoCloseable {
     }
   }
 
-  private static void checkName(String name) throws AdapterException {
-    if (name.length() > LONGEST_NAME || !NAME.matcher(name).matches() || name.contains("..")) {
+  private void checkNotStored(String name) throws AdapterException {
+    if (releases != null && releases.catalog().entry(name) != null) {
       throw new AdapterException(
-          Reason.INVALID,
-          "name: expected at most %d letters, digits and ._-/ inside, beginning with a letter or"
-                  .formatted(LONGEST_NAME)
-              + " digit, got %s; choose another name".formatted(quote(name)));
+          Reason.EXISTS,
+          "the name is the store's; publish a version of it, or choose another name");
     }
   }
 
@@ -265,7 +333,7 @@ public final class AdapterRegistry implements AutoCloseable {
       presence.pins += pin ? 1 : 0;
       presence.holders++;
     }
-    ready = prefetch.apply(new Lease(this, name, presence, () -> letGo(presence)));
+    ready = prefetch.apply(new Lease(this, name, presence, null, () -> letGo(presence)));
     CompletableFuture<?> _ =
         ready.whenComplete(
             (_, failure) -> {
@@ -428,6 +496,10 @@ public final class AdapterRegistry implements AutoCloseable {
       cache.invalidate(digest);
       if (presence.residents.isEmpty()) {
         presences.remove(digest, presence);
+        if (presence.hold != null) {
+          presence.hold.close();
+          presence.hold = null;
+        }
       }
     }
   }
@@ -443,9 +515,17 @@ public final class AdapterRegistry implements AutoCloseable {
   private Registration bind(String name, Origin origin, Presence presence, boolean pin) {
     Registration registration = new Registration(name, presence, pin);
     Registration old = names.put(name, registration);
-    presence.origin = origin;
+    if (presence.hold == null) {
+      presence.origin = origin;
+    }
+    if (origin instanceof Origin.Stored stored && presence.hold == null) {
+      presence.hold = hold(stored.digest());
+    }
     presence.names.add(name);
     presence.pins += pin ? 1 : 0;
+    if (!(origin instanceof Origin.Stored) && (old == null || old.presence != presence)) {
+      events.append(RegistryEvent.Kind.BOUND, name, presence.facts.digest());
+    }
     if (old != null) {
       registration.requests = old.requests;
       abandon(old);
@@ -474,42 +554,135 @@ public final class AdapterRegistry implements AutoCloseable {
     }
   }
 
+  /** As {@link #lease(String, String)}, drawing whose request it is. */
+  public CompletableFuture<Lease> lease(String reference) {
+    return lease(reference, null);
+  }
+
   /**
    * Opens a lease, reading the adapter if it never was.
    *
+   * @param reference a name, {@code NAME@VERSION}, {@code NAME@ALIAS} or a digest; what it stands
+   *     for is settled now
+   * @param key whose request it is, to an alias that divides its requests; null: drawn
    * @return completed at once if the adapter is known; exceptionally with an {@link
    *     AdapterException}. Whoever drops the future unread still closes the lease it gets: {@code
    *     cancel} does so, and if nobody else waits the adapter is not read.
    */
-  public CompletableFuture<Lease> lease(String nameOrDigest) {
+  public CompletableFuture<Lease> lease(String reference, @Nullable String key) {
+    try {
+      for (int attempt = 1; ; attempt++) {
+        Route route = releases == null ? null : releases.route(reference, key);
+        CompletableFuture<Lease> lease = route == null ? plain(reference) : stored(route);
+        if (lease != null) {
+          return lease;
+        }
+        // Its version was deleted just now: another may stand there.
+        if (attempt == ATTEMPTS) {
+          throw notLoaded("its versions come and go; ask again");
+        }
+      }
+    } catch (AdapterException e) {
+      return CompletableFuture.failedFuture(e.of(reference));
+    }
+  }
+
+  /** A lease of what is not in the store. */
+  private CompletableFuture<Lease> plain(String reference) throws AdapterException {
     CompletableFuture<Lease> future = new CompletableFuture<>();
-    Demand begun = null;
+    Demand begun;
     synchronized (lock) {
-      Registration registration = find(nameOrDigest);
+      Registration registration = find(reference);
       AdapterException refused =
-          closed ? stopped() : registration == null ? refusal(nameOrDigest) : null;
+          closed ? stopped() : registration == null ? refusal(reference) : null;
       if (refused != null) {
-        return CompletableFuture.failedFuture(refused.of(nameOrDigest));
+        throw refused;
       }
       if (registration != null) {
-        return CompletableFuture.completedFuture(open(registration));
+        return CompletableFuture.completedFuture(open(registration, null));
       }
-      Demand demand = demands.get(nameOrDigest);
-      if (demand == null) {
-        begun = demand = new Demand();
-        demands.put(nameOrDigest, demand);
-      }
-      demand.waiters.add(future);
+      begun = join(reference, new Origin.Rooted(reference), null, new Waiter(future, null));
     }
-    if (begun != null) {
-      Demand demand = begun;
-      try {
-        loaders.execute(() -> serve(nameOrDigest, demand));
-      } catch (RejectedExecutionException e) {
-        fail(nameOrDigest, demand, stopped());
-      }
-    }
+    begin(begun);
     return future;
+  }
+
+  /** A lease of what is in the store; null if it no longer is. */
+  private @Nullable CompletableFuture<Lease> stored(Route route) throws AdapterException {
+    CompletableFuture<Lease> future = new CompletableFuture<>();
+    Demand begun;
+    synchronized (lock) {
+      if (closed) {
+        throw stopped();
+      }
+      Registration registration = bound(route);
+      if (registration != null) {
+        return CompletableFuture.completedFuture(open(registration, route.copy()));
+      }
+      AdapterStore.Hold hold = hold(route.digest());
+      if (hold == null) {
+        if (route.copy() != null) {
+          route.copy().dropped();
+        }
+        return null;
+      }
+      begun =
+          join(
+              route.name(),
+              new Origin.Stored(route.digest()),
+              hold,
+              new Waiter(future, route.copy()));
+    }
+    begin(begun);
+    return future;
+  }
+
+  /** What keeps a digest's content in the store, or null if that is not there any more. */
+  private AdapterStore.@Nullable Hold hold(String digest) {
+    try {
+      return releases == null ? null : releases.store().hold(digest);
+    } catch (AdapterException e) {
+      return null;
+    }
+  }
+
+  /** The registration of a route, if it still is what it was; with the lock held. */
+  private @Nullable Registration bound(Route route) {
+    Registration registration = names.get(route.name());
+    return registration != null && registration.presence.facts.digest().equals(route.digest())
+        ? registration
+        : null;
+  }
+
+  /**
+   * Adds to those who wait for a name, with the lock held.
+   *
+   * @return the demand if it has to begin
+   */
+  private @Nullable Demand join(
+      String name, Origin origin, AdapterStore.@Nullable Hold hold, Waiter waiter) {
+    Demand demand = demands.get(Demand.key(name, origin));
+    if (demand != null) {
+      demand.waiters.add(waiter);
+      if (hold != null) {
+        hold.close();
+      }
+      return null;
+    }
+    demand = new Demand(name, origin, hold);
+    demand.waiters.add(waiter);
+    demands.put(demand.key(), demand);
+    return demand;
+  }
+
+  private void begin(@Nullable Demand demand) {
+    if (demand != null) {
+      try {
+        loaders.execute(() -> serve(demand));
+      } catch (RejectedExecutionException e) {
+        fail(demand, stopped());
+      }
+    }
   }
 
   /** The name's registration, or one of the digest, with the lock held. */
@@ -532,10 +705,13 @@ public final class AdapterRegistry implements AutoCloseable {
     } else if (roots.isEmpty()) {
       why = "give it at start with --adapter NAME=DIR, or start the server with --adapter-root";
     } else if (name.startsWith("sha256:")) {
-      why = "a digest is found only among what is loaded; load it by its name";
+      why =
+          Manifest.isDigest(name)
+              ? "a digest is found only among what is loaded or published; load it by its name"
+              : "a digest is sha256: and 64 lower-case hexadecimal digits; give all of it";
     } else {
       try {
-        checkName(name);
+        AdapterName.check(name);
       } catch (AdapterException e) {
         return e;
       }
@@ -553,67 +729,108 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   /** Reads what requests wait for, on a loader's thread. */
-  private void serve(String asked, Demand demand) {
+  private void serve(Demand demand) {
+    boolean idle;
     synchronized (lock) {
-      if (demand.waiters.stream().allMatch(CompletableFuture::isDone)) {
-        demands.remove(asked, demand);
-        return;
+      idle = demand.waiters.stream().allMatch(waiter -> waiter.future().isDone());
+      if (idle) {
+        demands.remove(demand.key(), demand);
       }
     }
-    Origin origin = new Origin.Rooted(asked);
+    if (idle) {
+      fail(demand, notLoaded("nobody waited for it any more"));
+      return;
+    }
+    String asked = demand.name;
     Presence read = null;
     AdapterException refused = null;
     try {
-      read = obtain(origin);
+      read = obtain(demand.origin);
       read.facts.warnings().forEach(warning -> log.warn("adapter '{}': {}", asked, warning));
     } catch (AdapterException e) {
       refused = e;
+      failed(asked, digest(demand.origin), e);
     }
     List<Runnable> ready = new ArrayList<>();
     synchronized (lock) {
       // A load by order may have been faster.
-      Registration registration = find(asked);
+      Registration registration = registration(demand);
       if (closed) {
         refused = stopped();
       } else if (registration == null && withdrawn.contains(asked)) {
         refused = notLoaded("it was unloaded; load it again");
       } else if (registration == null && read != null) {
-        registration = bind(asked, origin, read, false);
+        registration = bind(asked, demand.origin, read, false);
       }
       if (registration != null && !closed) {
-        demands.remove(asked, demand);
-        for (CompletableFuture<Lease> waiter : demand.waiters) {
-          Lease lease = open(registration);
+        demands.remove(demand.key(), demand);
+        for (Waiter waiter : demand.waiters) {
+          Lease lease = open(registration, waiter.copy());
           ready.add(
               () -> {
-                if (!waiter.complete(lease)) {
+                if (!waiter.future().complete(lease)) {
                   lease.close();
                 }
               });
         }
         refused = null;
+        forgetDeleted(registration);
       }
     }
     if (read != null) {
       letGo(read);
     }
     if (refused != null) {
-      fail(asked, demand, refused);
+      fail(demand, refused);
+    } else {
+      end(demand);
     }
     ready.forEach(Runnable::run);
   }
 
-  private void fail(String asked, Demand demand, AdapterException e) {
-    List<CompletableFuture<Lease>> waiters;
+  private static String digest(Origin origin) {
+    return origin instanceof Origin.Stored stored ? stored.digest() : "";
+  }
+
+  /** What a demand asks for, if it is there by now; with the lock held. */
+  private @Nullable Registration registration(Demand demand) {
+    return demand.origin instanceof Origin.Stored stored
+        ? bound(new Route(demand.name, stored.digest(), null))
+        : find(demand.name);
+  }
+
+  /** Unbinds a version that was deleted before it was bound; with the lock held. */
+  private void forgetDeleted(Registration registration) {
+    if (releases != null
+        && registration.name.indexOf('@') >= 0
+        && !releases.has(registration.name, registration.presence.facts.digest())
+        && names.remove(registration.name, registration)) {
+      abandon(registration);
+    }
+  }
+
+  private void fail(Demand demand, AdapterException e) {
+    List<Waiter> waiters;
     synchronized (lock) {
-      demands.remove(asked, demand);
+      demands.remove(demand.key(), demand);
       waiters = List.copyOf(demand.waiters);
     }
-    waiters.forEach(waiter -> waiter.completeExceptionally(e.of(asked)));
+    end(demand);
+    waiters.forEach(waiter -> waiter.fail(e.of(demand.name)));
+  }
+
+  private static void end(Demand demand) {
+    if (demand.hold != null) {
+      demand.hold.close();
+    }
+  }
+
+  private void failed(String name, String digest, AdapterException e) {
+    events.append(RegistryEvent.Kind.FAILED, name, digest, "", message(e));
   }
 
   /** A lease, with the lock held. */
-  private Lease open(Registration registration) {
+  private Lease open(Registration registration, @Nullable ShadowCopy copy) {
     Presence presence = registration.presence;
     presence.holders++;
     registration.inUse++;
@@ -622,6 +839,7 @@ public final class AdapterRegistry implements AutoCloseable {
         this,
         registration.name,
         presence,
+        copy,
         () -> {
           synchronized (lock) {
             registration.inUse--;
@@ -653,9 +871,10 @@ public final class AdapterRegistry implements AutoCloseable {
     Resident resident = null;
     AdapterException refused = null;
     try {
-      resident = upload(presence, wanted);
+      resident = make(name, presence, wanted);
     } catch (AdapterException e) {
       refused = e.of(name);
+      failed(name, presence.facts.digest(), e);
     } finally {
       letGo(presence);
     }
@@ -669,21 +888,26 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   /** Null if it is no longer wanted. */
-  private @Nullable Resident upload(Presence presence, BooleanSupplier wanted)
+  private @Nullable Resident make(String name, Presence presence, BooleanSupplier wanted)
       throws AdapterException {
     if (!wanted.getAsBoolean()) {
       return null;
     }
+    String digest = presence.facts.digest();
+    events.append(RegistryEvent.Kind.LOADING, name, digest);
     long begun = System.nanoTime();
     HostCopy copy = copy(presence);
     try {
       if (!wanted.getAsBoolean()) {
+        events.append(
+            RegistryEvent.Kind.EVICTED, name, digest, "", "nobody waited for it any more");
         return null;
       }
       Lora lora = copy.candidate.upload();
-      Resident resident = new Resident(this, presence, lora, System.nanoTime() - begun);
+      Resident resident = new Resident(this, name, presence, lora, System.nanoTime() - begun);
       synchronized (lock) {
         presence.residents.add(resident);
+        events.append(RegistryEvent.Kind.READY, name, digest);
       }
       return resident;
     } catch (OutOfMemoryException | OutOfMemoryError e) {
@@ -743,35 +967,68 @@ public final class AdapterRegistry implements AutoCloseable {
     Presence presence = resident.presence();
     synchronized (lock) {
       presence.residents.remove(resident);
+      events.append(RegistryEvent.Kind.EVICTED, resident.name(), resident.digest());
       tidy(presence);
     }
     settle();
   }
 
   /**
-   * Forgets a name. Requests that use it go on; its memory is freed when the last of them ends.
+   * Forgets a name. Requests that use it go on; its memory is freed when the last of them ends. Of
+   * a name of the store only the memory is given up: it comes back when it is asked for.
    *
    * @throws AdapterException NOT_FOUND if there is no such name
    */
   public Unloaded unload(String name) throws AdapterException {
-    boolean returns = !roots.isEmpty() && roots.has(name);
+    try {
+      Route route = point(name);
+      if (route != null) {
+        return unload(route);
+      }
+      boolean returns = !roots.isEmpty() && roots.has(name);
+      Unloaded unloaded;
+      synchronized (lock) {
+        Registration registration = names.get(name);
+        if (registration == null) {
+          throw notLoaded("see the list of adapters");
+        }
+        unloaded = drop(registration);
+        if (returns) {
+          withdrawn.add(name);
+        }
+      }
+      settle();
+      return unloaded;
+    } catch (AdapterException e) {
+      throw e.of(name);
+    }
+  }
+
+  private Unloaded unload(Route route) {
     Unloaded unloaded;
     synchronized (lock) {
-      Registration registration = names.remove(name);
-      if (registration == null) {
-        throw notLoaded("see the list of adapters").of(name);
-      }
-      abandon(registration);
-      if (returns) {
-        withdrawn.add(name);
-      }
-      unloaded = new Unloaded(registration.presence.facts.digest(), registration.inUse);
+      Registration registration = bound(route);
+      unloaded = registration == null ? new Unloaded(route.digest(), 0) : drop(registration);
     }
     settle();
     return unloaded;
   }
 
-  /** All names, sorted. */
+  /** Unbinds a name, with the lock held. */
+  private Unloaded drop(Registration registration) {
+    String digest = registration.presence.facts.digest();
+    names.remove(registration.name, registration);
+    events.append(RegistryEvent.Kind.UNLOADED, registration.name, digest);
+    abandon(registration);
+    return new Unloaded(digest, registration.inUse);
+  }
+
+  /** What a reference to the store points at, or null if it is none. */
+  private @Nullable Route point(String reference) throws AdapterException {
+    return releases == null ? null : releases.point(reference);
+  }
+
+  /** All names that are bound, sorted. */
   public List<AdapterEntry> list() {
     synchronized (lock) {
       return names.values().stream().map(this::entry).toList();
@@ -779,17 +1036,106 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   /**
-   * What a name, or a digest, stands for.
+   * What can be asked for by name, in order: what is bound, the store's versions, and what lies
+   * under the roots.
    *
-   * @throws AdapterException NOT_FOUND if it is not loaded
+   * @param after the last name of the page before, or null
    */
-  public AdapterEntry get(String nameOrDigest) throws AdapterException {
+  public AdapterPage page(@Nullable String after, int most) {
+    long revision = events.revision();
+    boolean scanning = scan.running();
+    NavigableSet<String> order = new TreeSet<>(Releases.ORDER);
+    String from = after == null ? "" : Releases.base(after);
     synchronized (lock) {
-      Registration registration = find(nameOrDigest);
-      if (registration == null) {
-        throw notLoaded("load it first").of(nameOrDigest);
+      names.tailMap(from).keySet().stream()
+          .filter(name -> name.indexOf('@') < 0 && !isStored(name))
+          .filter(name -> isAfter(name, after))
+          .limit(most + 1L)
+          .forEach(order::add);
+    }
+    scan.found().tailMap(from).keySet().stream()
+        .filter(name -> !isStored(name))
+        .filter(name -> isAfter(name, after))
+        .limit(most + 1L)
+        .forEach(order::add);
+    if (releases != null) {
+      releases
+          .names(from)
+          .filter(name -> isAfter(name, after))
+          .limit(most + 1L)
+          .forEach(order::add);
+    }
+    List<AdapterEntry> entries = new ArrayList<>();
+    String last = null;
+    for (String name : order) {
+      if (entries.size() == most) {
+        return new AdapterPage(entries, last, revision, scanning);
       }
-      return entry(registration);
+      AdapterEntry entry = known(name);
+      if (entry != null) {
+        entries.add(entry);
+        last = name;
+      }
+    }
+    return new AdapterPage(entries, null, revision, scanning);
+  }
+
+  private static boolean isAfter(String name, @Nullable String after) {
+    return after == null || Releases.ORDER.compare(name, after) > 0;
+  }
+
+  private boolean isStored(String name) {
+    return releases != null && releases.catalog().entry(name) != null;
+  }
+
+  /** The entry of a listed name, or null if it went away. */
+  private @Nullable AdapterEntry known(String name) {
+    Route route = null;
+    if (releases != null && name.indexOf('@') >= 0) {
+      try {
+        route = releases.point(name);
+      } catch (AdapterException e) {
+        return null;
+      }
+    }
+    if (route != null) {
+      return entry(route);
+    }
+    synchronized (lock) {
+      Registration registration = names.get(name);
+      if (registration != null) {
+        return entry(registration);
+      }
+    }
+    RootScan.Found found = scan.found().get(name);
+    return found == null ? null : entry(found);
+  }
+
+  /**
+   * What a reference stands for.
+   *
+   * @throws AdapterException NOT_FOUND if there is nothing of that name; INVALID if it is an alias
+   *     that stands for several
+   */
+  public AdapterEntry get(String reference) throws AdapterException {
+    try {
+      Route route = point(reference);
+      if (route != null) {
+        return entry(route);
+      }
+      synchronized (lock) {
+        Registration registration = find(reference);
+        if (registration != null) {
+          return entry(registration);
+        }
+      }
+      RootScan.Found found = scan.found().get(reference);
+      if (found == null) {
+        throw notLoaded("load it first");
+      }
+      return entry(found);
+    } catch (AdapterException e) {
+      throw e.of(reference);
     }
   }
 
@@ -806,7 +1152,319 @@ public final class AdapterRegistry implements AutoCloseable {
         !registration.presence.residents.isEmpty(),
         registration.inUse,
         registration.requests,
-        facts.warnings());
+        facts.warnings(),
+        registration.presence.origin instanceof Origin.Trusted
+            ? AdapterEntry.Source.START
+            : AdapterEntry.Source.ROOT,
+        List.of(),
+        registration.presence.pins > 0,
+        "",
+        null);
+  }
+
+  private AdapterEntry entry(Route route) {
+    Releases known = Objects.requireNonNull(releases);
+    AdapterEntry bound = null;
+    synchronized (lock) {
+      Registration registration = bound(route);
+      if (registration != null) {
+        bound = entry(registration);
+      }
+    }
+    return bound == null ? known.entry(route) : known.entry(route, bound);
+  }
+
+  private static AdapterEntry entry(RootScan.Found found) {
+    return new AdapterEntry(
+        found.name(),
+        "",
+        found.kind(),
+        found.rank(),
+        0,
+        0,
+        0,
+        false,
+        0,
+        0,
+        List.of(),
+        AdapterEntry.Source.ROOT,
+        List.of(),
+        false,
+        found.problem() == null ? "" : found.problem(),
+        null);
+  }
+
+  /** What happens, in order. */
+  public EventLog events() {
+    return events;
+  }
+
+  /** Looks through the roots, on a thread of its own; beside a running scan, once more after it. */
+  public CompletableFuture<ScanResult> scan() {
+    return scan.start();
+  }
+
+  private CompletableFuture<AdapterEntry> makeResident(Route route) {
+    // The engine's thread completes what is prefetched; an entry may have to be read.
+    return lease(route.name())
+        .thenCompose(lease -> prefetch.apply(lease))
+        .thenApplyAsync(_ -> entry(route), loaders);
+  }
+
+  /**
+   * Makes an adapter resident, to stay so until it is unpinned, unloaded or deleted.
+   *
+   * @return completed by another thread; exceptionally with an {@link AdapterException}
+   */
+  public CompletableFuture<AdapterEntry> pin(String reference) {
+    Route route;
+    try {
+      route = point(reference);
+    } catch (AdapterException e) {
+      return CompletableFuture.failedFuture(e.of(reference));
+    }
+    return lease(route == null ? reference : route.name())
+        .thenCompose(
+            lease -> {
+              String name = lease.name();
+              String digest = lease.digest();
+              if (!pin(name, digest, true)) {
+                lease.close();
+                return CompletableFuture.failedFuture(
+                    notLoaded("it was unloaded; load it again").of(reference));
+              }
+              return prefetch
+                  .apply(lease)
+                  .handleAsync((ready, failure) -> pinned(name, digest, ready, failure), loaders);
+            });
+  }
+
+  /** What became of a pin, now that its adapter is resident or cannot be. */
+  private AdapterEntry pinned(
+      String name, String digest, @Nullable Boolean ready, @Nullable Throwable failure) {
+    try {
+      if (failure != null) {
+        throw refusal(failure);
+      }
+      if (ready == null || !ready) {
+        throw new AdapterException(
+            Reason.TOO_LARGE,
+            "there is no room for it beside what is in use or pinned; unpin others, or give the"
+                + " server more with --memory-mib");
+      }
+      return get(name);
+    } catch (AdapterException e) {
+      pin(name, digest, false);
+      throw new CompletionException(e.of(name));
+    }
+  }
+
+  /** Whether the name is bound to that digest; if so it now is pinned, or no longer is. */
+  private boolean pin(String name, String digest, boolean pin) {
+    synchronized (lock) {
+      Registration registration = names.get(name);
+      if (registration == null || !registration.presence.facts.digest().equals(digest)) {
+        return false;
+      }
+      if (registration.pin != pin) {
+        registration.pin = pin;
+        registration.presence.pins += pin ? 1 : -1;
+      }
+      return true;
+    }
+  }
+
+  /**
+   * Lets an adapter's memory go to others when it is not in use.
+   *
+   * @throws AdapterException NOT_FOUND if there is nothing of that name
+   */
+  public AdapterEntry unpin(String reference) throws AdapterException {
+    AdapterEntry entry = get(reference);
+    pin(entry.name(), entry.digest(), false);
+    return get(entry.name());
+  }
+
+  private Releases releases() throws AdapterException {
+    if (releases == null) {
+      throw new AdapterException(
+          Reason.NOT_SET_UP,
+          "expected a server with a store, got one without; start it with --store DIR");
+    }
+    return releases;
+  }
+
+  /**
+   * Begins to take a version in.
+   *
+   * @param configBytes exact size of {@code adapter_config.json}
+   * @param weightBytes exact size of {@code adapter_model.safetensors}
+   * @throws AdapterException if it cannot be published, whatever it holds
+   */
+  public Publication publish(Announcement announcement, long configBytes, long weightBytes)
+      throws AdapterException {
+    try {
+      check(announcement);
+      return new Publication(
+          this, announcement, releases().store().upload(configBytes, weightBytes));
+    } catch (AdapterException e) {
+      throw e.of(announcement.name());
+    }
+  }
+
+  /**
+   * Takes a version in from under a root.
+   *
+   * @throws AdapterException if it cannot be published, whatever it holds, or not be read
+   */
+  public Publication publishFrom(Announcement announcement, String path) throws AdapterException {
+    try {
+      check(announcement);
+      return Publication.from(this, releases().store(), announcement, roots.find(path));
+    } catch (AdapterException e) {
+      throw e.of(announcement.name());
+    }
+  }
+
+  private void check(Announcement announcement) throws AdapterException {
+    releases();
+    announcement.check();
+    checkNotGiven(announcement.name());
+  }
+
+  /** Refuses the names that the operator gave to adapters outside of the store. */
+  private void checkNotGiven(String name) throws AdapterException {
+    synchronized (lock) {
+      Registration registration = names.get(name);
+      if (registration != null && registration.presence.origin instanceof Origin.Trusted) {
+        throw new AdapterException(
+            Reason.EXISTS,
+            "the name was given at start, with --adapter; publish under another name");
+      }
+    }
+  }
+
+  /** See {@link Publication#finish}. */
+  Published publish(AdapterStore.Hold hold, Announcement announcement) throws AdapterException {
+    Origin origin = new Origin.Stored(hold.content().digest());
+    Presence presence = obtain(origin);
+    try {
+      checkNotGiven(announcement.name());
+      Published published = releases().publish(hold, announcement);
+      synchronized (lock) {
+        if (closed) {
+          throw stopped();
+        }
+        // The name is the store's from now on; what a root has under it is not found any more.
+        Registration hidden = names.get(announcement.name());
+        if (hidden != null) {
+          drop(hidden);
+        }
+        Route route = new Route(published.name(), presence.facts.digest(), null);
+        if (bound(route) == null) {
+          forgetDeleted(bind(published.name(), origin, presence, false));
+        }
+      }
+      presence.facts.warnings().stream()
+          .forEach(warning -> log.warn("adapter '{}': {}", published.name(), warning));
+      return published;
+    } finally {
+      letGo(presence);
+    }
+  }
+
+  /**
+   * A name's versions and aliases.
+   *
+   * @throws AdapterException NOT_FOUND if the store has no such name
+   */
+  public Release release(String name) throws AdapterException {
+    try {
+      return releases().release(name);
+    } catch (AdapterException e) {
+      throw e.of(name);
+    }
+  }
+
+  /** A release's versions, oldest first. */
+  public List<AdapterEntry> versions(Release release) {
+    return release.entry().versions().stream()
+        .map(
+            version ->
+                entry(
+                    new Route(
+                        release.entry().name() + "@" + version.label(), version.digest(), null)))
+        .toList();
+  }
+
+  /**
+   * Points an alias at a version, or divides its requests; the next request sees it. Touches files,
+   * as the next three.
+   *
+   * @param shares of versions, by label or digest
+   * @param shadow of a version, by label or digest; null: none
+   * @throws AdapterException if there is no such name or version, or the alias is not one
+   */
+  public void setAlias(
+      String name, String alias, List<Catalog.Share> shares, Catalog.@Nullable Shadow shadow)
+      throws AdapterException {
+    try {
+      releases().setAlias(name, alias, shares, shadow);
+    } catch (AdapterException e) {
+      throw e.of(name);
+    }
+  }
+
+  /**
+   * Puts an alias back to what it was.
+   *
+   * @throws AdapterException NOT_FOUND if there is none, or nothing before
+   */
+  public void rollback(String name, String alias) throws AdapterException {
+    try {
+      releases().rollback(name, alias);
+    } catch (AdapterException e) {
+      throw e.of(name);
+    }
+  }
+
+  /**
+   * Removes an alias.
+   *
+   * @throws AdapterException NOT_FOUND if there is none
+   */
+  public void deleteAlias(String name, String alias) throws AdapterException {
+    try {
+      releases().deleteAlias(name, alias);
+    } catch (AdapterException e) {
+      throw e.of(name);
+    }
+  }
+
+  /**
+   * Removes a version; requests that use it go on.
+   *
+   * @param force even if aliases point to it
+   * @throws AdapterException NOT_FOUND if there is none; IN_USE if an alias points to it
+   */
+  public Unloaded deleteVersion(String name, String version, boolean force)
+      throws AdapterException {
+    try {
+      Deleted deleted = releases().delete(name, version, force);
+      int inUse = 0;
+      synchronized (lock) {
+        Registration registration = bound(new Route(name + "@" + version, deleted.digest(), null));
+        if (registration != null) {
+          inUse = registration.inUse;
+          names.remove(registration.name, registration);
+          abandon(registration);
+        }
+      }
+      settle();
+      return new Unloaded(deleted.digest(), inUse, deleted.aliases());
+    } catch (AdapterException e) {
+      throw e.of(name);
+    }
   }
 
   /** Bytes of all adapters in the backend's memory, those included that no name stands for. */
@@ -822,31 +1480,38 @@ public final class AdapterRegistry implements AutoCloseable {
   /** Forgets everything, and turns away who waits; what is resident stays until it is closed. */
   @Override
   public void close() {
-    List<Map.Entry<String, Demand>> waiting;
+    List<Demand> waiting;
+    scan.close();
     synchronized (lock) {
       closed = true;
       List<Registration> all = List.copyOf(names.values());
       names.clear();
       all.forEach(this::abandon);
       cache.invalidateAll();
-      waiting = List.copyOf(demands.entrySet());
+      waiting = List.copyOf(demands.values());
     }
     settle();
-    waiting.forEach(demand -> fail(demand.getKey(), demand.getValue(), stopped()));
+    waiting.forEach(demand -> fail(demand, stopped()));
   }
 
-  /** Reads PEFT directories and uploads them. */
-  private record DirectoryLoader(
-      Model model, Backend backend, AdapterRoots roots, AdapterOptions options) implements Loader {
+  /** Reads PEFT directories and the store, and uploads what it read. */
+  private record FileLoader(
+      Model model,
+      Backend backend,
+      AdapterRoots roots,
+      @Nullable AdapterStore store,
+      AdapterOptions options)
+      implements Loader {
 
     @Override
     public Candidate read(Origin origin) throws AdapterException {
-      AdapterDirectory directory =
+      AdapterFiles files =
           switch (origin) {
             case Origin.Rooted rooted -> roots.find(rooted.path());
             case Origin.Trusted trusted -> Adapter.trusted(trusted.directory());
+            case Origin.Stored stored -> Objects.requireNonNull(store).files(stored.digest());
           };
-      Adapter adapter = Adapter.read(directory, model, options);
+      Adapter adapter = Adapter.read(files, model, options);
       Facts facts = Facts.of(adapter, backend.loraBytes(adapter.deltas()));
       return new Candidate() {
         @Override

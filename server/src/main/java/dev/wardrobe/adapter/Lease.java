@@ -2,7 +2,9 @@ package dev.wardrobe.adapter;
 
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The right to use one version of an adapter: while it is open, that version can be had, whatever
@@ -13,16 +15,24 @@ public final class Lease implements AutoCloseable {
   private final AdapterRegistry registry;
   private final String name;
   private final Presence presence;
+  private final AtomicReference<@Nullable ShadowCopy> copy;
   private final Runnable end;
   private final AtomicBoolean closed = new AtomicBoolean();
 
-  Lease(AdapterRegistry registry, String name, Presence presence, Runnable end) {
+  Lease(
+      AdapterRegistry registry,
+      String name,
+      Presence presence,
+      @Nullable ShadowCopy copy,
+      Runnable end) {
     this.registry = registry;
+    this.copy = new AtomicReference<>(copy);
     this.name = name;
     this.presence = presence;
     this.end = end;
   }
 
+  /** What answers: {@code NAME}, or {@code NAME@VERSION} of the store. */
   public String name() {
     return name;
   }
@@ -42,7 +52,7 @@ public final class Lease implements AutoCloseable {
     return presence.facts.additive();
   }
 
-  /** Whether it is to stay there once it is: the operator named it. */
+  /** Whether it is to stay there once it is: somebody said so. */
   public boolean pinned() {
     return registry.pinned(presence);
   }
@@ -63,9 +73,21 @@ public final class Lease implements AutoCloseable {
     return registry.upload(name, presence, wanted);
   }
 
+  /**
+   * Takes the request's copy for a candidate: null where there is to be none, and from the second
+   * time on. Whoever takes it says what came of it; untaken it is dropped with the lease.
+   */
+  public @Nullable ShadowCopy takeCopy() {
+    return copy.getAndSet(null);
+  }
+
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
+      ShadowCopy untaken = takeCopy();
+      if (untaken != null) {
+        untaken.dropped();
+      }
       end.run();
     }
   }

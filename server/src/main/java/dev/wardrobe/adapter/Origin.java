@@ -10,4 +10,7 @@ sealed interface Origin {
 
   /** A directory that the operator named. */
   record Trusted(Path directory) implements Origin {}
+
+  /** The store's content of a digest. */
+  record Stored(String digest) implements Origin {}
 }

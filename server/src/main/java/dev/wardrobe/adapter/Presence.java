@@ -19,7 +19,7 @@ final class Presence {
   /** Names that stand for it. */
   final Set<String> names = new LinkedHashSet<>();
 
-  /** Those of them that the operator gave. */
+  /** How many of them are to stay resident. */
   int pins;
 
   /** Open leases, and loads under way. */
@@ -30,6 +30,9 @@ final class Presence {
 
   /** For the leases, once no name stands for it: its files may be others by now. */
   @Nullable HostCopy kept;
+
+  /** What keeps its content in the store, if it came from there. */
+  AdapterStore.@Nullable Hold hold;
 
   Presence(Facts facts, Origin origin) {
     this.facts = facts;

@@ -26,6 +26,8 @@ public record RegistryEvent(
     /** An alias points elsewhere. */
     ALIAS_SET,
     ALIAS_DELETED,
+    /** A name outside of the store stands for a digest. */
+    BOUND,
     /** An adapter is being made resident. */
     LOADING,
     /** It is resident. */

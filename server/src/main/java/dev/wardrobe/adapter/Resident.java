@@ -9,6 +9,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
  */
 public final class Resident implements AutoCloseable {
   private final AdapterRegistry registry;
+  private final String name;
   private final Presence presence;
   private final Lora lora;
   private final long loadNanos;
@@ -17,11 +18,17 @@ public final class Resident implements AutoCloseable {
   /** What to do when it is no longer wanted. Guarded by the registry's lock. */
   private Runnable unwanted = () -> {};
 
-  Resident(AdapterRegistry registry, Presence presence, Lora lora, long loadNanos) {
+  Resident(AdapterRegistry registry, String name, Presence presence, Lora lora, long loadNanos) {
     this.registry = registry;
+    this.name = name;
     this.presence = presence;
     this.lora = lora;
     this.loadNanos = loadNanos;
+  }
+
+  /** What it was asked for as. */
+  String name() {
+    return name;
   }
 
   public Lora lora() {
@@ -43,7 +50,7 @@ public final class Resident implements AutoCloseable {
     return loadNanos;
   }
 
-  /** Whether it is to stay, used or not: the operator named it. */
+  /** Whether it is to stay, used or not: somebody said so. */
   public boolean pinned() {
     return registry.pinned(presence);
   }

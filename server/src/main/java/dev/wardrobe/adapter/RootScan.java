@@ -14,6 +14,7 @@ import java.nio.file.Path;
 import java.util.HashSet;
 import java.util.NavigableMap;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentNavigableMap;
 import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.function.BooleanSupplier;
@@ -26,13 +27,19 @@ import org.jspecify.annotations.Nullable;
  * goes on. Directories that are reached by a link count when they hold an adapter themselves; below
  * them nothing is looked for.
  */
-final class RootScan {
+final class RootScan implements AutoCloseable {
   private static final int DEEPEST = 8;
   private static final int MOST = 200_000;
 
   private final AdapterRoots roots;
   private final AdapterOptions options;
+  private final EventLog events;
   private final ConcurrentNavigableMap<String, Found> found = new ConcurrentSkipListMap<>();
+  private volatile boolean closed;
+
+  // Guarded by this. What was asked for while a scan runs has to see what came since.
+  private @Nullable CompletableFuture<ScanResult> running;
+  private @Nullable CompletableFuture<ScanResult> next;
 
   /**
    * A directory that holds an {@code adapter_config.json}.
@@ -44,22 +51,10 @@ final class RootScan {
    */
   record Found(String name, String kind, int rank, @Nullable String problem) {}
 
-  /** What one scan came to. */
-  record Result(int adapters, int broken, boolean complete, long nanos) {
-    @Override
-    public String toString() {
-      return "%d adapters, of which %d cannot be used, in %d ms%s"
-          .formatted(
-              adapters,
-              broken,
-              nanos / 1_000_000,
-              complete ? "" : "; the scan ended early, there may be more");
-    }
-  }
-
-  RootScan(AdapterRoots roots, AdapterOptions options) {
+  RootScan(AdapterRoots roots, AdapterOptions options, EventLog events) {
     this.roots = roots;
     this.options = options;
+    this.events = events;
   }
 
   /** By name; grows while a scan goes on. */
@@ -67,12 +62,63 @@ final class RootScan {
     return found;
   }
 
+  /** Whether a scan goes on. */
+  synchronized boolean running() {
+    return running != null;
+  }
+
+  /** Looks through all roots, on a thread of its own; beside a running scan, once more after it. */
+  synchronized CompletableFuture<ScanResult> start() {
+    if (next != null) {
+      return next.copy();
+    }
+    CompletableFuture<ScanResult> result = new CompletableFuture<>();
+    if (running != null) {
+      next = result;
+    } else {
+      begin(result);
+    }
+    return result.copy();
+  }
+
+  private synchronized void begin(CompletableFuture<ScanResult> result) {
+    running = result;
+    Thread.ofPlatform().daemon().name("wardrobe-scan").start(() -> run(result));
+  }
+
+  private void run(CompletableFuture<ScanResult> result) {
+    try {
+      ScanResult scanned = run(() -> closed);
+      end();
+      events.append(RegistryEvent.Kind.SCANNED, "", "", "", scanned.toString());
+      result.complete(scanned);
+    } catch (RuntimeException | Error e) {
+      end();
+      result.completeExceptionally(e);
+    }
+  }
+
+  private synchronized void end() {
+    CompletableFuture<ScanResult> waiting = next;
+    running = null;
+    next = null;
+    if (waiting != null) {
+      begin(waiting);
+    }
+  }
+
+  /** Ends a scan that goes on. */
+  @Override
+  public void close() {
+    closed = true;
+  }
+
   /**
    * Looks through all roots. One at a time.
    *
    * @param stop asked often whether to end early
    */
-  Result run(BooleanSupplier stop) {
+  ScanResult run(BooleanSupplier stop) {
     long began = System.nanoTime();
     Set<String> seen = new HashSet<>();
     boolean complete = true;
@@ -86,7 +132,7 @@ final class RootScan {
     for (Found each : found.values()) {
       broken += each.problem() == null ? 0 : 1;
     }
-    return new Result(found.size(), broken, complete, System.nanoTime() - began);
+    return new ScanResult(found.size(), broken, complete, System.nanoTime() - began);
   }
 
   /** Whether all below {@code directory} was seen. */

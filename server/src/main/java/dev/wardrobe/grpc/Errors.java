@@ -21,7 +21,7 @@ final class Errors {
       case AdapterException e ->
           switch (e.reason()) {
             case INVALID -> GrpcStatus.INVALID_ARGUMENT;
-            case MISMATCH, IN_USE -> GrpcStatus.FAILED_PRECONDITION;
+            case MISMATCH, IN_USE, NOT_SET_UP -> GrpcStatus.FAILED_PRECONDITION;
             case OUTDATED -> GrpcStatus.OUT_OF_RANGE;
             case CUT_OFF -> GrpcStatus.ABORTED;
             case NOT_FOUND -> GrpcStatus.NOT_FOUND;

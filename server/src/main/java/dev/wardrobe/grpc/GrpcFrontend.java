@@ -42,12 +42,18 @@ public final class GrpcFrontend implements AutoCloseable {
 
   private static final long LIMIT_SECONDS = 30;
 
+  /** How long a publication may fall silent. */
+  private static final long IDLE_SECONDS = 60;
+
+  private static final long CHECK_MILLIS = 1000;
+
   /** How long the last bytes may take to those who read them. */
   private static final long FLUSH_SECONDS = 5;
 
   private final Vertx vertx;
   private final GrpcIoServer services;
   private final HealthCalls health;
+  private final Runnable onClose;
   private volatile @Nullable HttpServer server;
 
   /**
@@ -69,7 +75,11 @@ public final class GrpcFrontend implements AutoCloseable {
     services =
         GrpcIoServer.server(vertx, new GrpcServerOptions().setMaxMessageSize(MAX_MESSAGE_BYTES));
     services.addService(new GenerationCalls(conversation, workers, info, steps).service());
-    services.addService(new AdapterCalls(adapters).service());
+    AdapterCalls adapterCalls = new AdapterCalls(adapters, workers);
+    services.addService(adapterCalls.service());
+    long idle = TimeUnit.SECONDS.toNanos(IDLE_SECONDS);
+    vertx.setPeriodic(CHECK_MILLIS, _ -> adapterCalls.checkIdle(idle));
+    onClose = adapterCalls::stopWatches;
     extensions.forEach(services::addService);
     health =
         new HealthCalls(
@@ -119,6 +129,7 @@ public final class GrpcFrontend implements AutoCloseable {
   /** Lets answers that have ended reach their readers, then closes the port. */
   @Override
   public void close() throws IOException {
+    onClose.run();
     HttpServer listening = server;
     if (listening != null) {
       await(listening.shutdown(FLUSH_SECONDS, TimeUnit.SECONDS));

@@ -29,6 +29,24 @@ final class Methods implements Service {
     void handle(Q request, long timeoutMillis, Reply<R> reply);
   }
 
+  /** A method whose caller sends many messages: begun on the event loop, must not block. */
+  interface StreamHandler<Q, R> {
+    /**
+     * Takes a call.
+     *
+     * @param next asks for the next message, from any thread; none comes unasked
+     */
+    Inbound<Q> begin(Runnable next, Reply<R> reply);
+  }
+
+  /** What a caller sends: each called on the event loop, must not block. */
+  interface Inbound<Q> {
+    void message(Q message);
+
+    /** The caller has sent all; asked for like a message. */
+    void end();
+  }
+
   private final Descriptors.ServiceDescriptor descriptor;
   private final List<Consumer<GrpcServer>> bindings = new ArrayList<>();
 
@@ -57,6 +75,29 @@ final class Methods implements Service {
                           reply.fail(e);
                         }
                       });
+                }));
+    return this;
+  }
+
+  /** Adds a method whose caller sends many messages, by its name in the descriptor. */
+  <Q extends Message, R extends Message> Methods withStream(
+      String method, Q emptyRequest, StreamHandler<Q, R> handler) {
+    GrpcMessageDecoder<Q> decoder = GrpcMessageDecoder.decoder(emptyRequest.newBuilderForType());
+    ServiceMethod<Q, R> serviceMethod =
+        ServiceMethod.server(name(), method, GrpcMessageEncoder.encoder(), decoder);
+    bindings.add(
+        server ->
+            server.callHandler(
+                serviceMethod,
+                call -> {
+                  Context context = Objects.requireNonNull(Vertx.currentContext());
+                  Reply<R> reply = new Reply<>(context, call);
+                  call.pause();
+                  Inbound<Q> inbound =
+                      handler.begin(() -> context.runOnContext(_ -> call.fetch(1)), reply);
+                  call.handler(inbound::message);
+                  call.endHandler(_ -> inbound.end());
+                  call.fetch(1);
                 }));
     return this;
   }

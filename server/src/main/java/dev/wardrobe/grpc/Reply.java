@@ -59,6 +59,11 @@ final class Reply<T> {
     }
   }
 
+  /** Runs {@code action} on the call's event loop, after what was handed over before. */
+  void run(Runnable action) {
+    context.runOnContext(_ -> action.run());
+  }
+
   void send(T message) {
     inFlight.incrementAndGet();
     context.runOnContext(

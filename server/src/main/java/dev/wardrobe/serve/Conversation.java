@@ -45,6 +45,7 @@ public final class Conversation {
   // Stop texts are looked for on the engine's thread, after each token.
   private static final int MAX_STOPS = 64;
   private static final int MAX_STOP_LENGTH = 1024;
+  private static final int MAX_KEY_LENGTH = 1024;
 
   private static final int MAX_CHOICES = 32;
   private static final int MAX_INPUTS = 1024;
@@ -56,6 +57,7 @@ public final class Conversation {
   private final Engine engine;
   private final Executor workers;
   private final int maxLogprobs;
+  private final Shadows shadows;
 
   /**
    * @param workers run what takes time before a request reaches the engine
@@ -78,6 +80,7 @@ public final class Conversation {
     this.engine = engine;
     this.workers = workers;
     this.maxLogprobs = maxLogprobs;
+    this.shadows = new Shadows(adapters, engine);
   }
 
   /** Begins to answer a request. Every error goes to the listener. */
@@ -142,17 +145,21 @@ public final class Conversation {
     return workers;
   }
 
-  CompletableFuture<List<Lease>> lease(List<Plan.Part> parts) {
+  CompletableFuture<List<Lease>> lease(List<Plan.Part> parts, @Nullable String requestKey) {
     List<CompletableFuture<Lease>> asked = new ArrayList<>();
     try {
       for (Plan.Part part : parts) {
-        asked.add(adapters.lease(part.adapter()));
+        asked.add(adapters.lease(part.adapter(), requestKey));
       }
     } catch (RuntimeException | Error e) {
       Leases.giveUp(asked);
       throw e;
     }
     return Leases.all(asked);
+  }
+
+  Shadows shadows() {
+    return shadows;
   }
 
   List<Ticket> submit(GenerationTask task, List<? extends TokenListener> listeners)
@@ -186,6 +193,7 @@ public final class Conversation {
         request.getId(),
         Mixture.of(request),
         tenant(request.getTenant()),
+        requestKey(request),
         prompt,
         sampling,
         maxTokens,
@@ -237,6 +245,15 @@ public final class Conversation {
               .formatted(MAX_TENANT_LENGTH, tenant.length()));
     }
     return tenant;
+  }
+
+  private static @Nullable String requestKey(GenerateRequest request) throws RequestException {
+    if (request.getRequestKey().length() > MAX_KEY_LENGTH) {
+      throw RequestException.invalid(
+          "request_key: expected at most %d characters, got %d"
+              .formatted(MAX_KEY_LENGTH, request.getRequestKey().length()));
+    }
+    return request.hasRequestKey() ? request.getRequestKey() : null;
   }
 
   private SamplingParams sampling(GenerateRequest request) throws RequestException {

@@ -122,7 +122,7 @@ public final class Embedding {
               request.hasAdapterScale() ? request.getAdapterScale() : null,
               request.getAdaptersList());
       inputs = conversation.inputs(request);
-      leases = conversation.lease(parts);
+      leases = conversation.lease(parts, null);
     } catch (RequestException e) {
       fail(e);
       return;
@@ -175,7 +175,7 @@ public final class Embedding {
     }
     CompletableFuture<?> _ =
         conversation
-            .lease(parts)
+            .lease(parts, null)
             .whenComplete(
                 (leases, failure) -> {
                   if (leases != null) {

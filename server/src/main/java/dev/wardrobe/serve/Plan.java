@@ -11,6 +11,7 @@ import org.jspecify.annotations.Nullable;
  *
  * @param adapters what is added to the base, in order; none for the base alone
  * @param tenant as {@link dev.wardrobe.engine.GenerationTask#tenant}
+ * @param requestKey whose request it is, or null
  * @param maxTokens prompt and these are within the context
  * @param logprobs whether the generated tokens' log-probabilities are reported
  * @param top as {@link dev.wardrobe.engine.GenerationTask#top}
@@ -21,6 +22,7 @@ record Plan(
     String id,
     List<Part> adapters,
     String tenant,
+    @Nullable String requestKey,
     int[] prompt,
     SamplingParams sampling,
     int maxTokens,
@@ -38,6 +40,7 @@ record Plan(
         id,
         adapters,
         tenant,
+        requestKey,
         prompt,
         sampling,
         maxTokens,

@@ -64,7 +64,7 @@ public final class RequestException extends Exception {
     return switch (reason) {
       case NOT_FOUND -> Code.NOT_FOUND;
       case INVALID, REFUSED_PATH -> Code.INVALID_ARGUMENT;
-      case MISMATCH, EXISTS, IN_USE, OUTDATED, CUT_OFF -> Code.FAILED_PRECONDITION;
+      case MISMATCH, EXISTS, IN_USE, OUTDATED, CUT_OFF, NOT_SET_UP -> Code.FAILED_PRECONDITION;
       case TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
       case DAMAGED -> Code.DATA_LOSS;
       case IO -> Code.UNAVAILABLE;

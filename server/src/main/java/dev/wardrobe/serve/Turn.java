@@ -139,7 +139,8 @@ public final class Turn {
   private void lease(Plan plan) {
     try {
       long asked = System.nanoTime();
-      CompletableFuture<List<Lease>> future = conversation.lease(plan.adapters());
+      CompletableFuture<List<Lease>> future =
+          conversation.lease(plan.adapters(), plan.requestKey());
       synchronized (this) {
         leasing = future;
         if (!preparing) {
@@ -319,6 +320,7 @@ public final class Turn {
     private final StopText stops;
     private int generated;
     private double logprobs;
+    private Shadows.@Nullable Tap tap;
 
     Choice(Answers answers, int index) {
       this.answers = answers;
@@ -335,6 +337,7 @@ public final class Turn {
 
     @Override
     public void admitted() {
+      tap = conversation.shadows().tap(answers.parts, plan);
       if (!plan.echo()) {
         answers.begin();
       }
@@ -348,6 +351,9 @@ public final class Turn {
     @Override
     public boolean token(Draw.Outcome outcome, boolean last) {
       generated++;
+      if (tap != null) {
+        tap.token(outcome.token());
+      }
       logprobs += outcome.logprob();
       GenerateEvent.Delta.Builder delta = GenerateEvent.Delta.newBuilder().setIndex(index);
       delta.addTokenIds(outcome.token());
@@ -374,6 +380,9 @@ public final class Turn {
 
     @Override
     public void finished(Finish finish) {
+      if (tap != null) {
+        tap.finished(finish);
+      }
       EngineException failure = finish.failure();
       if (failure != null) {
         answers.fail(failure);

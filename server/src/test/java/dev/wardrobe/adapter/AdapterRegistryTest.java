@@ -65,6 +65,7 @@ final class AdapterRegistryTest {
           switch (origin) {
             case Origin.Rooted rooted -> rooted.path();
             case Origin.Trusted trusted -> trusted.directory().toString();
+            case Origin.Stored stored -> stored.digest();
           };
       reads.incrementAndGet();
       String found = content.get(path);

@@ -24,7 +24,9 @@ final class RootScanTest {
   void open() throws Exception {
     scan =
         new RootScan(
-            AdapterRoots.of(List.of(first, second)), AdapterOptions.DEFAULT.withMaxFileBytes(100));
+            AdapterRoots.of(List.of(first, second)),
+            AdapterOptions.DEFAULT.withMaxFileBytes(100),
+            new EventLog(0, 16));
   }
 
   private static void place(Path directory, String more) throws Exception {
@@ -46,7 +48,7 @@ final class RootScanTest {
     Files.writeString(first.resolve("file"), "no directory");
     place(second.resolve("a"), ",\"use_dora\":true");
     place(second.resolve("c"), "");
-    RootScan.Result result = scan.run(() -> false);
+    ScanResult result = scan.run(() -> false);
     assertThat(scan.found().keySet()).containsExactly("a", "a/checkpoint-5", "c", "team/deep/b");
     assertThat(found("a"))
         .as("the first root's")
@@ -79,7 +81,7 @@ final class RootScanTest {
         first.resolve("huge").resolve(AdapterConfig.FILE),
         " ".repeat(20 << 20),
         StandardCharsets.US_ASCII);
-    RootScan.Result result = scan.run(() -> false);
+    ScanResult result = scan.run(() -> false);
     assertThat(found("pickle").problem()).contains("pickle");
     assertThat(found("none").problem()).contains(Adapter.WEIGHTS);
     assertThat(found("large").problem()).contains("100").contains("101");
@@ -135,7 +137,7 @@ final class RootScanTest {
     }
     scan.run(() -> false);
     int[] asked = {0};
-    RootScan.Result result = scan.run(() -> ++asked[0] > 5);
+    ScanResult result = scan.run(() -> ++asked[0] > 5);
     assertThat(result.complete()).isFalse();
     assertThat(result.toString()).contains("there may be more");
     assertThat(scan.found()).hasSize(10);
