@@ -15,6 +15,7 @@ import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.model.ModelLoader;
 import dev.wardrobe.serve.RequestException.Code;
+import dev.wardrobe.v1.AdapterWeight;
 import dev.wardrobe.v1.Choice;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.FinishReason;
@@ -417,6 +418,53 @@ final class ConversationTest {
     await().until(() -> engine.stats().finished() == engine.stats().submitted());
     assertThat(engine.stats().freeBlocks() + engine.stats().lentBlocks())
         .isEqualTo(engine.stats().blocks());
+  }
+
+  @Test
+  void choices_lateTogether() throws Exception {
+    GenerateRequest request =
+        golden.toBuilder().setTemperature(1).setN(3).setIgnoreEos(true).setMaxTokens(300).build();
+    Listening late = new Listening(request);
+    late.patience = 7;
+    conversation.start(request, System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(300), late);
+    GenerateResponse cut = late.answer();
+    assertThat(cut.getFinishReason()).isEqualTo(FinishReason.FINISH_REASON_DEADLINE);
+    assertThat(cut.getChoicesList())
+        .hasSize(3)
+        .allMatch(c -> c.getFinishReason() == FinishReason.FINISH_REASON_DEADLINE)
+        .allMatch(c -> c.getText().equals(decoded(c.getTokenIdsList())));
+    assertThat(cut.getUsage().getGeneratedTokens())
+        .isEqualTo(cut.getChoicesList().stream().mapToInt(Choice::getTokenIdsCount).sum());
+  }
+
+  private static String decoded(List<Integer> tokens) {
+    try {
+      return decode(tokens);
+    } catch (RequestException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /** Of several adapters one is there, another on its way; who gives up holds none of them. */
+  @Test
+  void mixture_cancelledWhileItLoads() throws Exception {
+    ask(golden.toBuilder().setAdapter("sql").setMaxTokens(1).build()).answer();
+    holdLoaders = true;
+    Listening loading = new Listening();
+    Turn turn =
+        conversation.start(
+            golden.toBuilder()
+                .addAdapters(AdapterWeight.newBuilder().setAdapter("sql").setWeight(0.5f))
+                .addAdapters(AdapterWeight.newBuilder().setAdapter("pirate").setWeight(0.5f))
+                .build(),
+            loading);
+    assertThat(loading.events).isEmpty();
+    turn.cancel();
+    assertThat(loading.failure().code()).isEqualTo(Code.CANCELLED);
+    holdLoaders = false;
+    release();
+    await().until(() -> adapters.list().stream().allMatch(entry -> entry.inUse() == 0));
+    assertThat(adapters.list()).noneMatch(entry -> entry.name().equals("pirate"));
   }
 
   @Test
