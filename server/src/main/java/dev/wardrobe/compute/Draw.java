@@ -231,8 +231,9 @@ public final class Draw {
     return top;
   }
 
+  /** What biases this draw, or null. */
   public @Nullable TokenBias bias() {
-    return bias;
+    return bias != null && bias.applies(length - promptLength) ? bias : null;
   }
 
   public long @Nullable [] mask() {

@@ -21,6 +21,11 @@ public record TokenBias(int[] tokens, float[] values, int[] held, int least) {
     }
   }
 
+  /** Whether there is anything to do when so many tokens were drawn. */
+  public boolean applies(int drawn) {
+    return tokens.length > 0 || drawn < least;
+  }
+
   /** From values by token. */
   public static TokenBias of(Map<Integer, Float> values, int[] held, int least) {
     int[] tokens = new int[values.size()];

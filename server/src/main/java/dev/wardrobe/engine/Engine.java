@@ -492,8 +492,11 @@ public final class Engine implements AutoCloseable {
         }
         scheduler.add(next);
       }
-      prefetches.addAll(wishes);
-      wishes.clear();
+      if (!wishes.isEmpty()) {
+        // Nothing at all would be copied by way of an array, too.
+        prefetches.addAll(wishes);
+        wishes.clear();
+      }
     }
   }
 
