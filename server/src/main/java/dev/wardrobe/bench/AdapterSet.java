@@ -318,9 +318,9 @@ public final class AdapterSet {
   }
 
   private SplittableRandom random(int index) {
-    // Seeds of SplittableRandom that are close to each other are as good as any.
-    return new SplittableRandom(
-        seed * 0x9E37_79B9_7F4A_7C15L + ((long) attempts[index] << 32) + index);
+    // Split rather than added to: a generator of a near seed may give the same numbers later.
+    SplittableRandom of = new SplittableRandom(seed).split();
+    return new SplittableRandom(of.nextLong() ^ ((long) attempts[index] << 32 | index)).split();
   }
 
   private static TensorSpec tensor(String name, int rows, int columns) {

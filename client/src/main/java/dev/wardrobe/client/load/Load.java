@@ -57,8 +57,18 @@ public final class Load {
     this.vocabulary = vocabulary;
     this.seed = seed;
     this.chooser = plan.mix().chooser();
-    SplittableRandom random = new SplittableRandom(seed);
+    SplittableRandom random = new SplittableRandom(mix(seed));
     shared = random.ints(plan.shared(), first(), vocabulary).toArray();
+  }
+
+  /**
+   * Scatters seeds (David Stafford's variant 13): a generator of a near seed may give the same
+   * numbers a little later, and another case's prompts are not to be this one's.
+   */
+  private static long mix(long z) {
+    long a = (z ^ (z >>> 30)) * 0xbf58476d1ce4e5b9L;
+    long b = (a ^ (a >>> 27)) * 0x94d049bb133111ebL;
+    return b ^ (b >>> 31);
   }
 
   private int first() {
@@ -181,7 +191,7 @@ public final class Load {
 
     /** The open loop: arrivals that wait for nobody. */
     private void arrivals() {
-      SplittableRandom random = new SplittableRandom(seed ^ requests.get());
+      SplittableRandom random = new SplittableRandom(mix(mix(seed) ^ ~requests.get()));
       double at = System.nanoTime();
       while (!over && at - to < 0 && (most == 0 || begun.get() < most)) {
         at += -Math.log1p(-random.nextDouble()) / plan.rate() * 1e9;
@@ -237,7 +247,7 @@ public final class Load {
         this.arrival = arrival;
         this.guest = guest;
         observed = guest ? visits : load;
-        SplittableRandom random = new SplittableRandom(seed * 31 + number);
+        SplittableRandom random = new SplittableRandom(mix(mix(seed) ^ number));
         GenerateRequest.Builder builder =
             GenerateRequest.newBuilder().setTemperature(0).setIgnoreEos(true);
         String adapter =

@@ -104,6 +104,22 @@ final class LoadTest {
   }
 
   @Test
+  void nearSeeds_shareNoPrompt() throws Exception {
+    Set<List<Integer>> prompts = new HashSet<>();
+    for (int seed = 1; seed <= 4; seed++) {
+      try (Answering server = new Answering();
+          Connection connection = new Connection(server.target(), 1)) {
+        new Load(closed(4, base()), connection, null, 100, seed).run(0, 0, 100);
+        server.asked.forEach(request -> prompts.add(request.getTokenIdsList()));
+      }
+    }
+    // All begin otherwise.
+    assertThat(prompts).hasSize(400);
+    assertThat(prompts.stream().map(prompt -> prompt.subList(0, 4)).distinct().count())
+        .isGreaterThan(395);
+  }
+
+  @Test
   void time_endsARun_andRunningRequestsAreNoErrors() throws Exception {
     try (Answering server = new Answering();
         Connection connection = new Connection(server.target(), 1)) {
