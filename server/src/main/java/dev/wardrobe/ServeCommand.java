@@ -210,6 +210,8 @@ final class ServeCommand implements Callable<Integer> {
       if (!stack.engine().drain(Duration.ofSeconds(drainSeconds))) {
         log.warn("requests were still running after {} s and were ended", drainSeconds);
       }
+      // Whoever waits for an adapter that is yet to be read is handed back.
+      stack.adapters().close();
       frontend.close();
       stack.close();
       if (portFile != null) {

@@ -24,6 +24,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
@@ -43,6 +44,13 @@ import org.slf4j.LoggerFactory;
  */
 public final class Engine implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(Engine.class);
+
+  private static final long RETRY_UNKNOWN = TimeUnit.SECONDS.toNanos(1);
+  private static final long RETRY_SOONEST = TimeUnit.MILLISECONDS.toNanos(50);
+  private static final long RETRY_LATEST = TimeUnit.SECONDS.toNanos(30);
+
+  /** Prompt tokens that make a step's time a measure of what they take. */
+  private static final int WORTH_MEASURING = 16;
 
   private final Backend backend;
   private final EngineOptions options;
@@ -70,6 +78,8 @@ public final class Engine implements AutoCloseable {
   private int freeBlocks;
   private int cachedBlocks;
   private long steps;
+  private final Rate endRate = new Rate();
+  private long lastEnded;
   private long publishedSubmitted;
   private long publishedEnded;
   private long preemptions;
@@ -85,18 +95,22 @@ public final class Engine implements AutoCloseable {
   private volatile boolean signalled;
 
   private volatile boolean cancelAll;
+  private volatile boolean handBack;
   private volatile boolean closing;
   private volatile boolean failed;
 
   // The engine thread's own.
   private final Map<Identity, EffectiveAdapter> adapters = new HashMap<>();
   private final List<Prefetch> prefetches = new ArrayList<>();
+  private final Rate promptRate = new Rate();
+  private final Rate stepRate = new Rate();
   private final List<Draw> draws = new ArrayList<>();
 
   /** Whose the draws are. */
   private final List<Sequence> drawn = new ArrayList<>();
 
   private final List<Sequence> dying = new ArrayList<>();
+  private final List<Sequence> arrived = new ArrayList<>();
   private final Batch batch = new Batch();
 
   // Whose the batch's outputs are, and the positions they are at.
@@ -251,7 +265,8 @@ public final class Engine implements AutoCloseable {
         throw new EngineException(
             EngineException.Reason.FULL,
             "%d requests are waiting, at most %d may, and this one is %d of them; try again later"
-                .formatted(queued, options.maxWaiting(), listeners.size()));
+                .formatted(queued, options.maxWaiting(), listeners.size()),
+            retryAfter(listeners.size()));
       }
       long now = System.nanoTime();
       for (TokenListener listener : listeners) {
@@ -264,6 +279,13 @@ public final class Engine implements AutoCloseable {
     }
     wake();
     return sequences.stream().map(sequence -> new Ticket(this, sequence)).toList();
+  }
+
+  /** When so many requests may have left the queue, holding {@code inbox}. */
+  private Duration retryAfter(int requests) {
+    long nanos = (long) endRate.of(requests);
+    return Duration.ofNanos(
+        nanos == 0 ? RETRY_UNKNOWN : Math.clamp(nanos, RETRY_SOONEST, RETRY_LATEST));
   }
 
   /**
@@ -353,8 +375,8 @@ public final class Engine implements AutoCloseable {
   }
 
   /**
-   * Takes no more sequences, lets those that it has end, and cancels what is left after {@code
-   * limit}. Waits for all of it.
+   * Takes no more sequences, lets those that it has end, and hands back what is left after {@code
+   * limit}: it fails as {@link EngineException.Reason#CLOSED}. Waits for all of it.
    *
    * @return whether all ended by themselves
    */
@@ -365,7 +387,7 @@ public final class Engine implements AutoCloseable {
     synchronized (inbox) {
       draining = true;
       boolean clean = awaitEnd(System.nanoTime() + limit.toNanos());
-      cancelAll = true;
+      handBack = true;
       wake();
       awaitEnd(Long.MAX_VALUE);
       return clean;
@@ -491,6 +513,7 @@ public final class Engine implements AutoCloseable {
           next.adapter = join(next.identity, next.task.adapters());
         }
         scheduler.add(next);
+        arrived.add(next);
       }
       if (!wishes.isEmpty()) {
         // Nothing at all would be copied by way of an array, too.
@@ -498,6 +521,64 @@ public final class Engine implements AutoCloseable {
         wishes.clear();
       }
     }
+    for (int i = 0; i < arrived.size(); i++) {
+      refuseIfLate(arrived.get(i));
+    }
+    arrived.clear();
+  }
+
+  /** Ends a sequence that cannot meet its deadline however well things go. */
+  private void refuseIfLate(Sequence sequence) {
+    long now = System.nanoTime();
+    if (sequence.task.deadline() == GenerationTask.NO_DEADLINE || sequence.expired(now)) {
+      return;
+    }
+    double swapIn = 0;
+    EffectiveAdapter adapter = sequence.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      Residence residence = adapter.residence(i);
+      if (residence.state == Residence.State.ABSENT) {
+        swapIn = Math.max(swapIn, residency.loadRate().of(residence.bytes));
+      }
+    }
+    // Of those before it only its own line's are sure to go first.
+    int before = 0;
+    for (Sequence other : sequence.line().waiting()) {
+      before += other.arrival < sequence.arrival ? other.uncached(pool) : 0;
+    }
+    int prompt = sequence.uncached(pool);
+    int least = Math.min(sequence.task.maxTokens(), Math.max(1, sequence.sampling.minTokens()));
+    double queue = promptRate.of(before);
+    double own = promptRate.of(prompt) + stepRate.of(Math.max(0, least - 1));
+    double left = sequence.task.deadline() - now;
+    if (swapIn + queue + own > left) {
+      end(
+          sequence,
+          Finish.Reason.FAILED,
+          new EngineException(
+              EngineException.Reason.LATE,
+              ("the deadline cannot be met: %.0f ms are left, but at the least %.0f ms are needed"
+                   + " (%.0f in the queue, %.0f for its adapters, %.0f for %d tokens of the prompt"
+                   + " and %d of the answer); allow more time, or ask for less")
+                  .formatted(
+                      left / 1e6,
+                      (swapIn + queue + own) / 1e6,
+                      queue / 1e6,
+                      swapIn / 1e6,
+                      own / 1e6,
+                      prompt,
+                      least)));
+    }
+  }
+
+  /** What a byte of an adapter takes to load, for tests. */
+  Rate loadRate() {
+    return residency.loadRate();
+  }
+
+  /** What a token of a prompt takes, for tests. */
+  Rate promptRate() {
+    return promptRate;
   }
 
   /** The effective adapter of these parts, with one more sequence. */
@@ -609,11 +690,21 @@ public final class Engine implements AutoCloseable {
     // By index, here as in all that each step does: an iterator is an object.
     for (int i = 0; i < dying.size(); i++) {
       Sequence sequence = dying.get(i);
-      if (!sequence.ended) {
+      if (sequence.ended) {
+        continue;
+      }
+      if (sequence.cancelled || cancelAll) {
+        end(sequence, Finish.Reason.CANCELLED, null);
+      } else if (sequence.expired(now)) {
+        end(sequence, Finish.Reason.DEADLINE, null);
+      } else {
         end(
             sequence,
-            sequence.cancelled || cancelAll ? Finish.Reason.CANCELLED : Finish.Reason.DEADLINE,
-            null);
+            Finish.Reason.FAILED,
+            new EngineException(
+                EngineException.Reason.CLOSED,
+                "the server is shutting down, and had generated %d tokens; ask another one"
+                    .formatted(sequence.generated())));
       }
     }
     dying.clear();
@@ -622,7 +713,7 @@ public final class Engine implements AutoCloseable {
   private void look(List<Sequence> sequences, long now) {
     for (int i = sequences.size() - 1; i >= 0; i--) {
       Sequence sequence = sequences.get(i);
-      if (cancelAll || sequence.cancelled || sequence.expired(now)) {
+      if (cancelAll || handBack || sequence.cancelled || sequence.expired(now)) {
         dying.add(sequence);
         continue;
       }
@@ -684,6 +775,11 @@ public final class Engine implements AutoCloseable {
       failStep(plan, e);
     }
     long end = System.nanoTime();
+    if (prefill >= WORTH_MEASURING && 2 * prefill >= batch.size()) {
+      promptRate.measure(prefill, end - start);
+    } else if (prefill == 0) {
+      stepRate.measure(1, end - start);
+    }
     log.add(
         sequences,
         adapters,
@@ -941,6 +1037,8 @@ public final class Engine implements AutoCloseable {
     // Last: who drains the engine may close what the listener writes to.
     synchronized (inbox) {
       ended++;
+      endRate.measure(1, lastEnded == 0 ? 0 : now - lastEnded);
+      lastEnded = idle() ? 0 : now;
       inbox.notifyAll();
     }
   }

@@ -1,6 +1,8 @@
 package dev.wardrobe.engine;
 
 import java.io.Serial;
+import java.time.Duration;
+import org.jspecify.annotations.Nullable;
 
 /** A sequence that the engine cannot take, or could not finish. */
 public final class EngineException extends Exception {
@@ -14,6 +16,8 @@ public final class EngineException extends Exception {
     TOO_LARGE,
     /** The waiting queue is full; later there may be room. */
     FULL,
+    /** Its deadline cannot be met. */
+    LATE,
     /** The engine is draining or closed. */
     CLOSED,
     /** One of its adapters cannot be brought into memory; the cause says why. */
@@ -27,6 +31,7 @@ public final class EngineException extends Exception {
   }
 
   private final Reason reason;
+  private @Nullable Duration retryAfter;
 
   EngineException(Reason reason, String message) {
     super(message);
@@ -36,6 +41,17 @@ public final class EngineException extends Exception {
   EngineException(Reason reason, String message, Throwable cause) {
     super(message, cause);
     this.reason = reason;
+  }
+
+  /** As {@link #EngineException(Reason, String)}, for one that may be tried again. */
+  EngineException(Reason reason, String message, Duration retryAfter) {
+    this(reason, message);
+    this.retryAfter = retryAfter;
+  }
+
+  /** When there may be room, if it can be told. */
+  public @Nullable Duration retryAfter() {
+    return retryAfter;
   }
 
   public Reason reason() {

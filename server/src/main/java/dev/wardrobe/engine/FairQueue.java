@@ -64,6 +64,11 @@ final class FairQueue {
       return null;
     }
 
+    /** Those that wait, oldest first. */
+    List<Sequence> waiting() {
+      return waiting;
+    }
+
     private boolean before(Line other) {
       if (tenant.served != other.tenant.served) {
         return tenant.served < other.tenant.served;

@@ -49,6 +49,7 @@ final class Residency {
   private volatile boolean untidy;
 
   private volatile boolean closed;
+  private final Rate loadRate = new Rate();
   private int loads;
 
   /** The least that there was no room for in this pass. */
@@ -91,6 +92,11 @@ final class Residency {
   /** Pages that keys and values may take as things are. */
   int kvAvailable() {
     return pool.available() - Math.max(0, adapterFloor - pool.lent());
+  }
+
+  /** What it takes to load a byte. */
+  Rate loadRate() {
+    return loadRate;
   }
 
   /** Loads that succeeded so far. */
@@ -347,6 +353,7 @@ final class Residency {
     ready.add(residence);
     residence.readyAt = System.nanoTime();
     loaded++;
+    loadRate.measure(residence.bytes, resident.loadNanos());
     touch(residence);
     resident.onUnwanted(
         () -> {

@@ -340,6 +340,21 @@ final class Sequence {
     blocks[indexed++] = block;
   }
 
+  /** Tokens that it would have to compute if it were admitted now. */
+  int uncached(PagePool pool) {
+    int at = computed;
+    int last = last();
+    while (at % KvShape.BLOCK_TOKENS == 0 && at < shareable()) {
+      int block = pool.index().find(identity, last, tokens, at);
+      if (block == PagePool.NONE) {
+        break;
+      }
+      last = block;
+      at += KvShape.BLOCK_TOKENS;
+    }
+    return length - at;
+  }
+
   /** Has the blocks that are complete by now indexed, or takes others' that hold the same. */
   void index(PagePool pool) {
     while ((indexed + 1) * KvShape.BLOCK_TOKENS <= computed) {

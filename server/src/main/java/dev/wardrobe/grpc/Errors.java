@@ -1,16 +1,25 @@
 package dev.wardrobe.grpc;
 
+import com.google.protobuf.Any;
+import com.google.rpc.RetryInfo;
+import com.google.rpc.Status;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.serve.RequestException;
 import io.vertx.grpc.common.GrpcStatus;
+import java.time.Duration;
+import java.util.Base64;
 import java.util.concurrent.CompletionException;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /** From exceptions to gRPC's statuses, in one place. */
 final class Errors {
   private static final Logger log = LoggerFactory.getLogger(Errors.class);
+
+  /** The trailer for {@link #details}, as gRPC's libraries know it. */
+  static final String DETAILS = "grpc-status-details-bin";
 
   private Errors() {}
 
@@ -34,6 +43,35 @@ final class Errors {
       case OutOfMemoryException e -> GrpcStatus.RESOURCE_EXHAUSTED;
       default -> GrpcStatus.INTERNAL;
     };
+  }
+
+  /**
+   * A {@code google.rpc.Status} that says when to try again, as the trailer {@link #DETAILS} wants
+   * it; null if there is nothing to say.
+   */
+  static @Nullable String details(Throwable failure) {
+    if (failure instanceof CompletionException e && e.getCause() != null) {
+      return details(e.getCause());
+    }
+    Duration after = failure instanceof RequestException e ? e.retryAfter() : null;
+    return after == null ? null : details(status(failure), message(failure), after);
+  }
+
+  static String details(GrpcStatus code, String message, Duration after) {
+    RetryInfo retry =
+        RetryInfo.newBuilder()
+            .setRetryDelay(
+                com.google.protobuf.Duration.newBuilder()
+                    .setSeconds(after.getSeconds())
+                    .setNanos(after.getNano()))
+            .build();
+    Status status =
+        Status.newBuilder()
+            .setCode(code.code)
+            .setMessage(message)
+            .addDetails(Any.pack(retry))
+            .build();
+    return Base64.getEncoder().withoutPadding().encodeToString(status.toByteArray());
   }
 
   /** What the caller is told; what only we can mend goes to the log as well. */

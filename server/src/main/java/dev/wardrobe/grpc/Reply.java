@@ -6,6 +6,7 @@ import io.vertx.grpc.server.GrpcServerRequest;
 import io.vertx.grpc.server.GrpcServerResponse;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The sending half of one call, usable from any thread.
@@ -99,14 +100,21 @@ final class Reply<T> {
   }
 
   void fail(Throwable failure) {
-    fail(Errors.status(failure), Errors.message(failure));
+    fail(Errors.status(failure), Errors.message(failure), Errors.details(failure));
   }
 
   void fail(GrpcStatus status, String message) {
+    fail(status, message, null);
+  }
+
+  private void fail(GrpcStatus status, String message, @Nullable String details) {
     context.runOnContext(
         _ -> {
           if (over.compareAndSet(false, true)) {
             response.status(status).statusMessage(message);
+            if (details != null) {
+              response.trailers().set(Errors.DETAILS, details);
+            }
             response.end();
           }
         });

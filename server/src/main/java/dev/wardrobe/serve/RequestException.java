@@ -4,7 +4,9 @@ import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.engine.EngineException;
 import java.io.Serial;
+import java.time.Duration;
 import java.util.concurrent.CompletionException;
+import org.jspecify.annotations.Nullable;
 
 /** A request that cannot be answered, and why: what, expected, got, what to do. */
 public final class RequestException extends Exception {
@@ -33,6 +35,11 @@ public final class RequestException extends Exception {
   RequestException(Code code, String message, Throwable cause) {
     super(message, cause);
     this.code = code;
+  }
+
+  /** When a request that was turned away may be tried again, if that can be told. */
+  public @Nullable Duration retryAfter() {
+    return getCause() instanceof EngineException cause ? cause.retryAfter() : null;
   }
 
   public Code code() {
@@ -75,6 +82,7 @@ public final class RequestException extends Exception {
     return switch (reason) {
       case TOO_LONG, CONSTRAINT -> Code.INVALID_ARGUMENT;
       case FULL, TOO_LARGE -> Code.RESOURCE_EXHAUSTED;
+      case LATE -> Code.DEADLINE_EXCEEDED;
       case CLOSED -> Code.UNAVAILABLE;
       case ADAPTER, STEP, LISTENER -> Code.INTERNAL;
     };
