@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import com.sun.management.ThreadMXBean;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
-import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
@@ -189,7 +188,14 @@ final class StepAllocationTest {
     private static List<GenerationTask> tasks(
         Setting setting, Model model, @Nullable AdapterRegistry adapters) throws Exception {
       String[] names = {
-        "", "lora_r8_qv", "all_linear_r16", "dora_r8", "rslora_r32", "head_embed", "", "lora_r8_qv"
+        "",
+        "lora_r8_qv",
+        "all_linear_r16",
+        "dora_r8",
+        "rslora_r32",
+        "head_embed",
+        "lora_r8_qv+all_linear_r16",
+        "lora_r8_qv"
       };
       SamplingParams[] samplings = {
         SamplingParams.GREEDY,
@@ -202,13 +208,18 @@ final class StepAllocationTest {
       List<GenerationTask> tasks = new ArrayList<>();
       for (int i = 0; i < setting.sequences; i++) {
         String name = names[i % names.length];
-        Lease lease = adapters == null || name.isEmpty() ? null : adapters.lease(name).join();
+        List<AdapterPart> parts = new ArrayList<>();
+        if (adapters != null && !name.isEmpty()) {
+          for (String part : name.split("[+]")) {
+            parts.add(new AdapterPart(adapters.lease(part).join(), name.equals(part) ? 1 : 0.5f));
+          }
+        }
         tasks.add(
             new GenerationTask(
                 "probe",
                 "",
                 new Random(i).ints(8 + i % 8, 0, vocabulary).toArray(),
-                lease == null ? List.of() : List.of(new AdapterPart(lease)),
+                parts,
                 samplings[i % samplings.length],
                 TOKENS,
                 outside,
