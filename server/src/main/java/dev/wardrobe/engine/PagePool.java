@@ -28,12 +28,18 @@ final class PagePool {
   /** How many sequences hold a block, or {@link #LENT}. */
   private final int[] counts;
 
-  /** Free blocks from the front on, lent ones from the back. */
-  private final int[] idle;
+  /**
+   * Free blocks, in a ring: at its end those that were used last, which sequences take first; at
+   * its beginning those that have no memory, which are lent first. So little memory changes hands.
+   */
+  private final int[] ring;
 
   private final BitSet touched;
   private int touchedCount;
+  private int first;
   private int free;
+
+  private final int[] lentBlocks;
   private int lent;
 
   // Cached blocks, in order of use; NONE at the ends.
@@ -54,10 +60,11 @@ final class PagePool {
     int blocks = cache.shape().blocks();
     counts = new int[blocks];
     touched = new BitSet(blocks);
-    idle = new int[blocks];
+    ring = new int[blocks];
+    lentBlocks = new int[blocks];
     before = new int[blocks];
     after = new int[blocks];
-    Arrays.setAll(idle, i -> blocks - 1 - i);
+    Arrays.setAll(ring, i -> blocks - 1 - i);
     free = blocks;
   }
 
@@ -96,11 +103,12 @@ final class PagePool {
 
   /** A block with a count of 1, which may hold anything; {@link #NONE} if none is available. */
   int take() {
-    int block = available() == 0 ? NONE : vacant();
-    if (block != NONE) {
-      counts[block] = 1;
-      touch(block, true);
+    if (available() == 0) {
+      return NONE;
     }
+    int block = free > 0 ? ring[(first + --free) % ring.length] : evict();
+    counts[block] = 1;
+    touch(block, true);
     return block;
   }
 
@@ -138,7 +146,7 @@ final class PagePool {
     if (index.contains(block)) {
       link(block);
     } else {
-      idle[free++] = block;
+      ring[(first + free++) % ring.length] = block;
     }
   }
 
@@ -152,11 +160,11 @@ final class PagePool {
       return false;
     }
     for (int i = 0; i < count; i++) {
-      int block = vacant();
+      int block = free > 0 ? coldest() : evict();
       counts[block] = LENT;
       touch(block, false);
       cache.decommit(block);
-      idle[idle.length - ++lent] = block;
+      lentBlocks[lent++] = block;
     }
     return true;
   }
@@ -168,10 +176,12 @@ final class PagePool {
           "%d blocks were given back, but %d are lent".formatted(count, lent));
     }
     for (int i = 0; i < count; i++) {
-      int block = idle[idle.length - lent--];
+      int block = lentBlocks[--lent];
       cache.commit(block);
       counts[block] = 0;
-      idle[free++] = block;
+      first = (first + ring.length - 1) % ring.length;
+      ring[first] = block;
+      free++;
     }
   }
 
@@ -187,11 +197,16 @@ final class PagePool {
     return touchedCount;
   }
 
-  /** A free block, or else the least recently used one of those cached. */
-  private int vacant() {
-    if (free > 0) {
-      return idle[--free];
-    }
+  /** Takes the free block that was not used for longest. */
+  private int coldest() {
+    int block = ring[first];
+    first = (first + 1) % ring.length;
+    free--;
+    return block;
+  }
+
+  /** Takes the least recently used of the cached blocks. */
+  private int evict() {
     int block = oldest;
     unlink(block);
     index.remove(block);

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.MathMode;
 import java.util.ArrayList;
+import java.util.BitSet;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
@@ -129,6 +130,25 @@ final class PagePoolTest {
     pool.reclaim(3);
     assertThat(pages.absent.cardinality()).isZero();
     assertThat(pool.available()).isEqualTo(3);
+  }
+
+  @Test
+  void lend_whatWasNeverUsed_andAgainWhatWasLent() {
+    Pages pages = new Pages(8);
+    PagePool pool = new PagePool(pages);
+    int[] used = {pool.take(), pool.take(), pool.take()};
+    pool.give(used, 3);
+    assertThat(pool.lend(4)).isTrue();
+    BitSet lent = (BitSet) pages.absent.clone();
+    for (int block : used) {
+      assertThat(lent.get(block)).isFalse();
+    }
+    pool.reclaim(2);
+    // Memory that is there is used again before any is fetched.
+    assertThat(List.of(pool.take(), pool.take(), pool.take()))
+        .containsExactlyInAnyOrder(used[0], used[1], used[2]);
+    assertThat(pool.lend(2)).isTrue();
+    assertThat(pages.absent).isEqualTo(lent);
   }
 
   /**
