@@ -453,8 +453,13 @@ public final class Engine implements AutoCloseable {
         receive();
         land();
         reap(now);
+        long preemptions = scheduler.preemptions();
         List<Sequence> plan = scheduler.plan();
         prefetch();
+        if (plan.isEmpty() && scheduler.preemptions() > preemptions) {
+          // What was given back may be the room that somebody has just been refused.
+          continue;
+        }
         if (plan.isEmpty()) {
           endStuck();
           publish();

@@ -202,6 +202,7 @@ final class BatchInvarianceTest {
             Recorder recorder = recorders.get(i).get(j);
             Finish finish = recorder.finish();
             String which = "seed %d, round %d, request %d, answer %d".formatted(seed, rounds, i, j);
+            assertThat(finish.failure()).as(which).isNull();
             assertThat(finish.reason()).as(which).isEqualTo(Finish.Reason.LENGTH);
             assertThat(recorder.bits()).as(which).isEqualTo(expected.get(i).get(j));
             preempted |= finish.preemptions() > 0;
