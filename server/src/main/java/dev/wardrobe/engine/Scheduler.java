@@ -283,7 +283,9 @@ final class Scheduler {
     if (roomless.roomlessSince < 0) {
       roomless.roomlessSince = steps;
     }
-    if (thirsty == null && steps - roomless.roomlessSince >= PATIENCE) {
+    // Where nobody runs, no step would ever pass: readers that are not there keep the room.
+    boolean still = planned.isEmpty() && !residency.loading();
+    if (thirsty == null && (still || steps - roomless.roomlessSince >= PATIENCE)) {
       thirsty = roomless;
     }
     if (thirsty == roomless) {

@@ -285,6 +285,55 @@ final class EngineTest {
   }
 
   @Test
+  void reader_notReady_losesItsAdaptersRoomToOthers() throws Exception {
+    try (AdapterRegistry adapters =
+        new AdapterRegistry(
+            base.model(),
+            base.backend(),
+            List.of(TestBase.resource("adapters/llama_mha")),
+            AdapterOptions.DEFAULT,
+            Runnable::run)) {
+      long bytes;
+      try (Lease lease = adapters.lease("all_linear_r16").join()) {
+        bytes = lease.deviceBytes();
+      }
+      try (Engine engine = base.engine(SMALL.withKvTokens(512).withAdapterBytes(bytes + 4096))) {
+        Recorder slow =
+            new Recorder() {
+              @Override
+              public boolean token(Draw.Outcome outcome, boolean ends) {
+                super.token(outcome, ends);
+                ready = tokens.size() != 3;
+                return true;
+              }
+            };
+        Ticket ticket = engine.submit(adapted(adapters, "all_linear_r16"), slow);
+        await().until(() -> engine.stats().paused() == 1);
+        Recorder neighbour = new Recorder();
+        engine.submit(adapted(adapters, "rslora_r32"), neighbour);
+
+        assertThat(neighbour.finish().reason()).isEqualTo(Finish.Reason.LENGTH);
+        assertThat(slow.end).isNotDone();
+
+        slow.ready = true;
+        ticket.resume();
+        assertThat(slow.finish().reason()).isEqualTo(Finish.Reason.LENGTH);
+        assertThat(engine.stats().adapterEvictions()).isPositive();
+      }
+    }
+  }
+
+  private static GenerationTask adapted(AdapterRegistry adapters, String name) {
+    return Tasks.of(
+        base.prompt(1, 40),
+        List.of(new AdapterPart(adapters.lease(name).join())),
+        SamplingParams.GREEDY,
+        20,
+        0,
+        false);
+  }
+
+  @Test
   void preempt_whenPagesRunOut_sameBits() throws Exception {
     List<GenerationTask> tasks = new ArrayList<>();
     List<List<Integer>> expected = new ArrayList<>();
