@@ -30,6 +30,7 @@ final class GenerateCommand implements Callable<Integer> {
   @Spec private CommandSpec spec;
   @Mixin private ServerOption server;
   @Mixin private SamplingOptions sampling;
+  @Mixin private ConstraintOptions constraint;
   @Mixin private AdapterOption adapter;
 
   @Parameters(paramLabel = "PROMPT", description = "The prompt, or - for standard input.")
@@ -63,6 +64,7 @@ final class GenerateCommand implements Callable<Integer> {
     String text =
         prompt.equals("-") ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8) : prompt;
     GenerateRequest.Builder request = sampling.request();
+    constraint.in(request);
     adapter.choice().in(request);
     if (chat || system != null) {
       if (system != null) {
