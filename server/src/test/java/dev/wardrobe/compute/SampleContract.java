@@ -6,8 +6,10 @@ import static org.assertj.core.api.Assertions.within;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -193,6 +195,55 @@ public abstract class SampleContract extends BackendContract {
   private static int biased(Lab lab, float[] logits, Draw draw, Map<Integer, Float> bias) {
     draw.biased(TokenBias.of(bias, new int[0], 0));
     return sample(lab, logits, logits.length, draw).get(0).token();
+  }
+
+  /** Only tokens of the mask are drawn, whatever is kept of the others. */
+  @Test
+  void mask_leavesNothingElse() {
+    try (Lab lab = lab(15)) {
+      Random random = new Random(15);
+      float[] logits = new float[300];
+      for (int i = 0; i < logits.length; i++) {
+        logits[i] = 6 * random.nextFloat();
+      }
+      long[] mask = {0, -1L << 63, 0, 0b101, 1L << 43};
+      List<Integer> allowed = List.of(127, 192, 194, 299);
+      int best = allowed.stream().max(Comparator.comparing(t -> logits[t])).orElseThrow();
+      assertThat(sample(lab, logits, 300, greedy(0).masked(mask)).get(0).token()).isEqualTo(best);
+      for (int position = 0; position < 60; position++) {
+        Draw[] draws = {
+          draw(0, 1.5f, 0, 1, 0, 3, position),
+          draw(0, 1.5f, 1, 1, 0, 3, position),
+          draw(0, 1.5f, 40, 0.9f, 0, 3, position),
+          draw(0, 1.5f, 0, 0.5f, 0, 3, position),
+          draw(0, 1.5f, 0, 1, 0.5f, 3, position)
+        };
+        for (Draw draw : draws) {
+          Draw.Outcome outcome = sample(lab, logits, 300, draw.masked(mask)).get(0);
+          assertThat(allowed).contains(outcome.token());
+          assertThat((double) outcome.logprob())
+              .isCloseTo(logprobs(logits)[outcome.token()], within(1e-5));
+        }
+      }
+      // Taken off again, anything may be drawn.
+      Draw free = greedy(0).masked(mask).masked(null);
+      int top = sample(lab, logits, 300, greedy(0)).get(0).token();
+      assertThat(sample(lab, logits, 300, free).get(0).token()).isEqualTo(top);
+      // What would end the sequence is held back, unless it is all that may come.
+      TokenBias held = TokenBias.of(Map.of(), new int[] {best}, 9);
+      Draw holding = greedy(0).biased(held).masked(mask);
+      assertThat(sample(lab, logits, 300, holding).get(0).token()).isIn(allowed).isNotEqualTo(best);
+      long[] only = new long[5];
+      only[best / 64] = 1L << best;
+      assertThat(sample(lab, logits, 300, greedy(0).biased(held).masked(only)).get(0).token())
+          .isEqualTo(best);
+      Draw nothing = greedy(0).masked(new long[5]);
+      assertThatThrownBy(() -> sample(lab, logits, 300, nothing))
+          .isInstanceOf(NotFiniteException.class);
+      Draw tooShort = greedy(0).masked(new long[4]);
+      assertThatThrownBy(() -> sample(lab, logits, 300, tooShort))
+          .isInstanceOf(IllegalArgumentException.class);
+    }
   }
 
   /** Tokens are held back until enough others were generated; the prompt does not count. */

@@ -703,6 +703,12 @@ public final class CpuBackend implements Backend {
     if (bias != null) {
       checkTokens(i, bias.tokens(), bias.tokens().length, logits);
     }
+    long[] mask = draw.mask();
+    if (mask != null && mask.length < Math.ceilDiv(logits.width(), 64)) {
+      throw new IllegalArgumentException(
+          "draw %d: a mask of %d numbers for a vocabulary of %d"
+              .formatted(i, mask.length, logits.width()));
+    }
   }
 
   private static void checkTokens(int draw, int[] tokens, int count, Buffer logits) {
