@@ -163,7 +163,7 @@ final class Automaton {
       draft.edges.add(new int[0]);
       draft.accepting.set(0, accepts(new int[] {nfa.start}, 1, true));
       for (int i = 0; i < sets.size(); i++) {
-        if (sets.size() > Budget.STATES) {
+        if (sets.size() > Budget.AUTOMATON) {
           budget.states(Budget.STATES + 1L);
         }
         draft.edges.set(i, edges(sets.get(i)));
@@ -353,7 +353,7 @@ final class Automaton {
             Integer number = numbers.get(key(pair));
             if (number == null) {
               number = pairs.size();
-              if (number > Budget.STATES) {
+              if (number > Budget.AUTOMATON) {
                 budget.states(Budget.STATES + 1L);
               }
               numbers.put(key(pair), number);
@@ -382,6 +382,73 @@ final class Automaton {
     BitSet others = (BitSet) accepting.clone();
     others.clear(0);
     return new Automaton(others, from, label, to);
+  }
+
+  /**
+   * The same with as few states as can be, for an automaton whose texts have a longest one and that
+   * has no calls: states that accept the same become one.
+   */
+  Automaton merged(Budget budget) throws GrammarException {
+    int[] order = leavesFirst();
+    int[] same = new int[size()];
+    Map<List<Integer>, Integer> known = new HashMap<>();
+    for (int state : order) {
+      List<Integer> signature = new ArrayList<>();
+      signature.add(accepts(state) ? 1 : 0);
+      for (int edge = from(state); edge < from(state + 1); edge++) {
+        int target = same[to(edge)];
+        int last = signature.size() - 1;
+        boolean joins =
+            last > 1
+                && signature.get(last) == target
+                && (signature.get(last - 1) & 0xff) == low(edge) - 1;
+        if (joins) {
+          signature.set(last - 1, (signature.get(last - 1) & 0xff00) | high(edge));
+        } else {
+          signature.add(low(edge) << 8 | high(edge));
+          signature.add(target);
+        }
+      }
+      budget.work(signature.size());
+      same[state] = known.computeIfAbsent(signature, s -> state);
+    }
+    Draft draft = new Draft();
+    for (int state = 0; state < size(); state++) {
+      int[] edges = new int[2 * (from(state + 1) - from(state))];
+      for (int i = 0; i < edges.length / 2; i++) {
+        edges[2 * i] = label[from(state) + i];
+        edges[2 * i + 1] = same[to(from(state) + i)];
+      }
+      draft.edges.add(edges);
+      draft.accepting.set(state, accepts(state));
+    }
+    return draft.trimmed(budget);
+  }
+
+  /** All states, each behind those that its edges lead to. */
+  private int[] leavesFirst() {
+    int[] order = new int[size()];
+    int[] next = from.clone();
+    int[] path = new int[size() + 1];
+    BitSet seen = new BitSet();
+    int count = 0;
+    int depth = 0;
+    // All states can be reached from the first one.
+    seen.set(0);
+    while (depth >= 0) {
+      int state = path[depth];
+      if (next[state] == from(state + 1)) {
+        order[count++] = state;
+        depth--;
+      } else {
+        int target = to[next[state]++];
+        if (!seen.get(target)) {
+          seen.set(target);
+          path[++depth] = target;
+        }
+      }
+    }
+    return order;
   }
 
   int size() {

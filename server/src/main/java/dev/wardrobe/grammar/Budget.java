@@ -5,7 +5,11 @@ package dev.wardrobe.grammar;
  * timed, so that a constraint is taken or refused on every machine alike.
  */
 final class Budget {
-  static final int STATES = 100_000;
+  static final int STATES = 200_000;
+
+  /** Of one automaton. */
+  static final int AUTOMATON = 100_000;
+
   static final long WORK = 40_000_000;
 
   private long states;

@@ -88,9 +88,9 @@ public final class Grammar {
       this.most = most;
     }
 
-    /** A step that was not known takes about as long as 30 that were. */
+    /** A step that was not known takes about as long as 60 that were. */
     boolean tired() {
-      return visits + 30 * effort.taken > most;
+      return visits + 60 * effort.taken > most;
     }
   }
 

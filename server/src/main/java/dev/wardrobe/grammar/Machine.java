@@ -95,7 +95,10 @@ final class Machine {
       }
       Object body = rules.body(rule);
       if (body instanceof Expr expr) {
-        bodies[rule] = Automaton.of(expr, rules.budget);
+        bodies[rule] =
+            expr instanceof Expr.Language language
+                ? language.automaton()
+                : Automaton.of(expr, rules.budget);
         if (rule != root) {
           bodies[rule] = bodies[rule].withoutEmpty();
         }

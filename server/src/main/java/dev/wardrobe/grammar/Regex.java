@@ -61,6 +61,11 @@ final class Regex {
     return Automaton.of(Expr.sequence(any, found, any), budget);
   }
 
+  /** Whether a language takes a character for a blank, and another may not. */
+  static boolean isBlank(int c) {
+    return BLANK.contains(c);
+  }
+
   private Expr parse() throws GrammarException {
     if (pattern.length() > LONGEST) {
       throw new GrammarException(
@@ -108,10 +113,10 @@ final class Regex {
     int c = pattern.codePointAt(at);
     at += Character.charCount(c);
     return switch (c) {
-      case '.' -> spelling.of(dotAll ? CodePoints.ALL : LINE_END.not());
+      case '.' -> spelled(dotAll ? CodePoints.ALL : LINE_END.not());
       case '^' -> Expr.Anchor.START;
       case '$' -> Expr.Anchor.END;
-      case '[' -> spelling.of(set());
+      case '[' -> spelled(set());
       case '(' -> group();
       case '\\' -> escape();
       case '*', '+', '?' -> throw error("nothing to repeat", at - 1);
@@ -214,8 +219,16 @@ final class Regex {
     return new Expr.Sequence(List.of(body));
   }
 
-  private Expr literal(int c) {
-    return spelling.of(cased(CodePoints.one(c)));
+  /** One of these characters; an automaton in itself where they are many, since it is repeated. */
+  private Expr spelled(CodePoints characters) throws GrammarException {
+    Expr expr = spelling.of(characters);
+    return characters.size() <= 4
+        ? expr
+        : new Expr.Language(Automaton.of(expr, budget).merged(budget));
+  }
+
+  private Expr literal(int c) throws GrammarException {
+    return spelled(cased(CodePoints.one(c)));
   }
 
   private CodePoints cased(CodePoints set) {
@@ -231,7 +244,7 @@ final class Regex {
       at++;
       return Expr.Anchor.END;
     }
-    return spelling.of(cased(escaped()));
+    return spelled(cased(escaped()));
   }
 
   /** What a backslash, which has been read, and what follows stand for. */

@@ -131,6 +131,25 @@ final class RegexTest {
     }
   }
 
+  @Test
+  void countedClassesOfManyRanges_areTaken() throws Exception {
+    Automaton automaton = automaton("[\\p{L}\\p{N} ,.]{1,200}");
+    assertThat(automaton.matches(bytes("é".repeat(199) + "日"))).isTrue();
+    assertThat(automaton.matches(bytes("é".repeat(200) + "日"))).isFalse();
+    assertThat(automaton.matches(bytes("é!"))).isFalse();
+    for (String regex : List.of("\\p{L}", "[^\\p{Lu}aé]", "\\p{Script=Han}|\\S")) {
+      Automaton one = automaton(regex);
+      Pattern java = Pattern.compile(regex);
+      for (int c = 0; c <= Character.MAX_CODE_POINT; c += c < 0x3400 ? 1 : 61) {
+        if ((c < 0xd800 || c > 0xdfff) && c != 0x180e && !Regex.isBlank(c)) {
+          assertThat(one.matches(bytes(Character.toString(c))))
+              .as("%s and %x", regex, c)
+              .isEqualTo(java.matcher(Character.toString(c)).matches());
+        }
+      }
+    }
+  }
+
   @ParameterizedTest
   @CsvSource(
       delimiter = ';',
