@@ -60,16 +60,6 @@ final class Stack implements AutoCloseable {
     this(arguments, roots, null, adapterOptions, UnaryOperator.identity());
   }
 
-  /** Without a store, and with something around the backend. */
-  Stack(
-      ModelArguments arguments,
-      List<Path> roots,
-      AdapterOptions adapterOptions,
-      UnaryOperator<Backend> around)
-      throws StartException {
-    this(arguments, roots, null, adapterOptions, around);
-  }
-
   /**
    * Loads the base, starts the engine, then loads every named adapter.
    *
