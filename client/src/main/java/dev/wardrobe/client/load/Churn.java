@@ -63,7 +63,7 @@ public final class Churn {
   private static final int STEADY = 4;
 
   /** Versions of a name in the store before old ones are deleted. */
-  private static final int MANY_VERSIONS = 6;
+  private static final int MANY_VERSIONS = 4;
 
   private final Connection connection;
   private final @Nullable ProcessHandle server;
@@ -658,12 +658,9 @@ public final class Churn {
         count("rolled back");
       }
 
-      /** One that no alias points at, nor would after a rollback. */
+      /** One that no alias points at, though a rollback might have gone back to it. */
       void deleteOld() {
-        Set<String> needed = new HashSet<>(latest.past);
-        needed.addAll(prod.past);
-        needed.add(latest.version);
-        needed.add(prod.version);
+        Set<String> needed = new HashSet<>(List.of(latest.version, prod.version));
         String old =
             versions.keySet().stream().filter(v -> !needed.contains(v)).findFirst().orElse("");
         AskedName asked = versions.get(old);
@@ -678,6 +675,7 @@ public final class Churn {
         asked.changed(AskedName.NOTHING);
         versions.remove(old);
         Churn.this.asked.remove(asked);
+        look();
         count("deleted");
       }
 
