@@ -160,10 +160,11 @@ final class TokenizersTest {
 
   @Test
   void decoderThatDoesMore_isRefused() throws Exception {
-    JsonNode file =
-        MAPPER.readTree(
-            Objects.requireNonNull(
-                TokenizersTest.class.getResource("/golden/tokenizers/own/tokenizer.json")));
+    JsonNode file;
+    try (InputStream in =
+        TokenizersTest.class.getResourceAsStream("/golden/tokenizers/own/tokenizer.json")) {
+      file = MAPPER.readTree(Objects.requireNonNull(in));
+    }
     ((com.fasterxml.jackson.databind.node.ObjectNode) file)
         .set(
             "decoder",
