@@ -90,13 +90,15 @@ public final class AdapterRegistry implements AutoCloseable {
   /** A name and what it stands for. */
   private static final class Registration {
     final String name;
+    final Origin origin;
     final Presence presence;
     boolean pin;
     int inUse;
     long requests;
 
-    Registration(String name, Presence presence, boolean pin) {
+    Registration(String name, Origin origin, Presence presence, boolean pin) {
       this.name = name;
+      this.origin = origin;
       this.presence = presence;
       this.pin = pin;
     }
@@ -337,12 +339,19 @@ public final class AdapterRegistry implements AutoCloseable {
     CompletableFuture<?> _ =
         ready.whenComplete(
             (_, failure) -> {
+              AdapterEntry bound = null;
+              AdapterException refused = null;
               try {
-                result.complete(bind(name, origin, presence, pin, failure));
+                bound = bind(name, origin, presence, pin, failure);
               } catch (AdapterException e) {
-                result.completeExceptionally(e.of(name));
+                refused = e.of(name);
               } finally {
                 letGo(presence);
+              }
+              if (bound != null) {
+                result.complete(bound);
+              } else if (refused != null) {
+                result.completeExceptionally(refused);
               }
             });
   }
@@ -496,11 +505,28 @@ public final class AdapterRegistry implements AutoCloseable {
       cache.invalidate(digest);
       if (presence.residents.isEmpty()) {
         presences.remove(digest, presence);
-        if (presence.hold != null) {
-          presence.hold.close();
-          presence.hold = null;
-        }
       }
+    }
+    leaveStore(presence);
+  }
+
+  /** Lets the store's content go, once no version and no lease needs it; with the lock held. */
+  private void leaveStore(Presence presence) {
+    if (presence.hold == null || presence.holders > 0) {
+      return;
+    }
+    Origin other = null;
+    for (String name : presence.names) {
+      Registration registration = names.get(name);
+      if (registration != null && registration.origin instanceof Origin.Stored) {
+        return;
+      }
+      other = registration == null ? other : registration.origin;
+    }
+    presence.hold.close();
+    presence.hold = null;
+    if (other != null) {
+      presence.origin = other;
     }
   }
 
@@ -513,7 +539,7 @@ public final class AdapterRegistry implements AutoCloseable {
 
   /** Binds a name, with the lock held. */
   private Registration bind(String name, Origin origin, Presence presence, boolean pin) {
-    Registration registration = new Registration(name, presence, pin);
+    Registration registration = new Registration(name, origin, presence, pin);
     Registration old = names.put(name, registration);
     if (presence.hold == null) {
       presence.origin = origin;
@@ -550,8 +576,8 @@ public final class AdapterRegistry implements AutoCloseable {
       }
       cache.invalidate(presence.facts.digest());
       presence.residents.forEach(resident -> unsettled.add(resident.unwanted()));
-      tidy(presence);
     }
+    tidy(presence);
   }
 
   /** As {@link #lease(String, String)}, drawing whose request it is. */
@@ -1153,7 +1179,7 @@ public final class AdapterRegistry implements AutoCloseable {
         registration.inUse,
         registration.requests,
         facts.warnings(),
-        registration.presence.origin instanceof Origin.Trusted
+        registration.origin instanceof Origin.Trusted
             ? AdapterEntry.Source.START
             : AdapterEntry.Source.ROOT,
         List.of(),
@@ -1336,7 +1362,7 @@ public final class AdapterRegistry implements AutoCloseable {
   private void checkNotGiven(String name) throws AdapterException {
     synchronized (lock) {
       Registration registration = names.get(name);
-      if (registration != null && registration.presence.origin instanceof Origin.Trusted) {
+      if (registration != null && registration.origin instanceof Origin.Trusted) {
         throw new AdapterException(
             Reason.EXISTS,
             "the name was given at start, with --adapter; publish under another name");

@@ -30,8 +30,8 @@ import org.slf4j.LoggerFactory;
  * Answered requests, asked once more of the candidates that shadow their aliases.
  *
  * <p>A copy begins when the real answer is complete, and only while the engine has room to spare:
- * no sequence waits, and at least half of the places and of the blocks are free. It is ended as
- * soon as somebody has to wait. Few run at a time, few wait, and none for long; the rest are
+ * no sequence waits, and no more than half of the places and of the blocks are in use. It is ended
+ * as soon as somebody has to wait. Few run at a time, few wait, and none for long; the rest are
  * dropped. So a real request is never refused for a copy's sake, nor waits for one longer than a
  * step.
  */
@@ -155,7 +155,7 @@ final class Shadows {
     EngineStats stats = engine.stats();
     return stats.waiting() <= unplaced.get()
         && 2 * (stats.running() + stats.paused()) <= engine.options().maxSequences()
-        && 2L * stats.freeBlocks() >= stats.blocks();
+        && 2L * (stats.blocks() - stats.freeBlocks() - stats.lentBlocks()) <= stats.blocks();
   }
 
   private void run(ShadowCopy copy, Plan plan, float scale, ShadowCopy.Answer real)

@@ -587,6 +587,26 @@ final class ReleasesTest {
   }
 
   @Test
+  void content_thatAnotherNameHasToo_leavesTheStoreWithItsLastVersion() throws Exception {
+    place("b", "shared");
+    place("c", "shared");
+    registry.loadTrusted("c", root.resolve("c"));
+    lease("b").close();
+    publish("a", "shared");
+    assertRefused(() -> publish("c", "other"), Reason.EXISTS, "--adapter");
+    assertThat(registry.get("c").source()).isEqualTo(AdapterEntry.Source.START);
+    try (Lease lease = lease("a")) {
+      registry.deleteVersion("a", "1", true);
+      assertThat(blobs()).isEqualTo(3);
+      lease.upload(() -> true).get().close();
+    }
+    await().untilAsserted(() -> assertThat(blobs() + staged()).isZero());
+    try (Lease lease = lease("b")) {
+      lease.upload(() -> true).get().close();
+    }
+  }
+
+  @Test
   void publishFrom_aRoot() throws Exception {
     place("team/b", "from the root");
     try (Publication publication = registry.publishFrom(announce("b", "1"), "team/b")) {
@@ -703,7 +723,18 @@ final class ReleasesTest {
     AtomicBoolean over = new AtomicBoolean();
     AtomicInteger answered = new AtomicInteger();
     long from = registry.page(null, 100).revision();
-    try (ExecutorService threads = Executors.newCachedThreadPool()) {
+    try (EventLog.Watch watch = registry.events().watch(OptionalLong.of(from), () -> {});
+        ExecutorService threads = Executors.newCachedThreadPool()) {
+      Future<List<RegistryEvent>> watched =
+          threads.submit(
+              () -> {
+                List<RegistryEvent> seen = new ArrayList<>();
+                while (!over.get()) {
+                  drain(watch, seen);
+                  Thread.sleep(1);
+                }
+                return seen;
+              });
       List<Future<?>> clients = new ArrayList<>();
       for (int client = 0; client < 3; client++) {
         Random random = new Random(seed + client);
@@ -718,7 +749,6 @@ final class ReleasesTest {
                       assertThat(lease.digest())
                           .as("seed %d", seed)
                           .isEqualTo(published.get(lease.name()));
-                      // Each makes three events, of which the log keeps so many.
                       if (random.nextInt(200) == 0) {
                         try (Resident resident = lease.upload(() -> true).join()) {
                           assertThat(resident.digest()).isEqualTo(lease.digest());
@@ -742,9 +772,11 @@ final class ReleasesTest {
       for (Future<?> client : clients) {
         client.get();
       }
+      List<RegistryEvent> seen = watched.get();
+      drain(watch, seen);
+      assertEventsTell(from, seen);
     }
     assertThat(answered).hasPositiveValue();
-    assertEventsTell(from);
     for (AdapterEntry entry : registry.page(null, 1000).entries()) {
       assertThat(entry.inUse()).as(entry.name()).isZero();
     }
@@ -777,20 +809,25 @@ final class ReleasesTest {
     return null;
   }
 
+  private static void drain(EventLog.Watch watch, List<RegistryEvent> into)
+      throws AdapterException {
+    for (RegistryEvent event = watch.next(); event != null; event = watch.next()) {
+      into.add(event);
+    }
+  }
+
   /** What the events since a list say is what is there now. */
-  private void assertEventsTell(long from) throws Exception {
+  private void assertEventsTell(long from, List<RegistryEvent> events) throws Exception {
     TreeSet<String> versions = new TreeSet<>(List.of("a@1", "a@2", "b@1", "b@2"));
     Map<String, String> aliases = new HashMap<>();
     long expected = from;
-    try (EventLog.Watch watch = registry.events().watch(OptionalLong.of(from), () -> {})) {
-      for (RegistryEvent event = watch.next(); event != null; event = watch.next()) {
-        assertThat(event.revision()).isEqualTo(++expected);
-        switch (event.kind()) {
-          case PUBLISHED -> assertThat(versions.add(event.name())).isTrue();
-          case DELETED -> assertThat(versions.remove(event.name())).isTrue();
-          case ALIAS_SET -> aliases.put(event.name() + "@" + event.alias(), event.digest());
-          default -> {}
-        }
+    for (RegistryEvent event : events) {
+      assertThat(event.revision()).isEqualTo(++expected);
+      switch (event.kind()) {
+        case PUBLISHED -> assertThat(versions.add(event.name())).isTrue();
+        case DELETED -> assertThat(versions.remove(event.name())).isTrue();
+        case ALIAS_SET -> aliases.put(event.name() + "@" + event.alias(), event.digest());
+        default -> {}
       }
     }
     TreeSet<String> there = new TreeSet<>();
