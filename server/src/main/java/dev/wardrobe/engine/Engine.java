@@ -456,15 +456,18 @@ public final class Engine implements AutoCloseable {
         long preemptions = scheduler.preemptions();
         List<Sequence> plan = scheduler.plan();
         prefetch();
+        boolean again = endHopeless();
         if (plan.isEmpty() && scheduler.preemptions() > preemptions) {
           // What was given back may be the room that somebody has just been refused.
           continue;
         }
         if (plan.isEmpty()) {
-          endStuck();
+          again = again || endStuck();
           publish();
           lastEnd = 0;
-          park(now);
+          if (!again) {
+            park(now);
+          }
         } else {
           step(plan);
           publish();
@@ -643,27 +646,44 @@ public final class Engine implements AutoCloseable {
     }
   }
 
+  /** Ends one for whom there will be no room; false if there is none. */
+  private boolean endHopeless() {
+    Sequence hopeless = scheduler.hopeless();
+    if (hopeless != null) {
+      endRoomless(hopeless);
+    }
+    return hopeless != null;
+  }
+
   /**
-   * Ends who would wait for ever: nothing runs, nothing is being loaded, and yet there is no room,
-   * since adapters are to stay.
+   * Ends one that would wait for ever, since nothing runs, nothing is being loaded, and yet there
+   * is no room; others may have it then. False if nobody waits so.
    */
-  private void endStuck() {
+  private boolean endStuck() {
     if (residency.loading() || !scheduler.admitted().isEmpty() || signalled) {
-      return;
+      return false;
     }
-    for (Sequence sequence : List.copyOf(scheduler.waiting())) {
-      if (sequence.ready && !sequence.ended && !sequence.siblings.waits(sequence)) {
-        end(
-            sequence,
-            Finish.Reason.FAILED,
-            new EngineException(
-                EngineException.Reason.TOO_LARGE,
-                ("%s: there is no room for it beside the adapters that are to stay resident, which"
-                     + " have %d of %d pages; unload one of them, or give the server more memory")
-                    .formatted(
-                        names(sequence.task.adapters()), residency.pinned(), pool.blocks())));
-      }
+    Sequence stuck = scheduler.first();
+    if (stuck != null) {
+      endRoomless(stuck);
     }
+    return stuck != null;
+  }
+
+  private void endRoomless(Sequence sequence) {
+    end(
+        sequence,
+        Finish.Reason.FAILED,
+        new EngineException(
+            EngineException.Reason.TOO_LARGE,
+            ("%s and %d tokens: there is no room for that beside the adapters that are to stay"
+                 + " resident, which have %d of %d pages; ask for fewer tokens, unload one of them,"
+                 + " or give the server more memory")
+                .formatted(
+                    names(sequence.task.adapters()),
+                    sequence.promptLength + sequence.task.maxTokens(),
+                    residency.pinned(),
+                    pool.blocks())));
   }
 
   private void end(Prefetch prefetch, @Nullable Throwable failure, boolean ready) {

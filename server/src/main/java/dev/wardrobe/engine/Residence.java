@@ -64,7 +64,12 @@ final class Residence {
     return state == State.READY;
   }
 
-  /** Whether nothing but its usefulness keeps it in memory. */
+  /** Whether it is in memory and is to stay there, used or not. */
+  boolean pinned() {
+    return resident != null && resident.pinned();
+  }
+
+  /** Whether no sequence in the batch keeps it in memory. */
   boolean idle() {
     return state == State.READY && users == 0;
   }

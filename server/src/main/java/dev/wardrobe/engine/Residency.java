@@ -55,6 +55,12 @@ final class Residency {
   /** The least that there was no room for in this pass. */
   private int refused;
 
+  /** What loads may take in this pass: the rest is for somebody who is waited for. */
+  private int spare;
+
+  /** Pages of those that are pinned, as counted in this pass, or -1. */
+  private int pinned;
+
   private long pass;
   private double floor;
   private long loaded;
@@ -172,6 +178,13 @@ final class Residency {
   void begin() {
     pass++;
     refused = Integer.MAX_VALUE;
+    spare = Integer.MAX_VALUE;
+    pinned = -1;
+  }
+
+  /** Lets loads take no more than so many pages until the next pass. */
+  void spare(int pages) {
+    spare = pages;
   }
 
   /**
@@ -183,7 +196,8 @@ final class Residency {
   void ask(Residence residence, Lease lease) {
     residence.claimed = pass;
     if (residence.state == Residence.State.ABSENT && loads < maxLoads) {
-      if (residence.pages < refused && makeRoom(residence.pages)) {
+      if (residence.pages < refused && residence.pages <= spare && makeRoom(residence.pages)) {
+        spare -= residence.pages;
         load(residence, lease);
       } else {
         refused = Math.min(refused, residence.pages);
@@ -227,7 +241,7 @@ final class Residency {
   boolean makeKvRoom(int needed, boolean running) {
     while (kvAvailable() < needed) {
       Residence victim = victim(running);
-      if (victim == null || pool.lent() - victim.pages < adapterFloor) {
+      if (victim == null || pool.lent() <= adapterFloor) {
         return false;
       }
       discard(victim);
@@ -236,11 +250,7 @@ final class Residency {
   }
 
   private boolean evictable(Residence residence, boolean claimed) {
-    Resident resident = residence.resident;
-    return resident != null
-        && residence.idle()
-        && (claimed || residence.claimed != pass)
-        && !resident.pinned();
+    return residence.idle() && (claimed || residence.claimed != pass) && !residence.pinned();
   }
 
   private @Nullable Residence victim(boolean claimed) {
@@ -278,14 +288,15 @@ final class Residency {
     }
   }
 
-  /** Pages of those that stay whatever happens. */
+  /** Pages of those that stay whatever happens, as of this pass. */
   int pinned() {
-    int pages = 0;
-    for (Residence residence : ready) {
-      Resident resident = residence.resident;
-      pages += resident != null && resident.pinned() ? residence.pages : 0;
+    if (pinned < 0) {
+      pinned = 0;
+      for (int i = 0; i < ready.size(); i++) {
+        pinned += ready.get(i).pinned() ? ready.get(i).pages : 0;
+      }
     }
-    return pages;
+    return pinned;
   }
 
   /** What is in memory, in no order. */

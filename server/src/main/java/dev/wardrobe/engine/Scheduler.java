@@ -48,6 +48,9 @@ final class Scheduler {
   /** For whom adapters are drained. */
   private @Nullable Sequence thirsty;
 
+  /** Somebody whom the adapters that stay leave no room. */
+  private @Nullable Sequence hopeless;
+
   private long steps;
   private long looks;
   private long preemptions;
@@ -133,10 +136,11 @@ final class Scheduler {
 
   /**
    * The sequences of the coming step, with their {@link Sequence#share}, same adapters side by
-   * side. Reads {@link Sequence#ready}. Empty only if no sequence is ready.
+   * side. Reads {@link Sequence#ready}.
    */
   List<Sequence> plan() {
     planned.clear();
+    hopeless = null;
     resume();
     admit();
     shareOut(prefillTokens);
@@ -149,6 +153,26 @@ final class Scheduler {
     }
     steps += plan.isEmpty() ? 0 : 1;
     return plan;
+  }
+
+  /** Who was found to have no room beside the adapters that stay, now or later: it is to end. */
+  @Nullable Sequence hopeless() {
+    return hopeless;
+  }
+
+  /** Of those that wait, who is to go first; null if none of them could. */
+  @Nullable Sequence first() {
+    if (thirsty != null) {
+      return thirsty;
+    }
+    queue.sort();
+    for (int i = 0; i < queue.lines(); i++) {
+      Sequence next = queue.line(i).next();
+      if (next != null) {
+        return next;
+      }
+    }
+    return null;
   }
 
   /** Keeps the plan in the order of adapters, and within one in that of arrival. */
@@ -186,6 +210,9 @@ final class Scheduler {
       ask(thirsty);
       if (thirsty.adapted()) {
         quench();
+      } else {
+        // Nor are others' loads to take what becomes free for it.
+        residency.spare(drainable(thirsty) - needed(thirsty));
       }
     }
     Sequence roomless = null;
@@ -200,9 +227,12 @@ final class Scheduler {
       }
       ask(next);
       if (!next.adapted()) {
-        if (roomless == null && roomless(next)) {
+        if (roomless == null && roomless(next) && !givesUp(next)) {
           roomless = next;
         }
+        continue;
+      }
+      if (givesUp(next)) {
         continue;
       }
       if (planned.size() == maxSequences) {
@@ -231,6 +261,29 @@ final class Scheduler {
     if (roomless != null) {
       thirst(roomless);
     }
+    if (thirsty != null) {
+      drain(thirsty);
+    }
+  }
+
+  /** Whether there will be no room for it beside the adapters that stay; takes note of one such. */
+  private boolean givesUp(Sequence next) {
+    int pages = residency.pinned();
+    if (pages == 0) {
+      // Then there is room: what there is none for was not taken up.
+      return false;
+    }
+    EffectiveAdapter adapter = next.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      pages += adapter.residence(i).pinned() ? 0 : adapter.residence(i).pages;
+    }
+    boolean never =
+        pages > residency.most()
+            || pages + Sequence.blocks(next.promptLength + next.task.maxTokens()) > pool.blocks();
+    if (never && hopeless == null) {
+      hopeless = next;
+    }
+    return never;
   }
 
   private void ask(Sequence sequence) {
@@ -278,7 +331,7 @@ final class Scheduler {
     insert(planned, next);
   }
 
-  /** Takes note of who is first of those without room; if for long, drains adapters for it. */
+  /** Takes note of who is first of those without room; if for long, adapters are drained for it. */
   private void thirst(Sequence roomless) {
     if (roomless.roomlessSince < 0) {
       roomless.roomlessSince = steps;
@@ -288,29 +341,47 @@ final class Scheduler {
     if (thirsty == null && (still || steps - roomless.roomlessSince >= PATIENCE)) {
       thirsty = roomless;
     }
-    if (thirsty == roomless) {
-      drain(roomless);
+  }
+
+  /** Pages that its adapters are yet to have. */
+  private static int needed(Sequence sequence) {
+    int needed = 0;
+    EffectiveAdapter adapter = sequence.adapter;
+    for (int i = 0; adapter != null && i < adapter.size(); i++) {
+      Residence residence = adapter.residence(i);
+      needed += residence.state == Residence.State.ABSENT ? residence.pages : 0;
     }
+    return needed;
+  }
+
+  /** Pages that it can have for its adapters once what is drained is idle. */
+  private int drainable(Sequence sequence) {
+    int room = Math.min(residency.most() - pool.lent(), pool.available());
+    List<Residence> ready = residency.ready();
+    for (int i = 0; i < ready.size(); i++) {
+      Residence residence = ready.get(i);
+      if ((residence.drained || residence.idle()) && goes(residence, sequence)) {
+        room += residence.pages;
+      }
+    }
+    return room;
+  }
+
+  /** Whether an adapter may be evicted for a sequence, once it is idle. */
+  private static boolean goes(Residence residence, Sequence sequence) {
+    EffectiveAdapter adapter = sequence.adapter;
+    return !residence.pinned() && (adapter == null || !adapter.uses(residence));
   }
 
   /** Drains what has the least left to do until that is enough, with what is idle. */
   private void drain(Sequence sequence) {
-    int needed = 0;
-    EffectiveAdapter adapter = sequence.adapter;
-    for (int i = 0; adapter != null && i < adapter.size(); i++) {
-      needed += adapter.residence(i).ready() ? 0 : adapter.residence(i).pages;
-    }
-    int room = Math.min(residency.most() - pool.lent(), pool.available());
-    for (Residence residence : residency.ready()) {
-      room += residence.drained || residence.users == 0 ? residence.pages : 0;
-    }
-    while (room < needed) {
-      Residence next = leastLeft(sequence);
-      if (next == null) {
-        return;
-      }
+    int needed = needed(sequence);
+    int room = drainable(sequence);
+    Residence next = room < needed ? leastLeft(sequence) : null;
+    while (next != null) {
       next.drained = true;
       room += next.pages;
+      next = room < needed ? leastLeft(sequence) : null;
     }
     // A reader that is not there would keep its adapter for as long as it likes.
     for (int i = admitted.size() - 1; i >= 0; i--) {
@@ -324,15 +395,14 @@ final class Scheduler {
   private @Nullable Residence leastLeft(Sequence other) {
     Residence least = null;
     int leastLeft = Integer.MAX_VALUE;
-    for (Residence residence : residency.ready()) {
-      if (residence.drained
-          || residence.users == 0
-          || (other.adapter != null && other.adapter.uses(residence))
-          || (residence.resident != null && residence.resident.pinned())) {
+    for (int i = 0; i < residency.ready().size(); i++) {
+      Residence residence = residency.ready().get(i);
+      if (residence.drained || residence.users == 0 || !goes(residence, other)) {
         continue;
       }
       int left = 0;
-      for (Sequence sequence : admitted) {
+      for (int j = 0; j < admitted.size(); j++) {
+        Sequence sequence = admitted.get(j);
         if (sequence.adapter != null && sequence.adapter.uses(residence)) {
           left = Math.max(left, sequence.ready ? sequence.left() : 0);
         }
@@ -361,12 +431,7 @@ final class Scheduler {
     if (thirsty == null || thirsty == next || steps - thirsty.roomlessSince < 4 * PATIENCE) {
       return false;
     }
-    int needed = 0;
-    EffectiveAdapter adapter = thirsty.adapter;
-    for (int i = 0; adapter != null && i < adapter.size(); i++) {
-      needed += adapter.residence(i).ready() ? 0 : adapter.residence(i).pages;
-    }
-    return needed > pool.available() + pool.lent() - residency.pinned();
+    return needed(thirsty) > pool.available() + pool.lent() - residency.pinned();
   }
 
   /** Takes a place in the batch from who has too many, for who has waited long. */

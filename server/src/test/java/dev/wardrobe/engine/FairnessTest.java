@@ -20,6 +20,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Random;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -53,6 +54,9 @@ final class FairnessTest {
   private static TestBase base;
   private static AdapterSet set;
 
+  /** Of several times the rank. */
+  private static AdapterSet wide;
+
   private final ArrayDeque<Runnable> loaders = new ArrayDeque<>();
   private final Map<Identity, EffectiveAdapter> adapters = new HashMap<>();
   private final Set<Sequence> running = new HashSet<>();
@@ -72,6 +76,9 @@ final class FairnessTest {
   static void make() throws Exception {
     base = new TestBase(1);
     set = AdapterSet.make(folder.resolve("set"), base.model().config(), ADAPTERS, 1, 1, List.of(1));
+    wide =
+        AdapterSet.make(
+            folder.resolve("wide").resolve("wide"), base.model().config(), 2, 1, 1, List.of(5));
   }
 
   @AfterAll
@@ -85,7 +92,7 @@ final class FairnessTest {
         new AdapterRegistry(
             base.model(),
             base.backend(),
-            List.of(folder.resolve("set")),
+            List.of(folder.resolve("set"), folder.resolve("wide")),
             AdapterOptions.DEFAULT,
             loaders::add);
     try (Lease lease = lease(0)) {
@@ -117,7 +124,11 @@ final class FairnessTest {
   }
 
   private Lease lease(int adapter) {
-    var future = registry.lease(set.name(adapter));
+    return lease(set.name(adapter));
+  }
+
+  private Lease lease(String adapter) {
+    var future = registry.lease(adapter);
     while (!future.isDone()) {
       load();
     }
@@ -128,7 +139,15 @@ final class FairnessTest {
    * @param adapter -1 for the base
    */
   private Sequence submit(String tenant, int adapter, int prompt, int maxTokens) {
-    List<AdapterPart> parts = adapter < 0 ? List.of() : List.of(new AdapterPart(lease(adapter)));
+    return submit(tenant, adapter < 0 ? null : set.name(adapter), prompt, maxTokens);
+  }
+
+  /**
+   * @param adapter null for the base
+   */
+  private Sequence submit(String tenant, @Nullable String adapter, int prompt, int maxTokens) {
+    List<AdapterPart> parts =
+        adapter == null ? List.of() : List.of(new AdapterPart(lease(adapter)));
     Identity identity = Identity.of(KvShape.Type.F32, MathMode.EXACT, parts);
     Siblings siblings = new Siblings();
     // Of its own: no prefix is shared.
@@ -155,14 +174,14 @@ final class FairnessTest {
             0);
     siblings.are(List.of(sequence));
     sequence.ready = true;
-    if (adapter >= 0) {
+    if (adapter != null) {
       sequence.adapter =
           adapters.computeIfAbsent(
               identity,
               i ->
                   new EffectiveAdapter(
                       i,
-                      adapter + 1,
+                      adapters.size() + 1,
                       residency,
                       new Residence[] {residency.enter(parts.getFirst().lease())},
                       new float[] {1}));
@@ -412,6 +431,135 @@ final class FairnessTest {
       step();
     }
     assertThat(ended).containsKeys(stuck.toArray(Sequence[]::new));
+  }
+
+  @Test
+  void readers_allNotThere_giveTheirAdaptersUp() throws Exception {
+    open(16);
+    List<Sequence> stuck = new ArrayList<>();
+    for (int i = 0; i < FIT; i++) {
+      stuck.add(submit("", i, 5, 50));
+    }
+    while (waited.size() < FIT) {
+      step();
+    }
+    stuck.forEach(sequence -> sequence.ready = false);
+    Sequence other = submit("", 150, 5, 20);
+    for (int i = 0; i < 100 && running.contains(other); i++) {
+      step();
+    }
+    assertThat(waited.get(other)).isNotNull().isLessThanOrEqualTo(2 * LOAD_STEPS + 4);
+    assertThat(ended).containsKey(other);
+  }
+
+  @Test
+  void largeAdapter_amongSmallOnesThatComeAndGo_getsItsRoom() throws Exception {
+    open(32);
+    int tokens = 30;
+    List<Sequence> small = new ArrayList<>();
+    int next = 0;
+    for (; next < 2 * FIT; next++) {
+      small.add(submit("tenant " + next, next % ADAPTERS, 5, tokens + next));
+    }
+    Sequence large = null;
+    for (int i = 0; i < 600; i++) {
+      if (i == 100) {
+        large = submit("large", "wide/" + wide.name(0), 5, tokens);
+      }
+      step();
+      // Whoever ends is followed by somebody new, who wants an adapter that is not there.
+      for (int j = 0; j < small.size(); j++) {
+        if (ended.containsKey(small.get(j))) {
+          small.set(j, submit("tenant " + next, next % ADAPTERS, 5, tokens + j));
+          next++;
+        }
+      }
+    }
+    assertThat(waited.get(large))
+        .isNotNull()
+        .isLessThanOrEqualTo(PATIENCE + 2 * (tokens + 2 * FIT) + 4 * LOAD_STEPS);
+    assertThat(ended).containsKey(large);
+  }
+
+  @Test
+  void adapterThatFitsNot_besidePinnedOnes_isFoundOut_andHoldsNobodyUp() throws Exception {
+    open(16);
+    for (int i = 0; i < 3 * FIT / 4; i++) {
+      registry.loadTrusted("pinned-" + i, folder.resolve("set").resolve(set.name(i)));
+      submit("", "pinned-" + i, 5, 5);
+    }
+    while (!running.isEmpty()) {
+      step();
+    }
+    Sequence plain = submit("", -1, 5, 400);
+    Sequence large = submit("", "wide/" + wide.name(0), 5, 5);
+    assertThat(large.adapter).isNotNull();
+    assertThat(residency.pinned() + large.adapter.residence(0).pages)
+        .isGreaterThan(residency.most());
+    List<Sequence> others = new ArrayList<>();
+    for (int i = 0; i < 100 && scheduler.hopeless() == null; i++) {
+      others.add(submit("", 100 + i, 5, 5));
+      step();
+    }
+    assertThat(scheduler.hopeless()).isSameAs(large);
+    finish(large);
+    for (int i = 0; i < 100 && running.size() > 1; i++) {
+      step();
+    }
+    assertThat(running).containsExactly(plain);
+    assertThat(ended).containsKeys(others.toArray(Sequence[]::new));
+  }
+
+  @Test
+  void idlePinnedAdapter_isNoRoomForOthers() throws Exception {
+    open(16);
+    for (int i = 0; i < FIT / 4; i++) {
+      registry.loadTrusted("pinned-" + i, folder.resolve("set").resolve(set.name(i)));
+      submit("", "pinned-" + i, 5, 5);
+    }
+    while (!running.isEmpty()) {
+      step();
+    }
+    int tokens = 30;
+    List<Sequence> hot = new ArrayList<>();
+    int kinds = FIT - FIT / 4;
+    for (int i = 0; i < 2 * kinds; i++) {
+      hot.add(submit("", 20 + i % kinds, 5, i < kinds ? tokens : tokens / 2));
+    }
+    Sequence cold = null;
+    for (int i = 0; i < 400; i++) {
+      if (i == 100) {
+        cold = submit("", 100, 5, tokens);
+      }
+      step();
+      for (int j = 0; j < hot.size(); j++) {
+        if (ended.containsKey(hot.get(j))) {
+          hot.set(j, submit("", 20 + j % kinds, 5, tokens));
+        }
+      }
+    }
+    assertThat(waited.get(cold))
+        .isNotNull()
+        .isLessThanOrEqualTo(PATIENCE + tokens + 2 * LOAD_STEPS + 4);
+  }
+
+  @Test
+  void longestSequence_afterAdapters_hasAllButTheirFloor() throws Exception {
+    open(16);
+    // The floor is no multiple of what an adapter takes.
+    residency = new Residency(pool, KV_PAGES, FIT * adapterPages - 1, 2, () -> {});
+    scheduler = new Scheduler(16, PREFILL, pool, residency);
+    for (int i = 0; i < FIT; i++) {
+      submit("", i, 5, 5);
+    }
+    while (!running.isEmpty()) {
+      step();
+    }
+    Sequence longest = submit("", -1, residency.mostKv() * KvShape.BLOCK_TOKENS - 1, 1);
+    for (int i = 0; i < 1000 && running.contains(longest); i++) {
+      step();
+    }
+    assertThat(ended).containsKey(longest);
   }
 
   @Test
