@@ -36,6 +36,18 @@ public sealed interface Constraint {
     }
   }
 
+  /** Bytes of memory that it takes itself, at most about. */
+  default long bytes() {
+    return 100
+        + switch (this) {
+          case Json json -> 0;
+          case Schema schema -> 2L * schema.text().length();
+          case Pattern pattern -> 2L * pattern.regex().length();
+          case Choice choice ->
+              choice.texts().stream().mapToLong(text -> 60 + 2L * text.length()).sum();
+        };
+  }
+
   /** Adds rules, and returns the one to begin with. */
   private static int rule(Constraint constraint, Rules rules) throws GrammarException {
     return switch (constraint) {

@@ -290,7 +290,8 @@ public final class Grammar {
     for (int node = 0; node < size; ) {
       int depth = trie.depth[node];
       Frames next = machine.next(path[depth], trie.label[node] & 0xff, walk.effort);
-      if ((++walk.visits & 0xff) == 0 && walk.tired()) {
+      walk.visits++;
+      if (walk.tired()) {
         return false;
       }
       if (next == Frames.DEAD) {

@@ -20,8 +20,8 @@ import org.jspecify.annotations.Nullable;
 public final class Grammars implements AutoCloseable {
   /** What compiling came to; failures are kept too, so that they cost no more a second time. */
   private record Compiled(@Nullable Grammar grammar, @Nullable Exception failure) {
-    int weight() {
-      return grammar == null ? 1_000 : (int) Math.min(Integer.MAX_VALUE, grammar.bytes());
+    long bytes() {
+      return grammar == null ? 1_000 : grammar.bytes();
     }
 
     CompletableFuture<Grammar> future() {
@@ -59,7 +59,7 @@ public final class Grammars implements AutoCloseable {
     known =
         Caffeine.newBuilder()
             .maximumWeight(mostBytes)
-            .weigher((Constraint constraint, Compiled compiled) -> compiled.weight())
+            .weigher(Grammars::weight)
             .executor(executor)
             .buildAsync();
   }
@@ -78,6 +78,17 @@ public final class Grammars implements AutoCloseable {
               known.synchronous().asMap().replace(constraint, compiled, compiled);
               return compiled.future();
             });
+  }
+
+  /** A constraint's own text counts: it is kept as long as what came of it. */
+  private static int weight(Constraint constraint, Compiled compiled) {
+    return (int) Math.min(Integer.MAX_VALUE, constraint.bytes() + compiled.bytes());
+  }
+
+  /** Constraints that are kept, compiled or refused. */
+  int size() {
+    known.synchronous().cleanUp();
+    return known.asMap().size();
   }
 
   private Compiled compile(Constraint constraint) {

@@ -38,6 +38,9 @@ final class JsonSchema {
   private static final int MOST_ALTERNATIVES = 2_000;
   private static final int MOST_PATTERNS = 8;
 
+  /** Work of copying an entry of a map, so that what may be copied fits into memory. */
+  private static final long COPY = 16;
+
   private static final ObjectMapper MAPPER =
       JsonMapper.builder(
               JsonFactory.builder()
@@ -262,7 +265,7 @@ final class JsonSchema {
 
   private void settle(Map<String, Place> places, Deque<Pending> choices, List<Conjunction> settled)
       throws GrammarException {
-    budget.work(places.size() + 1);
+    budget.work(COPY * (places.size() + choices.size() + 1L));
     if (choices.isEmpty()) {
       settled.add(new Conjunction(places));
       if (settled.size() > MOST_ALTERNATIVES) {
@@ -289,10 +292,10 @@ final class JsonSchema {
   /** Notes that two alternatives must not hold at once, beside what else is asked for here. */
   private void exclude(Pending choice, Map<String, Place> places) throws GrammarException {
     String context = choice.keyword().pointer() + "\n" + new Conjunction(places).key();
+    budget.work(context.length());
     if (!excluded.add(context)) {
       return;
     }
-    budget.work(context.length());
     for (int i = 0; i < choice.alternatives().size(); i++) {
       for (int j = i + 1; j < choice.alternatives().size(); j++) {
         int rule = rules.reserve();
@@ -323,6 +326,7 @@ final class JsonSchema {
     if (!path.add(place.pointer()) || path.size() > 1_000) {
       throw SchemaKeywords.error(place, "refers to itself, with nothing in between");
     }
+    budget.work(COPY + place.pointer().length());
     keywords.check(place);
     boolean possible = true;
     if (places.putIfAbsent(place.pointer(), place) == null) {
@@ -337,6 +341,7 @@ final class JsonSchema {
         Place any = place.at(keyword);
         if (place.has(keyword)) {
           List<Place> alternatives = new ArrayList<>();
+          budget.work(any.schema().size() * (COPY + any.pointer().length()));
           for (int i = 0; i < any.schema().size(); i++) {
             alternatives.add(any.at(i));
           }
@@ -350,6 +355,7 @@ final class JsonSchema {
 
   private Place resolve(Place place) throws GrammarException {
     String reference = place.schema().path("$ref").asText();
+    budget.work(reference.length());
     Place at = new Place("", root);
     if (!reference.equals("#") && !reference.startsWith("#/")) {
       throw SchemaKeywords.error(
@@ -366,6 +372,9 @@ final class JsonSchema {
     }
     if (!pointer.isEmpty()) {
       for (String part : pointer.substring(1).split("/", -1)) {
+        if (at.schema().isMissingNode()) {
+          break;
+        }
         String key = part.replace("~1", "/").replace("~0", "~");
         boolean index = at.schema().isArray() && key.matches("0|[1-9]\\d{0,6}");
         at = index ? at.at(Integer.parseInt(key)) : at.at(key);
@@ -634,9 +643,10 @@ final class JsonSchema {
   }
 
   /** What the item at {@code index} must satisfy. */
-  private static List<Place> items(Conjunction set, int index) {
+  private List<Place> items(Conjunction set, int index) throws GrammarException {
     List<Place> items = new ArrayList<>();
     for (Place place : set.places().values()) {
+      budget.work(1 + place.pointer().length());
       Place prefix = place.at("prefixItems");
       if (index < prefix.schema().size()) {
         items.add(prefix.at(index));
@@ -731,6 +741,7 @@ final class JsonSchema {
       throws GrammarException {
     List<Place> all = new ArrayList<>();
     for (Place place : set.places().values()) {
+      budget.work(1 + place.pointer().length());
       boolean known = place.schema().path("properties").has(name);
       if (known) {
         all.add(place.at("properties").at(name));

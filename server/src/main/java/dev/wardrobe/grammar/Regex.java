@@ -231,8 +231,13 @@ final class Regex {
     return spelled(cased(CodePoints.one(c)));
   }
 
-  private CodePoints cased(CodePoints set) {
-    return anyCase ? set.inAnyCase() : set;
+  private CodePoints cased(CodePoints set) throws GrammarException {
+    if (!anyCase) {
+      return set;
+    }
+    // It looks at each of them.
+    budget.work(set.count());
+    return set.inAnyCase();
   }
 
   private Expr escape() throws GrammarException {

@@ -55,7 +55,7 @@ final class SchemaCheck {
 
   /** Whether a value satisfies a subschema's keywords, those aside that combine schemas. */
   boolean own(JsonSchema.Place place, JsonNode value) throws GrammarException {
-    budget.work(20);
+    budget.work(20 + place.pointer().length());
     JsonNode schema = place.schema();
     if (schema.has("type") && !hasType(SchemaKeywords.types(schema.path("type")), value)) {
       return false;
@@ -183,6 +183,7 @@ final class SchemaCheck {
     }
     for (int i = 0; i < value.size(); i++) {
       for (int j = 0; j < i && place.schema().path("uniqueItems").asBoolean(); j++) {
+        budget.work(1);
         if (same(value.get(i), value.get(j))) {
           return false;
         }

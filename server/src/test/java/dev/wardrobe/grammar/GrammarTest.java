@@ -3,6 +3,7 @@ package dev.wardrobe.grammar;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.wardrobe.text.TokenBytes;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
@@ -246,6 +247,19 @@ final class GrammarTest {
     assertThatThrownBy(() -> Vocabularies.regex("ax", table))
         .isInstanceOf(GrammarException.class)
         .hasMessageContaining("no text is allowed");
+  }
+
+  /** What is kept is bounded by bytes, those of the constraints themselves included. */
+  @Test
+  void refusedConstraints_takeBoundedMemory() throws Exception {
+    TokenBytes bytes = TokenBytes.of(new byte[][] {{'a'}});
+    try (Grammars grammars = new Grammars(() -> bytes, 1, 4 << 20)) {
+      for (int i = 0; i < 40; i++) {
+        Constraint tooLong = new Constraint.Pattern(i + "a".repeat(250_000));
+        assertThat(grammars.get(tooLong).handle((grammar, failure) -> failure).get()).isNotNull();
+      }
+      assertThat(grammars.size()).isBetween(1, 8);
+    }
   }
 
   @Test

@@ -311,7 +311,7 @@ final class JsonSchemaTest {
 
   @ParameterizedTest
   @Timeout(60)
-  @ValueSource(ints = {0, 1, 2, 3, 4, 5, 6, 7, 8})
+  @ValueSource(ints = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14})
   void hostile_isAnsweredSoon(int kind) {
     StringBuilder schema = new StringBuilder();
     switch (kind) {
@@ -354,6 +354,29 @@ final class JsonSchemaTest {
         }
         schema.append("}}");
       }
+      // Copies of what is known, at each of many choices.
+      case 8 -> schema.append("{'allOf':[" + "{'anyOf':[{}]},".repeat(5_000) + "{}]}");
+      // Pointers that are far longer than the schema.
+      case 9 ->
+          schema.append(
+              "{'properties':{'%s':{'allOf':[%s{}]}}}"
+                  .formatted("k".repeat(250_000), "{},".repeat(80_000)));
+      case 10 -> {
+        schema.append("{'uniqueItems':true,'const':[0");
+        for (int i = 1; i < 75_000; i++) {
+          schema.append(",").append(i);
+        }
+        schema.append("]}");
+      }
+      case 11 -> schema.append("{'pattern':'(?i)" + "\\\\D".repeat(8_000) + "'}");
+      case 12 -> {
+        schema.append("{'allOf':[" + "{},".repeat(40_000) + "{}],'properties':{'p':{}");
+        for (int i = 0; i < 25_000; i++) {
+          schema.append(",'p%d':{}".formatted(i));
+        }
+        schema.append("}}");
+      }
+      case 13 -> schema.append("{'$ref':'#" + "/a".repeat(250_000) + "'}");
       default -> schema.append("{'x':'").append("y".repeat(1 << 20)).append("'}");
     }
     try {
