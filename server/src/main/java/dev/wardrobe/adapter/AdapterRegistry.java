@@ -874,6 +874,18 @@ public final class AdapterRegistry implements AutoCloseable {
         });
   }
 
+  /** See {@link Lease#share}. */
+  Lease share(String name, Presence presence, BooleanSupplier lapsed) {
+    synchronized (lock) {
+      // One that lapses after this has not let go of the presence yet.
+      if (lapsed.getAsBoolean()) {
+        throw new IllegalStateException("the lease of adapter '" + name + "' is closed");
+      }
+      presence.holders++;
+    }
+    return new Lease(this, name, presence, null, () -> letGo(presence));
+  }
+
   /** See {@link Lease#upload}; the lease is open. */
   CompletableFuture<Resident> upload(String name, Presence presence, BooleanSupplier wanted) {
     CompletableFuture<Resident> future = new CompletableFuture<>();

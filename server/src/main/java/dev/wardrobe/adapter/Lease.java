@@ -74,6 +74,16 @@ public final class Lease implements AutoCloseable {
   }
 
   /**
+   * Another lease of the same version, for a part of the same request: whatever has become of the
+   * name meanwhile. It counts as no use of its own.
+   *
+   * @throws IllegalStateException if this one is closed
+   */
+  public Lease share() {
+    return registry.share(name, presence, closed::get);
+  }
+
+  /**
    * Takes the request's copy for a candidate: null where there is to be none, and from the second
    * time on. Whoever takes it says what came of it; untaken it is dropped with the lease.
    */

@@ -37,6 +37,7 @@ public final class Embedding {
   // Set by the worker that prepares, before others have to do with it.
   private List<int[]> inputs = List.of();
   private List<Plan.Part> parts = List.of();
+  private List<AdapterPart> held = List.of();
 
   // Guarded by this.
   private final List<Ticket> tickets = new ArrayList<>();
@@ -130,25 +131,23 @@ public final class Embedding {
     CompletableFuture<?> _ = result.whenComplete((done, failure) -> leases.cancel(false));
     CompletableFuture<?> _ =
         leases.whenComplete(
-            (held, failure) -> {
-              if (held != null) {
-                // Held to the end: what the names stand for stays the same for all inputs.
+            (leased, failure) -> {
+              if (leased != null) {
+                // Held to the end: all inputs share them, whatever becomes of the names meanwhile.
                 CompletableFuture<?> _ =
-                    result.whenComplete((done, failed) -> held.forEach(Lease::close));
-                begin(held);
+                    result.whenComplete((done, failed) -> leased.forEach(Lease::close));
+                begin(leased);
               } else if (failure != null) {
                 fail(failure);
               }
             });
   }
 
-  private void begin(List<Lease> held) {
+  private void begin(List<Lease> leases) {
     try {
-      List<AdapterPart> checked = Mixture.parts(parts, held);
-      parts =
-          checked.stream().map(part -> new Plan.Part(part.lease().digest(), part.scale())).toList();
+      held = Mixture.parts(parts, leases);
       synchronized (this) {
-        response.setId(request.getId()).addAllAdapters(Mixture.applied(checked));
+        response.setId(request.getId()).addAllAdapters(Mixture.applied(held));
         usage.setMath(conversation.math());
         left = inputs.size();
         for (int[] input : inputs) {
@@ -173,27 +172,17 @@ public final class Embedding {
       }
       index = next++;
     }
-    CompletableFuture<?> _ =
-        conversation
-            .lease(parts, null)
-            .whenComplete(
-                (leases, failure) -> {
-                  if (leases != null) {
-                    submit(index, leases);
-                  } else if (failure != null) {
-                    fail(failure);
-                  }
-                });
-  }
-
-  private void submit(int index, List<Lease> leases) {
+    List<AdapterPart> shared = new ArrayList<>();
     try {
+      for (AdapterPart part : held) {
+        shared.add(new AdapterPart(part.lease().share(), part.scale()));
+      }
       GenerationTask task =
           new GenerationTask(
               request.getId(),
               Conversation.tenant(request.getTenant()),
               inputs.get(index),
-              Mixture.parts(parts, leases),
+              shared,
               SamplingParams.GREEDY,
               0,
               Set.of(),
@@ -209,7 +198,7 @@ public final class Embedding {
         submitted.forEach(Ticket::cancel);
       }
     } catch (Throwable e) {
-      leases.forEach(Lease::close);
+      shared.forEach(part -> part.lease().close());
       fail(e);
     }
   }

@@ -346,6 +346,25 @@ final class EmbeddingTest {
     assertThat(failure).hasMessageContainingAll(parts);
   }
 
+  /** What a request began with it ends with, whatever becomes of the name. */
+  @Test
+  void nameThatGoes_changesNothing() throws Exception {
+    open(OPTIONS.withMaxSequences(2).withPrefillTokens(4));
+    int[][] inputs = new int[60][];
+    Arrays.setAll(inputs, i -> prompt(i, 120));
+    EmbedRequest.Builder request = request(inputs).setAdapter("lora_r8_qv");
+    EmbedResponse expected = embed(request);
+    long steps = engine.stats().steps();
+    Embedding embedding = conversation.embed(request.build(), GenerationTask.NO_DEADLINE);
+    while (engine.stats().steps() < steps + 3) {
+      Thread.onSpinWait();
+    }
+    assertThat(adapters.unload("lora_r8_qv").inUse()).isEqualTo(1);
+    assertThat(embedding.result().get(60, TimeUnit.SECONDS).getEmbeddingsList())
+        .isEqualTo(expected.getEmbeddingsList());
+    assertThat(adapters.list()).isEmpty();
+  }
+
   @Test
   void cancelledOrLate() throws Exception {
     open(OPTIONS.withMaxSequences(2).withPrefillTokens(4));
