@@ -63,6 +63,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.params.ParameterizedTest;
 import picocli.CommandLine;
 
 /** The server as its callers see it: real gRPC on the loopback address, the embedded model. */
@@ -180,6 +182,17 @@ final class GrpcServerTest {
         () -> generation.generateStream(request.toBuilder().setBestOf(4).build()).next(),
         Status.Code.INVALID_ARGUMENT,
         "best_of");
+  }
+
+  /** What a caller wrote may be quoted: the status still arrives. */
+  @ParameterizedTest
+  @ValueSource(strings = {"x", "\u00e9", "\ud83e\udde5"})
+  void longMessages_areCutShort(String letter) {
+    AdapterWeight twice = AdapterWeight.newBuilder().setAdapter(letter.repeat(20_000)).build();
+    assertStatus(
+        () -> generation.generate(question().addAdapters(twice).addAdapters(twice).build()),
+        Status.Code.INVALID_ARGUMENT,
+        "adapters: '" + letter);
   }
 
   @Test

@@ -68,10 +68,31 @@ final class Errors {
     Status status =
         Status.newBuilder()
             .setCode(code.code)
-            .setMessage(message)
+            .setMessage(sendable(message))
             .addDetails(Any.pack(retry))
             .build();
     return Base64.getEncoder().withoutPadding().encodeToString(status.toByteArray());
+  }
+
+  /**
+   * Most bytes of a message as it is sent, percent-encoded: gRPC's clients take no more than 8 KiB
+   * of headers, in which details repeat it, and would report that instead.
+   */
+  private static final int LONGEST = 3000;
+
+  /** A message, cut short if it is too long to be sent: some quote what the caller wrote. */
+  static String sendable(String message) {
+    int bytes = 0;
+    for (int i = 0; i < message.length(); ) {
+      int c = message.codePointAt(i);
+      boolean plain = c >= ' ' && c <= '~' && c != '%';
+      bytes += plain ? 1 : c < 0x80 ? 3 : c < 0x800 ? 6 : c < 0x10000 ? 9 : 12;
+      if (bytes > LONGEST) {
+        return message.substring(0, i) + "…";
+      }
+      i += Character.charCount(c);
+    }
+    return message;
   }
 
   /** What the caller is told; what only we can mend goes to the log as well. */

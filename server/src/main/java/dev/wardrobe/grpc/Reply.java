@@ -111,7 +111,7 @@ final class Reply<T> {
     context.runOnContext(
         _ -> {
           if (over.compareAndSet(false, true)) {
-            response.status(status).statusMessage(message);
+            response.status(status).statusMessage(Errors.sendable(message));
             if (details != null) {
               response.trailers().set(Errors.DETAILS, details);
             }
