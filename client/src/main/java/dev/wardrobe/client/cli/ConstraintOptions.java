@@ -58,14 +58,14 @@ final class ConstraintOptions {
     Constraint.Builder constraint =
         Constraint.newBuilder().setCompact(compact).setClosedObjects(closedObjects);
     if (kind != null) {
-      if (kind.jsonSchema != null) {
+      if (kind.jsonObject) {
+        constraint.setJson(JsonKind.JSON_KIND_OBJECT);
+      } else if (kind.jsonSchema != null) {
         constraint.setJsonSchema(Files.readString(kind.jsonSchema));
       } else if (kind.regex != null) {
         constraint.setRegex(kind.regex);
       } else if (!kind.choice.isEmpty()) {
         constraint.setChoice(Choices.newBuilder().addAllTexts(kind.choice));
-      } else {
-        constraint.setJson(JsonKind.JSON_KIND_OBJECT);
       }
     }
     if (kind != null || compact || closedObjects) {
