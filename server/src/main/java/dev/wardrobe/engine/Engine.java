@@ -549,17 +549,24 @@ public final class Engine implements AutoCloseable {
         swapIn = Math.max(swapIn, residency.loadRate().of(residence.bytes));
       }
     }
-    // Of those before it only its own line's are sure to go first.
+    // Only its own line's are sure to go first, and only those that have no place beside it: what
+    // they compute it may share, or overtake.
     int before = 0;
     for (Sequence other : sequence.line().waiting()) {
-      before += other.arrival < sequence.arrival ? other.uncached(pool) : 0;
+      before += other.arrival < sequence.arrival && other.siblings != sequence.siblings ? 1 : 0;
     }
     int prompt = sequence.uncached(pool);
     int least = Math.min(sequence.task.maxTokens(), Math.max(1, sequence.sampling.minTokens()));
-    double queue = promptRate.of(before);
+    double queue = stepRate.of(before / options.maxSequences());
     double own = promptRate.of(prompt) + stepRate.of(Math.max(0, least - 1));
     double left = sequence.task.deadline() - now;
     if (swapIn + queue + own > left) {
+      // Who is refused measures nothing.
+      promptRate.doubt();
+      stepRate.doubt();
+      if (swapIn > 0) {
+        residency.loadRate().doubt();
+      }
       end(
           sequence,
           Finish.Reason.FAILED,

@@ -7,6 +7,7 @@ package dev.wardrobe.engine;
 final class Rate {
   private static final double FASTER = 0.5;
   private static final double SLOWER = 0.1;
+  private static final double DOUBT = 15 / 16.0;
 
   private double nanos;
 
@@ -15,6 +16,14 @@ final class Rate {
       double now = (double) taken / units;
       nanos = nanos == 0 ? now : nanos + (now < nanos ? FASTER : SLOWER) * (now - nanos);
     }
+  }
+
+  /**
+   * Takes note that something was left undone because of the estimate, which is thus not measured
+   * anew: were it wrong, as one from a cold start, it would stay so for ever.
+   */
+  void doubt() {
+    nanos *= DOUBT;
   }
 
   /** What so many units will take; 0 if nothing was measured. */

@@ -477,6 +477,39 @@ final class SwapInTest {
     }
   }
 
+  @Test
+  void deadline_estimateOfSeveralAnswers_countsTheirPromptOnce() throws Exception {
+    try (Engine engine = engine(2)) {
+      for (int i = 0; i < 400; i++) {
+        // The prompt takes a third of the time.
+        engine.promptRate().measure(1, 5_000_000_000L);
+      }
+      List<Recorder> answers = new ArrayList<>();
+      for (int i = 0; i < 8; i++) {
+        answers.add(new Recorder());
+      }
+      engine.submit(late(), answers);
+      for (Recorder answer : answers) {
+        assertThat(answer.finish().failure()).isNull();
+      }
+    }
+  }
+
+  @Test
+  void deadline_estimateThatWasWrong_isForgotten() throws Exception {
+    try (Engine engine = engine(2)) {
+      // As if the first one had been on a sleeping disk.
+      engine.loadRate().measure(adapterBytes, TimeUnit.HOURS.toNanos(2));
+      int refused = 0;
+      while (submit(engine, late(new AdapterPart(lease(1)))).finish().failure() != null) {
+        refused++;
+        assertThat(refused).isLessThan(100);
+      }
+      assertThat(refused).isPositive();
+      assertThat(registry.get(set.name(1)).resident()).isTrue();
+    }
+  }
+
   private GenerationTask late(AdapterPart... parts) {
     GenerationTask task = task(3, 4, parts);
     return new GenerationTask(
