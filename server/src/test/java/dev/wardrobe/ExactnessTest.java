@@ -104,17 +104,25 @@ final class ExactnessTest {
       }
       requests.add(13, probes.get(probe));
 
-      BatchRun run =
-          BatchRun.of(
-              folder,
-              requests,
-              arguments("--prefill-tokens", "" + prefillTokens, "--threads", "" + threads));
-
-      JsonNode line = run.lines().get(13);
-      assertThat(bits(line)).isEqualTo(alone.get(probe));
-      assertThat(line.at("/usage/max_step_sequences").asInt()).isEqualTo(32);
-      assertThat(line.at("/usage/max_step_adapters").asInt()).isEqualTo(6);
+      // All are there at once unless one is late with its reading or its adapter: then once more.
+      JsonNode usage = null;
+      for (int i = 0; i < 10 && (usage == null || !isFull(usage)); i++) {
+        BatchRun run =
+            BatchRun.of(
+                folder,
+                requests,
+                arguments("--prefill-tokens", "" + prefillTokens, "--threads", "" + threads));
+        JsonNode line = run.lines().get(13);
+        assertThat(bits(line)).isEqualTo(alone.get(probe));
+        usage = line.path("usage");
+      }
+      assertThat(isFull(usage)).as("%s", usage).isTrue();
     }
+  }
+
+  private static boolean isFull(JsonNode usage) {
+    return usage.path("max_step_sequences").asInt() == 32
+        && usage.path("max_step_adapters").asInt() == 6;
   }
 
   @Test

@@ -373,7 +373,10 @@ final class EmbeddingTest {
     Embedding embedding =
         conversation.embed(
             request(inputs).setAdapter("lora_r8_qv").build(), GenerationTask.NO_DEADLINE);
-    await().until(() -> engine.stats().steps() > 3);
+    // Not asked for now and then: a fast machine would be through with it.
+    while (engine.stats().steps() <= 3) {
+      Thread.onSpinWait();
+    }
     embedding.cancel();
     assertThat(failure(embedding).code()).isEqualTo(Code.CANCELLED);
     embedding.cancel();
