@@ -97,6 +97,11 @@ final class Demo {
         finished.getUsage().getTotalMs());
   }
 
+  /** Whether a step after number {@code after} held the base and all of {@link #TOGETHER}. */
+  boolean together(long after) {
+    return client.steps(after).stream().anyMatch(step -> step.getAdapters() > TOGETHER.size());
+  }
+
   /** The steps after number {@code after}, and whether one of them held everybody. */
   BatchSeen batch(long after, List<DemoReport.Answer> answers, long wallNanos)
       throws DemoException {
