@@ -92,7 +92,13 @@ public final class AdapterRegistry implements AutoCloseable {
     final String name;
     final Origin origin;
     final Presence presence;
+
+    /** Whether it is to stay resident. */
     boolean pin;
+
+    /** Pins under way: until they have come to something it is not to be evicted either. */
+    int pinning;
+
     int inUse;
     long requests;
 
@@ -101,6 +107,10 @@ public final class AdapterRegistry implements AutoCloseable {
       this.origin = origin;
       this.presence = presence;
       this.pin = pin;
+    }
+
+    boolean pinned() {
+      return pin || pinning > 0;
     }
   }
 
@@ -327,6 +337,7 @@ public final class AdapterRegistry implements AutoCloseable {
     try {
       presence = obtain(origin);
     } catch (AdapterException e) {
+      failed(name, "", e);
       result.completeExceptionally(e.of(name));
       return;
     }
@@ -368,6 +379,8 @@ public final class AdapterRegistry implements AutoCloseable {
         if (closed) {
           throw stopped();
         }
+        // It may have been published since the load began.
+        checkNotStored(name);
         if (pin) {
           checkFree(name);
         }
@@ -539,8 +552,11 @@ public final class AdapterRegistry implements AutoCloseable {
 
   /** Binds a name, with the lock held. */
   private Registration bind(String name, Origin origin, Presence presence, boolean pin) {
-    Registration registration = new Registration(name, origin, presence, pin);
-    Registration old = names.put(name, registration);
+    Registration old = names.get(name);
+    // What is pinned stays so however often its name is loaded.
+    boolean stays = pin || (old != null && old.pin && !(origin instanceof Origin.Stored));
+    Registration registration = new Registration(name, origin, presence, stays);
+    names.put(name, registration);
     if (presence.hold == null) {
       presence.origin = origin;
     }
@@ -548,7 +564,7 @@ public final class AdapterRegistry implements AutoCloseable {
       presence.hold = hold(stored.digest());
     }
     presence.names.add(name);
-    presence.pins += pin ? 1 : 0;
+    presence.pins += stays ? 1 : 0;
     if (!(origin instanceof Origin.Stored) && (old == null || old.presence != presence)) {
       events.append(RegistryEvent.Kind.BOUND, name, presence.facts.digest());
     }
@@ -563,10 +579,14 @@ public final class AdapterRegistry implements AutoCloseable {
   /** Drops what a name stood for, which may be bound anew by now; with the lock held. */
   private void abandon(Registration old) {
     Presence presence = old.presence;
-    presence.pins -= old.pin ? 1 : 0;
+    presence.pins -= old.pinned() ? 1 : 0;
     Registration now = names.get(old.name);
     if (now == null || now.presence != presence) {
       presence.names.remove(old.name);
+    }
+    if (presence.hold == null && old.origin.equals(presence.origin)) {
+      // Where that name had it may be something else soon; the others' files are still theirs.
+      presence.names.stream().limit(1).forEach(name -> presence.origin = origin(name, presence));
     }
     if (presence.names.isEmpty()) {
       HostCopy copy = cache.getIfPresent(presence.facts.digest());
@@ -578,6 +598,11 @@ public final class AdapterRegistry implements AutoCloseable {
       presence.residents.forEach(resident -> unsettled.add(resident.unwanted()));
     }
     tidy(presence);
+  }
+
+  private Origin origin(String name, Presence presence) {
+    Registration registration = names.get(name);
+    return registration == null ? presence.origin : registration.origin;
   }
 
   /** As {@link #lease(String, String)}, drawing whose request it is. */
@@ -800,7 +825,7 @@ public final class AdapterRegistry implements AutoCloseable {
               });
         }
         refused = null;
-        forgetDeleted(registration);
+        forgetIfGone(registration);
       }
     }
     if (read != null) {
@@ -825,13 +850,29 @@ public final class AdapterRegistry implements AutoCloseable {
         : find(demand.name);
   }
 
-  /** Unbinds a version that was deleted before it was bound; with the lock held. */
-  private void forgetDeleted(Registration registration) {
-    if (releases != null
-        && registration.name.indexOf('@') >= 0
-        && !releases.has(registration.name, registration.presence.facts.digest())
-        && names.remove(registration.name, registration)) {
-      abandon(registration);
+  /**
+   * Unbinds a version that was deleted before it was bound, and a name of a root that was published
+   * before it was; with the lock held.
+   */
+  private void forgetIfGone(Registration registration) {
+    if (releases == null || names.get(registration.name) != registration) {
+      return;
+    }
+    if (registration.origin instanceof Origin.Stored) {
+      if (!releases.has(registration.name, registration.presence.facts.digest())) {
+        names.remove(registration.name);
+        abandon(registration);
+      }
+    } else if (isStored(registration.name)) {
+      drop(registration);
+    }
+  }
+
+  /** As {@link #forgetIfGone(Registration)}, of whatever is bound; with the lock held. */
+  private void forgetIfGone(String name) {
+    Registration registration = names.get(name);
+    if (registration != null) {
+      forgetIfGone(registration);
     }
   }
 
@@ -852,7 +893,10 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   private void failed(String name, String digest, AdapterException e) {
-    events.append(RegistryEvent.Kind.FAILED, name, digest, "", message(e));
+    // What is not there did not fail: else whoever asks for names at random would fill the log.
+    if (e.reason() != Reason.NOT_FOUND) {
+      events.append(RegistryEvent.Kind.FAILED, name, digest, "", message(e));
+    }
   }
 
   /** A lease, with the lock held. */
@@ -1023,16 +1067,21 @@ public final class AdapterRegistry implements AutoCloseable {
       if (route != null) {
         return unload(route);
       }
-      boolean returns = !roots.isEmpty() && roots.has(name);
+      String bound;
+      synchronized (lock) {
+        Registration registration = find(name);
+        bound = registration == null ? name : registration.name;
+      }
+      boolean returns = !roots.isEmpty() && roots.has(bound);
       Unloaded unloaded;
       synchronized (lock) {
-        Registration registration = names.get(name);
+        Registration registration = names.get(bound);
         if (registration == null) {
           throw notLoaded("see the list of adapters");
         }
         unloaded = drop(registration);
         if (returns) {
-          withdrawn.add(name);
+          withdrawn.add(bound);
         }
       }
       settle();
@@ -1243,14 +1292,28 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   private CompletableFuture<AdapterEntry> makeResident(Route route) {
-    // The engine's thread completes what is prefetched; an entry may have to be read.
-    return lease(route.name())
-        .thenCompose(lease -> prefetch.apply(lease))
-        .thenApplyAsync(_ -> entry(route), loaders);
+    return onLoader(
+        lease(route.name()).thenCompose(lease -> prefetch.apply(lease)), _ -> entry(route));
   }
 
   /**
-   * Makes an adapter resident, to stay so until it is unpinned, unloaded or deleted.
+   * Goes on with what a future comes to. The engine's thread completes what is prefetched, and must
+   * not read files.
+   */
+  private <T, R> CompletableFuture<R> onLoader(CompletableFuture<T> future, Function<T, R> next) {
+    return future
+        .thenApplyAsync(next, loaders)
+        .exceptionallyCompose(
+            failure ->
+                CompletableFuture.failedFuture(
+                    failure.getCause() instanceof RejectedExecutionException
+                        ? stopped()
+                        : failure));
+  }
+
+  /**
+   * Makes an adapter resident, to stay so until it is unpinned, unloaded or deleted. If that cannot
+   * be, it is as it was: pinned, if it has been before.
    *
    * @return completed by another thread; exceptionally with an {@link AdapterException}
    */
@@ -1264,51 +1327,76 @@ public final class AdapterRegistry implements AutoCloseable {
     return lease(route == null ? reference : route.name())
         .thenCompose(
             lease -> {
-              String name = lease.name();
-              String digest = lease.digest();
-              if (!pin(name, digest, true)) {
+              Registration registration = beginPin(lease.name(), lease.digest());
+              if (registration == null) {
                 lease.close();
-                return CompletableFuture.failedFuture(
-                    notLoaded("it was unloaded; load it again").of(reference));
+                return CompletableFuture.failedFuture(goneMeanwhile().of(reference));
               }
-              return prefetch
-                  .apply(lease)
-                  .handleAsync((ready, failure) -> pinned(name, digest, ready, failure), loaders);
+              return onLoader(
+                  prefetch
+                      .apply(lease)
+                      .handle((ready, failure) -> endPin(registration, ready, failure)),
+                  refused -> pinned(registration.name, refused));
             });
   }
 
-  /** What became of a pin, now that its adapter is resident or cannot be. */
-  private AdapterEntry pinned(
-      String name, String digest, @Nullable Boolean ready, @Nullable Throwable failure) {
-    try {
-      if (failure != null) {
-        throw refusal(failure);
+  private static AdapterException goneMeanwhile() {
+    return new AdapterException(
+        Reason.NOT_FOUND, "it was unloaded, or loaded anew, meanwhile; ask again");
+  }
+
+  /** What a name stands for, if it still is that digest; not to be evicted until the pin ends. */
+  private @Nullable Registration beginPin(String name, String digest) {
+    synchronized (lock) {
+      Registration registration = names.get(name);
+      if (registration == null || !registration.presence.facts.digest().equals(digest)) {
+        return null;
       }
-      if (ready == null || !ready) {
-        throw new AdapterException(
-            Reason.TOO_LARGE,
-            "there is no room for it beside what is in use or pinned; unpin others, or give the"
-                + " server more with --memory-mib");
+      setPin(registration, registration.pin, registration.pinning + 1);
+      return registration;
+    }
+  }
+
+  /** Why a pin comes to nothing, now that its adapter is resident or cannot be; or null. */
+  private @Nullable AdapterException endPin(
+      Registration registration, @Nullable Boolean ready, @Nullable Throwable failure) {
+    boolean resident = failure == null && ready != null && ready;
+    boolean bound;
+    synchronized (lock) {
+      bound = names.get(registration.name) == registration;
+      setPin(registration, registration.pin || resident, registration.pinning - 1);
+    }
+    if (failure != null) {
+      return refusal(failure);
+    }
+    if (!resident) {
+      return new AdapterException(
+          Reason.TOO_LARGE,
+          "there is no room for it beside what is in use or pinned; unpin others, or give the"
+              + " server more with --memory-mib");
+    }
+    return bound ? null : goneMeanwhile();
+  }
+
+  private AdapterEntry pinned(String name, @Nullable AdapterException refused) {
+    try {
+      if (refused != null) {
+        throw refused;
       }
       return get(name);
     } catch (AdapterException e) {
-      pin(name, digest, false);
       throw new CompletionException(e.of(name));
     }
   }
 
-  /** Whether the name is bound to that digest; if so it now is pinned, or no longer is. */
-  private boolean pin(String name, String digest, boolean pin) {
-    synchronized (lock) {
-      Registration registration = names.get(name);
-      if (registration == null || !registration.presence.facts.digest().equals(digest)) {
-        return false;
-      }
-      if (registration.pin != pin) {
-        registration.pin = pin;
-        registration.presence.pins += pin ? 1 : -1;
-      }
-      return true;
+  /** Says who keeps what a name stands for resident; with the lock held. */
+  private void setPin(Registration registration, boolean pin, int pinning) {
+    boolean before = registration.pinned();
+    registration.pin = pin;
+    registration.pinning = pinning;
+    // One that the name no longer stands for has been abandoned, its pins with it.
+    if (names.get(registration.name) == registration && registration.pinned() != before) {
+      registration.presence.pins += before ? -1 : 1;
     }
   }
 
@@ -1318,9 +1406,14 @@ public final class AdapterRegistry implements AutoCloseable {
    * @throws AdapterException NOT_FOUND if there is nothing of that name
    */
   public AdapterEntry unpin(String reference) throws AdapterException {
-    AdapterEntry entry = get(reference);
-    pin(entry.name(), entry.digest(), false);
-    return get(entry.name());
+    String name = get(reference).name();
+    synchronized (lock) {
+      Registration registration = names.get(name);
+      if (registration != null) {
+        setPin(registration, false, registration.pinning);
+      }
+    }
+    return get(name);
   }
 
   private Releases releases() throws AdapterException {
@@ -1388,24 +1481,26 @@ public final class AdapterRegistry implements AutoCloseable {
     Presence presence = obtain(origin);
     try {
       checkNotGiven(announcement.name());
-      Published published = releases().publish(hold, announcement);
+      Releases.Placed placed;
+      try {
+        placed = releases().publish(hold, announcement);
+      } finally {
+        // Also if it failed, since it may be seen even so: the name is the store's from now on, and
+        // what a root has under it is not found any more.
+        synchronized (lock) {
+          forgetIfGone(announcement.name());
+        }
+      }
+      Route route = new Route(placed.name(), presence.facts.digest(), null);
       synchronized (lock) {
-        if (closed) {
-          throw stopped();
-        }
-        // The name is the store's from now on; what a root has under it is not found any more.
-        Registration hidden = names.get(announcement.name());
-        if (hidden != null) {
-          drop(hidden);
-        }
-        Route route = new Route(published.name(), presence.facts.digest(), null);
-        if (bound(route) == null) {
-          forgetDeleted(bind(published.name(), origin, presence, false));
+        if (!closed && bound(route) == null) {
+          forgetIfGone(bind(placed.name(), origin, presence, false));
         }
       }
       presence.facts.warnings().stream()
-          .forEach(warning -> log.warn("adapter '{}': {}", published.name(), warning));
-      return published;
+          .forEach(warning -> log.warn("adapter '{}': {}", placed.name(), warning));
+      // Now, since it may be deleted before anybody looks.
+      return new Published(entry(route), placed.label(), placed.existed());
     } finally {
       letGo(presence);
     }
@@ -1441,13 +1536,14 @@ public final class AdapterRegistry implements AutoCloseable {
    *
    * @param shares of versions, by label or digest
    * @param shadow of a version, by label or digest; null: none
+   * @return the name, with the alias as it was set
    * @throws AdapterException if there is no such name or version, or the alias is not one
    */
-  public void setAlias(
+  public Release setAlias(
       String name, String alias, List<Catalog.Share> shares, Catalog.@Nullable Shadow shadow)
       throws AdapterException {
     try {
-      releases().setAlias(name, alias, shares, shadow);
+      return releases().setAlias(name, alias, shares, shadow);
     } catch (AdapterException e) {
       throw e.of(name);
     }
@@ -1456,11 +1552,12 @@ public final class AdapterRegistry implements AutoCloseable {
   /**
    * Puts an alias back to what it was.
    *
+   * @return the name, with the alias as it is now
    * @throws AdapterException NOT_FOUND if there is none, or nothing before
    */
-  public void rollback(String name, String alias) throws AdapterException {
+  public Release rollback(String name, String alias) throws AdapterException {
     try {
-      releases().rollback(name, alias);
+      return releases().rollback(name, alias);
     } catch (AdapterException e) {
       throw e.of(name);
     }
@@ -1488,17 +1585,21 @@ public final class AdapterRegistry implements AutoCloseable {
   public Unloaded deleteVersion(String name, String version, boolean force)
       throws AdapterException {
     try {
-      Deleted deleted = releases().delete(name, version, force);
+      Deleted deleted;
       int inUse = 0;
-      synchronized (lock) {
-        Registration registration = bound(new Route(name + "@" + version, deleted.digest(), null));
-        if (registration != null) {
-          inUse = registration.inUse;
-          names.remove(registration.name, registration);
-          abandon(registration);
+      try {
+        deleted = releases().delete(name, version, force);
+      } finally {
+        // Also if it failed, since it may be gone even so.
+        synchronized (lock) {
+          Registration registration = names.get(name + "@" + version);
+          if (registration != null) {
+            inUse = registration.inUse;
+            forgetIfGone(registration);
+          }
         }
+        settle();
       }
-      settle();
       return new Unloaded(deleted.digest(), inUse, deleted.aliases());
     } catch (AdapterException e) {
       throw e.of(name);

@@ -332,7 +332,10 @@ final class Releases {
    * @throws AdapterException NOT_FOUND if there is no such name
    */
   Release release(String name) throws AdapterException {
-    View now = view;
+    return release(view, name);
+  }
+
+  private static Release release(View now, String name) throws AdapterException {
     Entry entry = now.catalog().entry(name);
     if (entry == null) {
       throw new AdapterException(
@@ -352,11 +355,15 @@ final class Releases {
   }
 
   /**
-   * Publishes what a hold keeps.
+   * A version that is in the store.
    *
-   * @return the version, and whether it was there before, with that content
+   * @param name {@code NAME@VERSION}
+   * @param existed whether it was there before, with that content
    */
-  Published publish(AdapterStore.Hold hold, Announcement announcement) throws AdapterException {
+  record Placed(String name, String label, boolean existed) {}
+
+  /** Publishes what a hold keeps. */
+  Placed publish(AdapterStore.Hold hold, Announcement announcement) throws AdapterException {
     String name = announcement.name();
     String version = announcement.version();
     String[] label = {version};
@@ -384,39 +391,44 @@ final class Releases {
           }
           return next;
         });
-    return new Published(name + "@" + label[0], label[0], existed[0]);
+    return new Placed(name + "@" + label[0], label[0], existed[0]);
   }
 
   /**
    * Sets an alias.
    *
    * @param shares versions or digests of the name
+   * @return the name as that has made it
    */
-  void setAlias(String name, String alias, List<Share> shares, @Nullable Shadow shadow)
+  Release setAlias(String name, String alias, List<Share> shares, @Nullable Shadow shadow)
       throws AdapterException {
-    change(
-        catalog -> {
-          Entry entry = catalog.entry(name);
-          if (entry == null) {
-            return catalog.setAlias(name, alias, Target.of(""), null, Instant.now());
-          }
-          List<Share> resolved = new ArrayList<>();
-          for (Share share : shares) {
-            resolved.add(new Share(digest(entry, share.digest()), share.weight()));
-          }
-          Target target;
-          try {
-            target = new Target(resolved);
-          } catch (IllegalArgumentException e) {
-            throw new AdapterException(Reason.INVALID, AdapterException.message(e), e);
-          }
-          return catalog.setAlias(
-              name,
-              alias,
-              target,
-              shadow == null ? null : new Shadow(digest(entry, shadow.digest()), shadow.fraction()),
-              Instant.now());
-        });
+    View now =
+        change(
+            catalog -> {
+              Entry entry = catalog.entry(name);
+              if (entry == null) {
+                return catalog.setAlias(name, alias, Target.of(""), null, Instant.now());
+              }
+              List<Share> resolved = new ArrayList<>();
+              for (Share share : shares) {
+                resolved.add(new Share(digest(entry, share.digest()), share.weight()));
+              }
+              Target target;
+              try {
+                target = new Target(resolved);
+              } catch (IllegalArgumentException e) {
+                throw new AdapterException(Reason.INVALID, AdapterException.message(e), e);
+              }
+              return catalog.setAlias(
+                  name,
+                  alias,
+                  target,
+                  shadow == null
+                      ? null
+                      : new Shadow(digest(entry, shadow.digest()), shadow.fraction()),
+                  Instant.now());
+            });
+    return release(now, name);
   }
 
   /** The digest of a version, given as label or digest. */
@@ -436,8 +448,8 @@ final class Releases {
             .formatted(quote(entry.name()), quote(reference), labels(entry)));
   }
 
-  void rollback(String name, String alias) throws AdapterException {
-    change(catalog -> catalog.rollback(name, alias));
+  Release rollback(String name, String alias) throws AdapterException {
+    return release(change(catalog -> catalog.rollback(name, alias)), name);
   }
 
   void deleteAlias(String name, String alias) throws AdapterException {
@@ -509,21 +521,32 @@ final class Releases {
         Instant.now());
   }
 
-  /** Changes the catalog, then says what changed. */
-  private void change(AdapterStore.Edit edit) throws AdapterException {
+  /**
+   * Changes the catalog, then says what changed.
+   *
+   * @return what requests see from then on
+   */
+  private View change(AdapterStore.Edit edit) throws AdapterException {
     changing.lock();
     try {
-      store.update(edit);
-    } finally {
-      // Also when it failed: it may have been made, only not for certain outlive a loss of power.
-      View before = view;
-      Catalog now = store.catalog();
-      if (now.revision() != before.catalog().revision()) {
-        view = View.of(now, before.traffics());
-        outlines.keySet().retainAll(now.contents().keySet());
-        tell(before.catalog(), now);
+      try {
+        store.update(edit);
+      } finally {
+        // Also when it failed: it may have been made, only not for certain outlive a loss of power.
+        see(store.catalog());
       }
+      return view;
+    } finally {
       changing.unlock();
+    }
+  }
+
+  private void see(Catalog now) {
+    View before = view;
+    if (now.revision() != before.catalog().revision()) {
+      view = View.of(now, before.traffics());
+      outlines.keySet().retainAll(now.contents().keySet());
+      tell(before.catalog(), now);
     }
   }
 

@@ -247,14 +247,13 @@ final class AdapterCalls {
             shares.add(
                 new Catalog.Share(version(share), share.hasWeight() ? share.getWeight() : 1));
           }
-          adapters.setAlias(
-              request.getName(),
-              request.getAlias(),
-              shares,
-              request.hasShadow() ? shadow(request.getShadow()) : null);
-          return SetAliasResponse.newBuilder()
-              .setAlias(alias(request.getName(), request.getAlias()))
-              .build();
+          Release release =
+              adapters.setAlias(
+                  request.getName(),
+                  request.getAlias(),
+                  shares,
+                  request.hasShadow() ? shadow(request.getShadow()) : null);
+          return SetAliasResponse.newBuilder().setAlias(alias(release, request.getAlias())).build();
         });
   }
 
@@ -277,8 +276,7 @@ final class AdapterCalls {
     return new AdapterException(Reason.INVALID, message);
   }
 
-  private Alias alias(String name, String alias) throws AdapterException {
-    Release release = adapters.release(name);
+  private static Alias alias(Release release, String alias) {
     return AdapterMessages.alias(release, release.alias(alias));
   }
 
@@ -287,9 +285,9 @@ final class AdapterCalls {
     work(
         reply,
         () -> {
-          adapters.rollback(request.getName(), request.getAlias());
+          Release release = adapters.rollback(request.getName(), request.getAlias());
           return RollbackAliasResponse.newBuilder()
-              .setAlias(alias(request.getName(), request.getAlias()))
+              .setAlias(alias(release, request.getAlias()))
               .build();
         });
   }

@@ -10,6 +10,7 @@ import io.vertx.grpc.common.GrpcStatus;
 import java.time.Duration;
 import java.util.Base64;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.RejectedExecutionException;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -41,6 +42,8 @@ final class Errors {
             case IO -> GrpcStatus.UNAVAILABLE;
           };
       case OutOfMemoryException e -> GrpcStatus.RESOURCE_EXHAUSTED;
+      // Threads take nothing any more.
+      case RejectedExecutionException e -> GrpcStatus.UNAVAILABLE;
       default -> GrpcStatus.INTERNAL;
     };
   }
@@ -102,6 +105,9 @@ final class Errors {
     }
     if (status(failure) == GrpcStatus.INTERNAL) {
       log.error("a call failed", failure);
+    }
+    if (failure instanceof RejectedExecutionException) {
+      return "the server is stopping; ask again once it is up";
     }
     String message = failure.getMessage();
     return message == null ? failure.toString() : message;

@@ -135,7 +135,7 @@ final class PublishCall implements Methods.Inbound<PublishAdapterRequest> {
     }
     Published published = begun.finish();
     return PublishAdapterResponse.newBuilder()
-        .setAdapter(AdapterMessages.adapter(adapters.get(published.name())))
+        .setAdapter(AdapterMessages.adapter(published.adapter()))
         .setVersion(published.version())
         .setExisted(published.existed())
         .setPublishMs((System.nanoTime() - began) / 1e6)

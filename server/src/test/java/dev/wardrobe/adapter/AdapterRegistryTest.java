@@ -25,6 +25,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Function;
@@ -515,6 +516,21 @@ final class AdapterRegistryTest {
   }
 
   @Test
+  void load_thatFails_isToldToWhoeverWatches() throws Exception {
+    place("a", "1");
+    try (AdapterRegistry tiny = registry(AdapterOptions.DEFAULT.withDeviceBytes(SIZE - 1))) {
+      refusal(tiny.load("a", null));
+      refusal(tiny.lease("a"));
+      refusal(tiny.lease("nobody"));
+      refusal(tiny.load("nobody", null));
+      assertThat(tiny.events().all())
+          .hasSize(2)
+          .allMatch(e -> e.kind() == RegistryEvent.Kind.FAILED && e.name().equals("a"))
+          .allMatch(e -> e.detail().contains("10000"));
+    }
+  }
+
+  @Test
   void load_queuedOrdersAreJoined() throws Exception {
     place("a", "1");
     Semaphore gate = new Semaphore(0);
@@ -530,6 +546,103 @@ final class AdapterRegistryTest {
       assertThat(each.get().digest()).isEqualTo("sha256:1");
     }
     assertThat(shelf.reads).hasValue(1);
+  }
+
+  private static Function<Lease, CompletableFuture<Boolean>> answering(boolean resident) {
+    return lease -> {
+      lease.close();
+      return CompletableFuture.completedFuture(resident);
+    };
+  }
+
+  private boolean isPinned(String name) throws Exception {
+    try (Lease lease = lease(name)) {
+      assertThat(registry.get(name).pinned()).isEqualTo(lease.pinned());
+      return lease.pinned();
+    }
+  }
+
+  @Test
+  void pin_thatFails_leavesWhatWas() throws Exception {
+    place("a", "1");
+    registry.prefetchBy(answering(false));
+    assertThat(refusal(registry.pin("a")).reason()).isEqualTo(Reason.TOO_LARGE);
+    assertThat(isPinned("a")).isFalse();
+    registry.prefetchBy(answering(true));
+    assertThat(registry.pin("a").get().pinned()).isTrue();
+    registry.prefetchBy(answering(false));
+    assertThat(refusal(registry.pin("a")).reason()).isEqualTo(Reason.TOO_LARGE);
+    assertThat(isPinned("a")).isTrue();
+    assertThat(registry.unpin("a").pinned()).isFalse();
+    assertThat(isPinned("a")).isFalse();
+  }
+
+  @Test
+  void pins_besideEachOther() throws Exception {
+    place("a", "1");
+    List<CompletableFuture<Boolean>> prefetched = new CopyOnWriteArrayList<>();
+    registry.prefetchBy(
+        lease -> {
+          lease.close();
+          prefetched.add(new CompletableFuture<>());
+          return prefetched.getLast();
+        });
+    CompletableFuture<AdapterEntry> first = registry.pin("a");
+    await().until(() -> prefetched.size() == 1);
+    // Else it could be evicted before the answer is there.
+    assertThat(isPinned("a")).isTrue();
+    CompletableFuture<AdapterEntry> second = registry.pin("a");
+    await().until(() -> prefetched.size() == 2);
+    prefetched.get(1).complete(true);
+    assertThat(second.get().pinned()).isTrue();
+    prefetched.get(0).complete(false);
+    assertThat(refusal(first).reason()).isEqualTo(Reason.TOO_LARGE);
+    assertThat(isPinned("a")).isTrue();
+
+    CompletableFuture<AdapterEntry> third = registry.pin("a");
+    await().until(() -> prefetched.size() == 3);
+    registry.unload("a");
+    shelf.content.put("a", "2");
+    prefetched.get(2).complete(true);
+    assertThat(refusal(third).reason()).isEqualTo(Reason.NOT_FOUND);
+    assertThat(registry.list()).isEmpty();
+  }
+
+  @Test
+  void load_again_staysPinned() throws Exception {
+    place("a", "1");
+    registry.prefetchBy(answering(true));
+    registry.pin("a").get();
+    shelf.content.put("a", "2");
+    assertThat(load("a").pinned()).isTrue();
+    assertThat(isPinned("a")).isTrue();
+    assertThat(registry.unpin("a").pinned()).isFalse();
+    assertThat(isPinned("a")).isFalse();
+  }
+
+  @Test
+  void unload_ofOneOfTwoDirectoriesOfTheSame() throws Exception {
+    try (AdapterRegistry none = registry(AdapterOptions.DEFAULT.withHostBytes(0))) {
+      place("a", "1");
+      place("b", "1");
+      none.load("a", null).get();
+      none.load("b", null).get();
+      none.unload("b");
+      shelf.content.remove("b");
+      try (Lease lease = none.lease("a").get()) {
+        upload(lease).close();
+      }
+    }
+  }
+
+  @Test
+  void unload_byDigest() throws Exception {
+    place("a", "1");
+    load("a");
+    assertThat(registry.unload("sha256:1").digest()).isEqualTo("sha256:1");
+    assertThat(registry.list()).isEmpty();
+    // It was under a root, and stays away as one does that is unloaded by its name.
+    assertThat(refusal(registry.lease("a"))).hasMessageContaining("load it again");
   }
 
   @Test
@@ -729,6 +842,28 @@ final class AdapterRegistryTest {
     assertThat(refusal(refused.lease("a"))).hasMessageContaining("stopping");
     assertThat(refusal(refused.lease("a"))).hasMessageContaining("stopping");
     assertThat(refusal(refused.load("a", null))).hasMessageContaining("stopping");
+  }
+
+  @Test
+  void loaders_thatRefuseFromSomeTimeOn() throws Exception {
+    place("a", "1");
+    AtomicBoolean refuse = new AtomicBoolean();
+    try (AdapterRegistry refused =
+        new AdapterRegistry(
+            shelf,
+            AdapterRoots.of(List.of(root)),
+            AdapterOptions.DEFAULT,
+            task -> {
+              if (refuse.get()) {
+                throw new RejectedExecutionException();
+              }
+              task.run();
+            })) {
+      refused.prefetchBy(answering(true));
+      refused.load("a", null).get();
+      refuse.set(true);
+      assertThat(refusal(refused.pin("a"))).hasMessageContaining("stopping");
+    }
   }
 
   @Test

@@ -9,6 +9,7 @@ import dev.wardrobe.adapter.Catalog.Shadow;
 import dev.wardrobe.adapter.Catalog.Share;
 import dev.wardrobe.adapter.RegistryEvent.Kind;
 import dev.wardrobe.compute.Lora;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
@@ -28,6 +29,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -54,12 +56,17 @@ final class ReleasesTest {
 
   @TempDir Path folder;
 
-  private final ExecutorService loaders = Executors.newFixedThreadPool(2);
+  private ExecutorService loaders = Executors.newFixedThreadPool(2);
   private final AtomicLong live = new AtomicLong();
   private final AtomicInteger candidates = new AtomicInteger();
   private Path root;
   private AdapterStore store;
   private AdapterRegistry registry;
+
+  /** Directories under the root that are about to be read, and those that may be. */
+  private final Semaphore reading = new Semaphore(0);
+
+  private final Semaphore mayRead = new Semaphore(1 << 20);
 
   @BeforeEach
   void open() throws Exception {
@@ -73,7 +80,12 @@ final class ReleasesTest {
     return new AdapterRegistry(
         origin ->
             switch (origin) {
-              case Origin.Rooted rooted -> read(roots.find(rooted.path()));
+              case Origin.Rooted rooted -> {
+                AdapterFiles files = roots.find(rooted.path());
+                reading.release();
+                mayRead.acquireUninterruptibly();
+                yield read(files);
+              }
               case Origin.Trusted trusted -> read(Adapter.trusted(trusted.directory()));
               case Origin.Stored stored -> read(store.files(stored.digest()));
             },
@@ -226,7 +238,10 @@ final class ReleasesTest {
 
   @Test
   void publish_movesLatest_andEveryNameLeadsThere() throws Exception {
-    assertThat(publish("a", "one")).isEqualTo(new Published("a@1", "1", false));
+    Published first = publish("a", "one");
+    assertThat(first.version()).isEqualTo("1");
+    assertThat(first.existed()).isFalse();
+    assertThat(first.adapter()).isEqualTo(registry.get("a@1"));
     assertThat(publish(announce("a", null, "prod"), "two").name()).isEqualTo("a@2");
     for (String reference : List.of("a", "a@latest", "a@2", "a@prod", digest("two"))) {
       assertThat(answers(reference)).as(reference).isEqualTo("a@2 " + digest("two"));
@@ -583,6 +598,80 @@ final class ReleasesTest {
     assertThat(registry.load("b", null).get().name()).isEqualTo("b@1");
     assertThat(registry.load("b@1", null).get().digest()).isEqualTo(digest("published"));
     registry.deleteVersion("b", "1", true);
+    assertThat(answers("b")).isEqualTo("b " + digest("from the root"));
+  }
+
+  @Test
+  void load_ofWhatIsPublishedMeanwhile_isRefused() throws Exception {
+    place("b", "from the root");
+    mayRead.drainPermits();
+    CompletableFuture<AdapterEntry> loading = registry.load("b", null);
+    reading.acquire();
+    publish("b", "published");
+    mayRead.release();
+    assertRefused(loading::join, Reason.EXISTS, "store");
+    // Nothing is left of it, in sight or out of it.
+    assertThat(registry.list()).extracting(AdapterEntry::name).containsExactly("b@1");
+    assertRefused(() -> registry.get(digest("from the root")), Reason.NOT_FOUND);
+    assertThat(candidates).hasValue(1);
+  }
+
+  @Test
+  void request_forWhatIsPublishedMeanwhile_getsWhatItBeganWith() throws Exception {
+    place("b", "from the root");
+    mayRead.drainPermits();
+    CompletableFuture<Lease> waiting = registry.lease("b");
+    reading.acquire();
+    publish("b", "published");
+    mayRead.release();
+    try (Lease lease = waiting.get()) {
+      assertThat(lease.digest()).isEqualTo(digest("from the root"));
+      assertThat(registry.list()).extracting(AdapterEntry::name).containsExactly("b@1");
+      lease.upload(() -> true).get().close();
+    }
+    assertThat(candidates).hasValue(1);
+    mayRead.release(10);
+    place("b", "later");
+    registry.deleteVersion("b", "1", true);
+    assertThat(answers("b")).isEqualTo("b " + digest("later"));
+  }
+
+  /** A disk that does as it is told, but once, when asked to, denies that a change is safe. */
+  private static final class Doubtful extends AdapterStoreTest.Unforced {
+    private final Path directory;
+    private boolean doubts;
+
+    Doubtful(Path directory) {
+      this.directory = directory;
+    }
+
+    @Override
+    void forceDirectory(Path forced) throws IOException {
+      if (doubts && forced.endsWith(directory.getFileName())) {
+        doubts = false;
+        throw new IOException("planted");
+      }
+    }
+  }
+
+  @Test
+  void change_thatIsMadeButSaidToHaveFailed_isMadeEverywhere() throws Exception {
+    close();
+    Doubtful disk = new Doubtful(folder.resolve("doubtful"));
+    store =
+        AdapterStore.open(
+            folder.resolve("doubtful"), StoreOptions.DEFAULT, disk, task -> task.run());
+    loaders = Executors.newFixedThreadPool(2);
+    registry = registry(AdapterOptions.DEFAULT);
+    place("b", "from the root");
+    lease("b").close();
+    disk.doubts = true;
+    assertRefused(() -> publish("b", "published"), Reason.IO, "the change is made");
+    assertThat(answers("b")).isEqualTo("b@1 " + digest("published"));
+    assertThat(registry.list()).extracting(AdapterEntry::name).containsExactly("b@1");
+    disk.doubts = true;
+    assertRefused(() -> registry.deleteVersion("b", "1", true), Reason.IO, "the change is made");
+    assertThat(registry.list()).isEmpty();
     assertThat(answers("b")).isEqualTo("b " + digest("from the root"));
   }
 

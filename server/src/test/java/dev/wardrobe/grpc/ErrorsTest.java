@@ -9,6 +9,8 @@ import dev.wardrobe.serve.RequestException;
 import io.vertx.grpc.common.GrpcStatus;
 import java.time.Duration;
 import java.util.Base64;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.RejectedExecutionException;
 import org.junit.jupiter.api.Test;
 
 final class ErrorsTest {
@@ -22,6 +24,13 @@ final class ErrorsTest {
     RetryInfo retry = status.getDetails(0).unpack(RetryInfo.class);
     assertThat(retry.getRetryDelay().getSeconds()).isEqualTo(1);
     assertThat(retry.getRetryDelay().getNanos()).isEqualTo(250_000_000);
+  }
+
+  @Test
+  void status_ofThreadsThatTakeNothingAnyMore() {
+    Throwable refused = new CompletionException(new RejectedExecutionException("pool size = 0"));
+    assertThat(Errors.status(refused)).isEqualTo(GrpcStatus.UNAVAILABLE);
+    assertThat(Errors.message(refused)).contains("stopping").doesNotContain("pool");
   }
 
   @Test
