@@ -17,6 +17,9 @@ import dev.wardrobe.v1.Alias;
 import dev.wardrobe.v1.DeleteAliasRequest;
 import dev.wardrobe.v1.DeleteVersionRequest;
 import dev.wardrobe.v1.DeleteVersionResponse;
+import dev.wardrobe.v1.EmbedInput;
+import dev.wardrobe.v1.EmbedRequest;
+import dev.wardrobe.v1.EmbedResponse;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
@@ -561,11 +564,18 @@ final class AdapterServiceTest {
       }
     }
     assertThat(byKey.values()).contains("split@1", "split@2");
+    for (Map.Entry<String, String> each : byKey.entrySet()) {
+      EmbedResponse embedded =
+          generation.embed(
+              embedding("split@prod").toBuilder().setRequestKey(each.getKey()).build());
+      requests++;
+      assertThat(embedded.getAdapters(0).getAdapter()).isEqualTo(each.getValue());
+    }
     List<Share> shares = alias("split", "prod").getSharesList();
     assertThat(shares).extracting(Share::getWeight).containsExactly(3, 1);
     assertThat(shares.get(0).getRequests() + shares.get(1).getRequests()).isEqualTo(requests);
     assertThat(shares.get(1).getRequests())
-        .isEqualTo(2 * byKey.values().stream().filter("split@2"::equals).count());
+        .isEqualTo(3 * byKey.values().stream().filter("split@2"::equals).count());
     assertStatus(
         () -> adapters.getAdapter(GetAdapterRequest.newBuilder().setName("split@prod").build()),
         Status.Code.INVALID_ARGUMENT,
@@ -574,8 +584,21 @@ final class AdapterServiceTest {
         () -> generation.generate(question("split@prod").setRequestKey("k".repeat(2000)).build()),
         Status.Code.INVALID_ARGUMENT,
         "request_key");
+    assertStatus(
+        () ->
+            generation.embed(
+                embedding("split@prod").toBuilder().setRequestKey("k".repeat(2000)).build()),
+        Status.Code.INVALID_ARGUMENT,
+        "request_key");
     delete("split", "1");
     delete("split", "2");
+  }
+
+  private static EmbedRequest embedding(String adapter) {
+    return EmbedRequest.newBuilder()
+        .setAdapter(adapter)
+        .addInputs(EmbedInput.newBuilder().setText("a"))
+        .build();
   }
 
   @Test

@@ -193,7 +193,7 @@ public final class Conversation {
         request.getId(),
         Mixture.of(request),
         tenant(request.getTenant()),
-        requestKey(request),
+        requestKey(request.hasRequestKey() ? request.getRequestKey() : null),
         prompt,
         sampling,
         maxTokens,
@@ -247,13 +247,13 @@ public final class Conversation {
     return tenant;
   }
 
-  private static @Nullable String requestKey(GenerateRequest request) throws RequestException {
-    if (request.getRequestKey().length() > MAX_KEY_LENGTH) {
+  static @Nullable String requestKey(@Nullable String key) throws RequestException {
+    if (key != null && key.length() > MAX_KEY_LENGTH) {
       throw RequestException.invalid(
           "request_key: expected at most %d characters, got %d"
-              .formatted(MAX_KEY_LENGTH, request.getRequestKey().length()));
+              .formatted(MAX_KEY_LENGTH, key.length()));
     }
-    return request.hasRequestKey() ? request.getRequestKey() : null;
+    return key;
   }
 
   private SamplingParams sampling(GenerateRequest request) throws RequestException {

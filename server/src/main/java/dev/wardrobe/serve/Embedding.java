@@ -123,7 +123,10 @@ public final class Embedding {
               request.hasAdapterScale() ? request.getAdapterScale() : null,
               request.getAdaptersList());
       inputs = conversation.inputs(request);
-      leases = conversation.lease(parts, null);
+      leases =
+          conversation.lease(
+              parts,
+              Conversation.requestKey(request.hasRequestKey() ? request.getRequestKey() : null));
     } catch (RequestException e) {
       fail(e);
       return;

@@ -1,6 +1,9 @@
 package dev.wardrobe.client.cli;
 
+import dev.wardrobe.v1.EmbedRequest;
+import dev.wardrobe.v1.GenerateRequest;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -20,6 +23,33 @@ final class AdapterOption {
         "given several times, the adapters are added up."
       })
   private List<String> adapters = List.of();
+
+  @Option(
+      names = "--request-key",
+      paramLabel = "KEY",
+      description = "Whose request it is: an alias that is split gives one key one version.")
+  private @Nullable String requestKey;
+
+  /** Asks for what was chosen. */
+  void in(GenerateRequest.Builder request) {
+    in(choice(), request);
+  }
+
+  /** Asks for another choice by now, as whoever it was before. */
+  void in(AdapterChoice choice, GenerateRequest.Builder request) {
+    choice.in(request);
+    if (requestKey != null) {
+      request.setRequestKey(requestKey);
+    }
+  }
+
+  /** Asks for what was chosen. */
+  void in(EmbedRequest.Builder request) {
+    choice().in(request);
+    if (requestKey != null) {
+      request.setRequestKey(requestKey);
+    }
+  }
 
   AdapterChoice choice() {
     try {

@@ -126,7 +126,7 @@ final class ChatCommand implements Callable<Integer> {
   private void answer(WardrobeClient client, String line, PrintWriter out) {
     messages.add(Message.newBuilder().setRole("user").setContent(line).build());
     GenerateRequest.Builder request = sampling.request().addAllMessages(messages);
-    choice.in(request);
+    adapter.in(choice, request);
     StringBuilder text = new StringBuilder();
     try {
       Iterator<GenerateEvent> events = client.chat(request.build());

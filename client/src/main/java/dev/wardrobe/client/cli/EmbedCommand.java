@@ -84,7 +84,7 @@ final class EmbedCommand implements Callable<Integer> {
     PrintWriter out = spec.commandLine().getOut();
     EmbedRequest.Builder request =
         EmbedRequest.newBuilder().setPooling(by.pooling).setNormalize(!raw);
-    adapter.choice().in(request);
+    adapter.in(request);
     try (WardrobeClient client = server.connect()) {
       for (int from = 0; from < all.size(); from += MOST) {
         List<String> some = all.subList(from, Math.min(all.size(), from + MOST));

@@ -65,7 +65,7 @@ final class GenerateCommand implements Callable<Integer> {
         prompt.equals("-") ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8) : prompt;
     GenerateRequest.Builder request = sampling.request();
     constraint.in(request);
-    adapter.choice().in(request);
+    adapter.in(request);
     if (chat || system != null) {
       if (system != null) {
         request.addMessages(Message.newBuilder().setRole("system").setContent(system));
