@@ -29,23 +29,35 @@ import org.jspecify.annotations.Nullable;
  * counts is that memory never waits.
  */
 final class Avx512Adapters {
+  private static final int LINE = 64;
+
+  /** Lanes as four rows' sums are added up: see {@link #trees}. */
+  private static final int[][] TREE = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23},
+    {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31},
+    {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27},
+    {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31},
+    {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13},
+    {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14},
+    {0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12}
+  };
+
   /*
    * A function gets the address of its arguments, each of 64 bits at a place below, and those that
    * expand get the addresses of two arrays on the heap, t and y.
    */
-  private static final int DATA = 0;
-  private static final int COUNT = 8;
-  private static final int TURNS = 16;
-  private static final int REST = 24;
-  private static final int LANES = 32;
-  private static final int INPUTS = 40;
-  private static final int UPPER = 48;
-  private static final int TABLE = 56;
-  private static final int OUT = 64;
-  private static final int PANELS = 72;
-  private static final int ARGUMENTS = 80;
+  private static final int COUNT = 0;
+  private static final int TABLE = 8;
+  private static final int OUT = 16;
+  private static final int PANELS = 24;
+  private static final int GROUPS = 32;
+  private static final int AHEAD = 40;
+  private static final int AHEAD_END = 48;
+  private static final int UPPER = 56;
+  private static final int FIRST_FOUR = 60;
+  private static final int INDICES = 64;
+  private static final int ARGUMENTS = INDICES + TREE.length * LINE;
 
-  private static final int LINE = 64;
   private static final int GROUP = Factor.GROUP;
 
   /** How far ahead A is asked for: it comes from the last-level cache or from memory. */
@@ -61,6 +73,24 @@ final class Avx512Adapters {
   private static final int LOW = 27;
   private static final int HIGH = 26;
   private static final int SUM = 0;
+
+  /** The rows' sums, added up on the way to their tree's root. */
+  private static final int LEAVES = 8;
+
+  private static final int OTHERS = 12;
+
+  /** The first of the vectors with {@link #TREE}. */
+  private static final int TREES = 16;
+
+  private static final int FOUR = 1;
+
+  // Two rows' lanes 0 to 7, and 8 to 15; of two such pairs lanes 0 to 3, and 4 to 7, of each row;
+  // then lane by lane the one that is two away, and one away; and each row's first.
+  private static final int HALVES = 0;
+  private static final int QUARTERS = 2;
+  private static final int TWO_AWAY = 4;
+  private static final int ONE_AWAY = 5;
+  private static final int ROOTS = 6;
 
   /** The functions for one type. */
   private record Products(
@@ -100,53 +130,114 @@ final class Avx512Adapters {
 
   // ---- writing the functions
 
-  /** Groups of four rows of A times a token: leaves the 16 lanes of each row's sum. */
+  /** For each of a table's entries groups of four rows of A times a token. */
   private static byte[] shrinkFunction(DType dtype) {
     Assembler a = new Assembler();
-    a.load(RDX, RDI, DATA);
-    a.load(RCX, RDI, LANES);
-    a.load(R8, RDI, INPUTS);
-    a.load(R9, RDI, COUNT);
+    a.push(RBX);
+    a.load(RBX, RDI, TABLE);
     a.broadcast(UPPER_HALVES, RDI, UPPER);
+    a.loadMask(FOUR, RDI, FIRST_FOUR);
+    for (int i = 0; i < TREE.length; i++) {
+      a.load(TREES + i, RDI, INDICES + i * LINE);
+    }
+    a.store(RBX, RDI, AHEAD);
+    a.load(RCX, RBX, Shrinks.DATA);
+    a.load(RAX, RBX, Shrinks.END);
+    a.store(RAX, RDI, AHEAD_END);
+    a.move(R11, A_AHEAD / (GROUP * LINE));
+    int ahead = a.label();
+    fetch(a);
+    a.add(R11, -1);
+    a.jumpIfNotZero(ahead);
+    int entry = a.label();
+    a.load(R8, RBX, Shrinks.DATA);
+    a.load(R9, RBX, Shrinks.OUTPUTS);
+    a.add(R9, RDX);
+    a.load(RAX, RBX, Shrinks.GROUPS);
+    a.store(RAX, RDI, GROUPS);
     int group = a.label();
     for (int row = 0; row < GROUP; row++) {
       a.zero(SUM + row);
     }
-    a.move(R10, R8);
-    a.load(R11, RDI, TURNS);
+    a.load(R10, RBX, Shrinks.INPUTS);
+    a.add(R10, RSI);
+    a.load(R11, RBX, Shrinks.TURNS);
     int turn = a.label();
-    for (int row = 0; row < GROUP; row++) {
-      a.prefetch(RDX, A_AHEAD + row * LINE);
-    }
+    fetch(a);
     a.load(LOW_INPUTS, R10, 0);
     if (dtype == DType.BF16) {
       a.load(HIGH_INPUTS, R10, LINE);
     }
     for (int row = 0; row < GROUP; row++) {
       if (dtype == DType.BF16) {
-        a.load(HIGH, RDX, row * LINE);
+        a.load(HIGH, R8, row * LINE);
         a.shiftLeft(LOW, HIGH, 16);
         a.and(HIGH, HIGH, UPPER_HALVES);
         a.fma(SUM + row, LOW, LOW_INPUTS);
         a.fma(SUM + row, HIGH, HIGH_INPUTS);
       } else {
-        a.fma(SUM + row, LOW_INPUTS, RDX, row * LINE);
+        a.fma(SUM + row, LOW_INPUTS, R8, row * LINE);
       }
     }
-    a.add(RDX, GROUP * LINE);
+    a.add(R8, GROUP * LINE);
     a.add(R10, dtype == DType.BF16 ? 2 * LINE : LINE);
     a.add(R11, -1);
     a.jumpIfNotZero(turn);
-    for (int row = 0; row < GROUP; row++) {
-      a.store(SUM + row, RCX, row * LINE);
-    }
-    a.add(RCX, GROUP * LINE);
-    a.load(RAX, RDI, REST);
-    a.add(RDX, RAX);
-    a.add(R9, -1);
+    trees(a);
+    a.store(FOUR, SUM, R9, 0);
+    a.add(R9, GROUP * Float.BYTES);
+    a.load(RAX, RDI, GROUPS);
+    a.add(RAX, -1);
+    a.store(RAX, RDI, GROUPS);
     a.jumpIfNotZero(group);
+    a.add(RBX, Shrinks.SIZE);
+    a.load(RAX, RDI, COUNT);
+    a.add(RAX, -1);
+    a.store(RAX, RDI, COUNT);
+    a.jumpIfNotZero(entry);
+    a.pop(RBX);
     a.end();
     return a.code();
+  }
+
+  /** Asks for a turn's lines of A, those at RCX, and goes on to the next ones. */
+  private static void fetch(Assembler a) {
+    for (int row = 0; row < GROUP; row++) {
+      a.prefetch(RCX, row * LINE);
+    }
+    a.add(RCX, GROUP * LINE);
+    a.load(RAX, RDI, AHEAD_END);
+    a.compare(RCX, RAX);
+    int within = a.jumpIfBelow();
+    a.load(RAX, RDI, AHEAD);
+    a.load(RAX, RAX, Shrinks.NEXT);
+    a.store(RAX, RDI, AHEAD);
+    a.load(RCX, RAX, Shrinks.DATA);
+    a.load(RAX, RAX, Shrinks.END);
+    a.store(RAX, RDI, AHEAD_END);
+    a.land(within);
+  }
+
+  /** The four rows' sums of 16 lanes, as {@link Elementary#tree} adds them, in the first lanes. */
+  private static void trees(Assembler a) {
+    for (int pair = 0; pair < 2; pair++) {
+      joined(a, LEAVES + pair, OTHERS, HALVES, SUM + 2 * pair, SUM + 2 * pair + 1);
+    }
+    joined(a, SUM, OTHERS, QUARTERS, LEAVES, LEAVES + 1);
+    a.permute(OTHERS, TREES + TWO_AWAY, SUM);
+    a.add(SUM, SUM, OTHERS);
+    a.permute(OTHERS, TREES + ONE_AWAY, SUM);
+    a.add(SUM, SUM, OTHERS);
+    a.permute(SUM, TREES + ROOTS, SUM);
+  }
+
+  /** {@code to = (x, y)[one order] + (x, y)[the order after it]}. */
+  private static void joined(Assembler a, int to, int spare, int order, int x, int y) {
+    a.move(to, TREES + order);
+    a.permute2(to, x, y);
+    a.move(spare, TREES + order + 1);
+    a.permute2(spare, x, y);
+    a.add(to, to, spare);
   }
 
   /**
@@ -217,79 +308,34 @@ final class Avx512Adapters {
 
   // ---- calling them
 
-  /** What one thread gives to the functions and gets from them. */
+  /** What one thread gives to the functions. */
   static final class Frame {
-    private final Arena arena = Arena.ofAuto();
-    private final MemorySegment arguments = arena.allocate(ARGUMENTS, LINE);
-    private MemorySegment lanes = MemorySegment.NULL;
-    private float[] trees = new float[0];
-    private MemorySegment inputs = MemorySegment.NULL;
-    private long inputsOf;
-    private int inputsAt;
+    private final MemorySegment arguments = Arena.ofAuto().allocate(ARGUMENTS, LINE);
 
     Frame() {
       arguments.set(JAVA_INT, UPPER, 0xffff0000);
+      arguments.set(JAVA_INT, FIRST_FOUR, 0xf);
+      for (int i = 0; i < TREE.length; i++) {
+        MemorySegment.copy(TREE[i], 0, arguments, JAVA_INT, INDICES + i * LINE, Factor.LANES);
+      }
     }
 
     private void set(int argument, long value) {
       arguments.set(JAVA_LONG, argument, value);
     }
-
-    private void inputs(float[] x, int at, int count, long call) {
-      if (call != 0 && call == inputsOf && at == inputsAt) {
-        return;
-      }
-      // Known again only when they are all there.
-      inputsOf = 0;
-      if (inputs.byteSize() < (long) count * Float.BYTES) {
-        inputs = arena.allocate((long) count * Float.BYTES, LINE);
-      }
-      MemorySegment.copy(x, at, inputs, JAVA_FLOAT, 0, count);
-      inputsOf = call;
-      inputsAt = at;
-    }
-
-    private void lanes(int rows) {
-      if (trees.length < rows * Factor.LANES) {
-        lanes = arena.allocate((long) rows * LINE, LINE);
-        trees = new float[rows * Factor.LANES];
-      }
-    }
   }
 
-  private Products products(Factor factor) {
-    return factor.dtype() == DType.BF16 ? bfloat16 : float32;
-  }
-
-  /** Rows of A, from the first on, that {@link #shrink} takes; the others are left to others. */
-  static int shrinks(Factor a, int tokens) {
-    return tokens == 1 && a.dtype() != DType.F16 && a.inLines() > 0 ? a.rank() / GROUP * GROUP : 0;
-  }
-
-  /** As {@link Kernels#shrink} for one token, rows that {@link #shrinks} names. */
-  void shrink(
-      Factor a, int jFrom, int jTo, float[] x, int token, float[] t, int at, Scratch scratch) {
+  /** As {@link Kernels#shrinkAll}. */
+  void shrinkAll(Shrinks shrinks, MemorySegment x, MemorySegment t, Scratch scratch) {
     Frame frame = scratch.adapterFrame();
-    int rows = jTo - jFrom;
-    int size = a.dtype().bytes();
-    int row = token * a.length();
-    frame.lanes(rows);
-    frame.set(DATA, NativeCode.address(a.data()) + size * a.line(jFrom, 0));
-    frame.set(COUNT, rows / GROUP);
-    frame.set(TURNS, a.inLines() / a.perLine());
-    frame.set(REST, (long) GROUP * (a.length() - a.inLines()) * size);
-    frame.set(LANES, frame.lanes.address());
-    frame.inputs(x, row, a.length(), scratch.inputs);
-    frame.set(INPUTS, frame.inputs.address());
-    NativeCode.call(products(a).shrink, frame.arguments.address());
-    float[] lanes = frame.trees;
-    MemorySegment.copy(frame.lanes, JAVA_FLOAT, 0, lanes, 0, rows * Factor.LANES);
-    for (int j = 0; j < rows; j++) {
-      for (int k = a.inLines(); k < a.length(); k++) {
-        int lane = j * Factor.LANES + k % Factor.LANES;
-        lanes[lane] = Math.fma(a.get(jFrom + j, k), x[row + k], lanes[lane]);
+    for (int kind = 0; kind < Shrinks.KINDS; kind++) {
+      int count = shrinks.count(kind);
+      if (count > 0) {
+        frame.set(TABLE, shrinks.table(kind));
+        frame.set(COUNT, count);
+        Products products = Shrinks.bfloat16(kind) ? bfloat16 : float32;
+        NativeCode.call(products.shrink, frame.arguments.address(), x, t);
       }
-      t[at + jFrom + j] = Elementary.tree(lanes, j * Factor.LANES);
     }
   }
 

@@ -59,6 +59,7 @@ public final class CpuBackend implements Backend {
   private final Projections projections;
   private float[] shrunk = new float[0];
   private float[] gathered = new float[0];
+  private MemorySegment gatheredRows = MemorySegment.ofArray(gathered);
   private float[][] normWeights = new float[0][];
   private @Nullable CpuStep spareStep;
   private boolean stepped;
@@ -484,7 +485,7 @@ public final class CpuBackend implements Backend {
       checkShape("linear: x", x, tokens, weight.cols());
       checkShape("linear: out", outs.get(i), tokens, weight.rows());
     }
-    projections.begin(step.batch().segments(), tokens, floats(x));
+    projections.begin(step.batch().segments(), tokens, floats(x), segment(x));
     for (int i = 0; i < outs.size(); i++) {
       projections.add(linears.get(i), outs.get(i));
     }
@@ -508,7 +509,7 @@ public final class CpuBackend implements Backend {
     for (int i = from; i < to; i++) {
       System.arraycopy(floats(x), batch.output(i) * width, rows, (i - from) * width, width);
     }
-    projections.begin(batch.segments(from, to), to - from, rows);
+    projections.begin(batch.segments(from, to), to - from, rows, gatheredRows);
     projections.add(head, logits);
     projections.run();
   }
@@ -794,6 +795,7 @@ public final class CpuBackend implements Backend {
   private float[] gathered(int count) {
     if (gathered.length < count) {
       gathered = new float[count];
+      gatheredRows = MemorySegment.ofArray(gathered);
     }
     return gathered;
   }

@@ -109,9 +109,19 @@ interface Kernels {
       int to,
       Scratch scratch);
 
-  /** Whether there is an {@link #expandAll}. */
-  default boolean expandsAll() {
+  /** Whether there are {@link #shrinkAll} and {@link #expandAll}. */
+  default boolean adaptsAll() {
     return false;
+  }
+
+  /**
+   * {@link #shrink} for many adapters with a token each.
+   *
+   * @param x the array
+   * @param t the array
+   */
+  default void shrinkAll(Shrinks shrinks, MemorySegment x, MemorySegment t, Scratch scratch) {
+    throw new IllegalStateException("these kernels shrink by one adapter at a time");
   }
 
   /**

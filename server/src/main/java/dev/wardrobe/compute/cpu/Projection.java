@@ -107,7 +107,7 @@ final class Projection {
         // The expansions are done kind by kind, then what is left in order: of a mix they may take
         // what comes first only, by ascending kinds.
         int kind =
-            kernels.expandsAll()
+            kernels.adaptsAll()
                 ? Expansions.kind(part.b(), segment.to() - segment.from(), part.loraBias())
                 : Expansions.NONE;
         if (kind >= least) {
@@ -149,13 +149,27 @@ final class Projection {
     return part == null ? null : part.a();
   }
 
-  /** Shrinks rows {@code from} to {@code to} of a segment by rows of its adapter's A. */
+  /**
+   * Shrinks rows {@code from} to {@code to} of a segment by rows of its adapter's A, or leaves that
+   * to {@link Scratch#shrinks}.
+   */
   void shrink(
       int segment, int jFrom, int jTo, float[] x, int from, int to, float[] t, Scratch scratch) {
     Factor a = factor(segment);
-    if (a != null && jFrom < jTo) {
-      int at = shrunkAt[segment] + (from - segments.get(segment).from()) * a.rank();
-      kernels.shrink(a, jFrom, jTo, x, from, to, t, at, scratch);
+    if (a == null || jFrom >= jTo) {
+      return;
+    }
+    int at = shrunkAt[segment] + (from - segments.get(segment).from()) * a.rank();
+    int left = jFrom;
+    if (kernels.adaptsAll()) {
+      int end = Math.min(jTo, Shrinks.rows(a, to - from));
+      if (jFrom < end) {
+        scratch.shrinks.add(a, jFrom, end, from, at);
+        left = end;
+      }
+    }
+    if (left < jTo) {
+      kernels.shrink(a, left, jTo, x, from, to, t, at, scratch);
     }
   }
 

@@ -28,6 +28,7 @@ final class Projections implements WorkerPool.Work {
   private int count;
   private List<Batch.Segment> segments = List.of();
   private float[] x = new float[0];
+  private MemorySegment inputs = MemorySegment.ofArray(x);
   private float[] t = new float[0];
   private MemorySegment shrunkInputs = MemorySegment.ofArray(t);
   private int tokens;
@@ -60,11 +61,13 @@ final class Projections implements WorkerPool.Work {
    * Begins anew, without projections.
    *
    * @param x {@code (tokens, in)}
+   * @param inputs the same as a segment
    */
-  void begin(List<Batch.Segment> segments, int tokens, float[] x) {
+  void begin(List<Batch.Segment> segments, int tokens, float[] x, MemorySegment inputs) {
     this.segments = segments;
     this.tokens = tokens;
     this.x = x;
+    this.inputs = inputs;
     call++;
     count = 0;
     panels = 0;
@@ -210,7 +213,11 @@ final class Projections implements WorkerPool.Work {
   public void run(int share, Scratch scratch) {
     scratch.inputs = call;
     if (shrinking) {
+      scratch.shrinks.clear();
       shrink(shrinkCost * share / shares, shrinkCost * (share + 1) / shares, scratch);
+      if (kernels.adaptsAll()) {
+        kernels.shrinkAll(scratch.shrinks, inputs, shrunkInputs, scratch);
+      }
     } else {
       int from = (int) ((long) panels * share / shares);
       int to = (int) ((long) panels * (share + 1) / shares);

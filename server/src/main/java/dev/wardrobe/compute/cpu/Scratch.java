@@ -16,6 +16,9 @@ final class Scratch {
   /** What is read after the panels that are worked on. */
   final Ahead ahead = new Ahead();
 
+  /** What is shrunk by many adapters at once. */
+  final Shrinks shrinks = new Shrinks();
+
   /** A tile: {@code (inputs of a unit, 32 rows)}. */
   final float[] tile = new float[Panels.UNIT * Panels.HEIGHT];
 

@@ -392,17 +392,7 @@ final class TieredKernels implements Kernels {
       float[] t,
       int at,
       Scratch scratch) {
-    int next = jFrom;
-    if (generatedAdapters != null) {
-      int end = Math.min(jTo, Avx512Adapters.shrinks(a, to - from));
-      if (jFrom < end) {
-        generatedAdapters.shrink(a, jFrom, end, x, from, t, at, scratch);
-        next = end;
-      }
-    }
-    if (next < jTo) {
-      adapters.kernels.shrink(a, next, jTo, x, from, to, t, at, scratch);
-    }
+    adapters.kernels.shrink(a, jFrom, jTo, x, from, to, t, at, scratch);
   }
 
   @Override
@@ -422,8 +412,16 @@ final class TieredKernels implements Kernels {
   }
 
   @Override
-  public boolean expandsAll() {
+  public boolean adaptsAll() {
     return generatedAdapters != null;
+  }
+
+  @Override
+  public void shrinkAll(Shrinks shrinks, MemorySegment x, MemorySegment t, Scratch scratch) {
+    if (generatedAdapters == null) {
+      throw new IllegalStateException("no generated code here");
+    }
+    generatedAdapters.shrinkAll(shrinks, x, t, scratch);
   }
 
   @Override

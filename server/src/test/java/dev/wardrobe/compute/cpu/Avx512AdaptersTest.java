@@ -34,19 +34,23 @@ final class Avx512AdaptersTest {
 
   @ParameterizedTest
   @EnumSource(names = {"BF16", "F32"})
-  void shrink(DType dtype) {
+  void shrinkAll(DType dtype) {
     Avx512Adapters generated = generated();
+    Shrinks shrinks = new Shrinks();
     for (int rank : RANKS) {
       for (int length : LENGTHS) {
         Factor a = Factor.rows(dense(dtype, rank, length), region);
-        int rows = Avx512Adapters.shrinks(a, 1);
-        assertThat(rows).isEqualTo(a.inLines() == 0 ? 0 : rank & -Factor.GROUP);
+        int rows = Shrinks.rows(a, 1);
+        assertThat(rows).isEqualTo(a.inLines() == length ? rank & -Factor.GROUP : 0);
         float[] x = numbers(3 * length);
         for (int from = 0; from < rows; from += 2 * Factor.GROUP) {
-          float[] expected = new float[rank + 5];
+          float[] expected = new float[rank + 25];
           float[] actual = expected.clone();
           plain.shrink(a, from, rows, x, 2, 3, expected, 5, scratch);
-          generated.shrink(a, from, rows, x, 2, actual, 5, scratch);
+          shrinks.clear();
+          shrinks.add(a, from, rows, 2, 5);
+          generated.shrinkAll(
+              shrinks, MemorySegment.ofArray(x), MemorySegment.ofArray(actual), scratch);
           assertThat(actual).as("rank %d, %d inputs", rank, length).isEqualTo(expected);
         }
       }
@@ -54,10 +58,43 @@ final class Avx512AdaptersTest {
   }
 
   @Test
+  void shrinkAll_mixed() {
+    Avx512Adapters generated = generated();
+    Shrinks shrinks = new Shrinks();
+    int tokens = 200;
+    for (int length : new int[] {32, 96, 256}) {
+      float[] x = numbers(tokens * length);
+      float[] expected = new float[tokens * 256];
+      float[] actual = expected.clone();
+      shrinks.clear();
+      int at = 0;
+      for (int token = 0; token < tokens; token++) {
+        int rank = RANKS[random.nextInt(RANKS.length)];
+        DType dtype = random.nextBoolean() ? DType.BF16 : DType.F32;
+        Factor a = Factor.rows(dense(dtype, rank, length), region);
+        int rows = Shrinks.rows(a, 1);
+        if (rows > 0) {
+          int from = random.nextInt(rows / Factor.GROUP) * Factor.GROUP;
+          plain.shrink(a, from, rows, x, token, token + 1, expected, at, scratch);
+          shrinks.add(a, from, rows, token, at);
+        }
+        at += rank;
+      }
+      generated.shrinkAll(
+          shrinks, MemorySegment.ofArray(x), MemorySegment.ofArray(actual), scratch);
+      assertThat(actual).as("%d inputs", length).isEqualTo(expected);
+      shrinks.clear();
+      generated.shrinkAll(
+          shrinks, MemorySegment.ofArray(x), MemorySegment.ofArray(actual), scratch);
+      assertThat(actual).isEqualTo(expected);
+    }
+  }
+
+  @Test
   void shrinks_oneTokenAndNoFloat16() {
     DenseMatrix bfloat16 = dense(DType.BF16, 8, 64);
-    assertThat(Avx512Adapters.shrinks(Factor.rows(bfloat16, region), 2)).isZero();
-    assertThat(Avx512Adapters.shrinks(Factor.rows(dense(DType.F16, 8, 64), region), 1)).isZero();
+    assertThat(Shrinks.rows(Factor.rows(bfloat16, region), 2)).isZero();
+    assertThat(Shrinks.rows(Factor.rows(dense(DType.F16, 8, 64), region), 1)).isZero();
   }
 
   @Test
