@@ -42,6 +42,7 @@ import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.health.v1.HealthCheckRequest;
+import io.grpc.health.v1.HealthCheckResponse;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.health.v1.HealthGrpc;
 import io.grpc.netty.NettyChannelBuilder;
@@ -57,6 +58,7 @@ import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
@@ -610,6 +612,44 @@ final class GrpcServerTest {
               assertThat(stats.running() + stats.waiting()).isEqualTo(300);
             });
     calls.forEach(call -> call.cancel(true));
+  }
+
+  /** Who shares a connection with callers that lose interest, such as through a proxy. */
+  @Test
+  void hundredsOfCancellations_leaveTheConnectionToOthers() {
+    AtomicReference<Throwable> failed = new AtomicReference<>();
+    BlockingQueue<ServingStatus> seen = new LinkedBlockingQueue<>();
+    HealthGrpc.newStub(channel)
+        .watch(
+            HealthCheckRequest.getDefaultInstance(),
+            new StreamObserver<>() {
+              @Override
+              public void onNext(HealthCheckResponse health) {
+                seen.add(health.getStatus());
+              }
+
+              @Override
+              public void onError(Throwable failure) {
+                failed.set(failure);
+              }
+
+              @Override
+              public void onCompleted() {}
+            });
+    await().atMost(10, TimeUnit.SECONDS).until(() -> !seen.isEmpty());
+    for (int wave = 0; wave < 2; wave++) {
+      List<ListenableFuture<GenerateResponse>> calls = new ArrayList<>();
+      for (int i = 0; i < 300; i++) {
+        calls.add(GenerationServiceGrpc.newFutureStub(channel).generate(endless().build()));
+      }
+      await()
+          .atMost(20, TimeUnit.SECONDS)
+          .until(() -> stack.engine().stats().running() + stack.engine().stats().waiting() > 0);
+      calls.forEach(call -> call.cancel(true));
+      // Comes after the cancellations on the same connection.
+      assertThat(generation.generate(question().build()).getText()).isNotEmpty();
+    }
+    assertThat(failed).hasNullValue();
   }
 
   private static void assertStatus(Runnable call, Status.Code code, String... words) {
