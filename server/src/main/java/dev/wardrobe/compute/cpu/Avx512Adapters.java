@@ -10,7 +10,6 @@ import static dev.wardrobe.compute.cpu.Assembler.Register.RCX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDI;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RDX;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RSI;
-import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 

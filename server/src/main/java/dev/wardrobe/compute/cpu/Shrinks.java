@@ -12,8 +12,8 @@ import org.jspecify.annotations.Nullable;
  * generated code reads.
  */
 final class Shrinks {
-  // Rows of one A: where they begin and end, the next rows, groups of rows, turns of the loop over a
-  // row, where the token begins in x and its result in t, in bytes.
+  // Rows of one A: where they begin and end, the entry whose rows are fetched after them, groups of
+  // rows, turns of the loop over a row, where the token begins in x and its result in t, in bytes.
   static final int DATA = 0;
   static final int END = 8;
   static final int NEXT = 16;
