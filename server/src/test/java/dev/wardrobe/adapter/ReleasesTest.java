@@ -477,6 +477,47 @@ final class ReleasesTest {
   }
 
   @Test
+  void restart_keepsWhatNamesLeadTo_andWhoGoesWhere() throws Exception {
+    publish("a", "one");
+    publish("a", "two");
+    publish("a", "three");
+    registry.setAlias("a", "prod", List.of(new Share("1", 1)), null);
+    registry.setAlias(
+        "a", "prod", List.of(new Share("1", 1), new Share("2", 1)), new Shadow("3", 0.5f));
+    registry.rollback("a", "latest");
+    Map<String, String> byKey = new HashMap<>();
+    for (int i = 0; i < 50; i++) {
+      try (Lease lease = registry.lease("a@prod", "key " + i).get()) {
+        byKey.put("key " + i, lease.name());
+      }
+    }
+    assertThat(byKey.values()).contains("a@1", "a@2");
+    Release before = registry.release("a");
+    long revision = registry.events().revision();
+
+    registry.close();
+    store.close();
+    store = AdapterStore.open(folder.resolve("store"), StoreOptions.DEFAULT);
+    registry = registry(AdapterOptions.DEFAULT);
+
+    assertThat(registry.release("a").entry()).isEqualTo(before.entry());
+    assertThat(answers("a")).startsWith("a@2 ");
+    // Whoever watches must not take new events for old ones.
+    assertThat(registry.events().revision()).isGreaterThanOrEqualTo(revision);
+    // What went where is counted from the start.
+    Release.Alias prod = registry.release("a").alias("prod");
+    assertThat(prod.answered()).containsExactly(0L, 0L);
+    assertThat(Objects.requireNonNull(prod.shadow()).requests()).isZero();
+    for (Map.Entry<String, String> each : byKey.entrySet()) {
+      try (Lease lease = registry.lease("a@prod", each.getKey()).get()) {
+        assertThat(lease.name()).isEqualTo(each.getValue());
+      }
+    }
+    registry.rollback("a", "prod");
+    assertThat(answers("a@prod")).startsWith("a@1 ");
+  }
+
+  @Test
   void shadow_isToldOfEachCopyOnce() throws Exception {
     publish("a", "one");
     publish("a", "two");
