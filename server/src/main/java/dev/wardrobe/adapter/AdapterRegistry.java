@@ -342,7 +342,8 @@ public final class AdapterRegistry implements AutoCloseable {
       return;
     }
     synchronized (lock) {
-      // Until the name is bound the load stands for it: what is pinned must not be evicted between.
+      // Until the name is bound the load stands for it: it must not be evicted between.
+      presence.loads++;
       presence.pins += pin ? 1 : 0;
       presence.holders++;
     }
@@ -388,7 +389,9 @@ public final class AdapterRegistry implements AutoCloseable {
       }
     } finally {
       synchronized (lock) {
+        presence.loads--;
         presence.pins -= pin ? 1 : 0;
+        presence.tellUnwanted(unsettled);
       }
       settle();
     }
@@ -595,7 +598,7 @@ public final class AdapterRegistry implements AutoCloseable {
         presence.kept = copy;
       }
       cache.invalidate(presence.facts.digest());
-      presence.residents.forEach(resident -> unsettled.add(resident.unwanted()));
+      presence.tellUnwanted(unsettled);
     }
     tidy(presence);
   }
@@ -1034,7 +1037,7 @@ public final class AdapterRegistry implements AutoCloseable {
 
   boolean wanted(Presence presence) {
     synchronized (lock) {
-      return !presence.names.isEmpty();
+      return presence.wanted();
     }
   }
 
@@ -1218,7 +1221,7 @@ public final class AdapterRegistry implements AutoCloseable {
       }
       RootScan.Found found = scan.found().get(reference);
       if (found == null) {
-        throw notLoaded("load it first");
+        throw notLoaded("see the list of adapters");
       }
       return entry(found);
     } catch (AdapterException e) {

@@ -1,6 +1,7 @@
 package dev.wardrobe.adapter;
 
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
@@ -19,7 +20,10 @@ final class Presence {
   /** Names that stand for it. */
   final Set<String> names = new LinkedHashSet<>();
 
-  /** How many of them are to stay resident. */
+  /** Loads under way, by which names are going to stand for it. */
+  int loads;
+
+  /** How many of its names are to stay resident, and loads of such. */
   int pins;
 
   /** Open leases, and loads under way. */
@@ -37,5 +41,17 @@ final class Presence {
   Presence(Facts facts, Origin origin) {
     this.facts = facts;
     this.origin = origin;
+  }
+
+  /** Whether a name stands for it, or is about to. */
+  boolean wanted() {
+    return !names.isEmpty() || loads > 0;
+  }
+
+  /** What is to be done about its copies in the backend's memory. */
+  void tellUnwanted(Collection<Runnable> todo) {
+    if (!wanted()) {
+      residents.forEach(resident -> todo.add(resident.unwanted()));
+    }
   }
 }

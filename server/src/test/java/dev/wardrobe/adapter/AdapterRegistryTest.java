@@ -259,6 +259,36 @@ final class AdapterRegistryTest {
   }
 
   @Test
+  void load_isWantedBeforeItsNameIsBound() throws Exception {
+    List<Boolean> wanted = new CopyOnWriteArrayList<>();
+    List<Resident> given = new CopyOnWriteArrayList<>();
+    CompletableFuture<Boolean> kept = new CompletableFuture<>();
+    registry.prefetchBy(
+        lease ->
+            lease
+                .upload(() -> true)
+                .thenCompose(
+                    resident -> {
+                      lease.close();
+                      resident.onUnwanted(resident::close);
+                      wanted.add(resident.wanted());
+                      given.add(resident);
+                      return kept;
+                    }));
+    place("a", "1");
+    CompletableFuture<AdapterEntry> first = registry.load("a", null);
+    CompletableFuture<AdapterEntry> second = registry.load("b", "a");
+    await().until(() -> given.size() == 2);
+    assertThat(wanted).containsExactly(true, true);
+    registry.close();
+    kept.complete(true);
+    assertThat(refusal(first)).hasMessageContaining("stopping");
+    assertThat(refusal(second)).hasMessageContaining("stopping");
+    assertThat(given).noneMatch(Resident::wanted);
+    assertThat(registry.residentBytes()).isZero();
+  }
+
+  @Test
   void load_prefetchFails_changesNothing() throws Exception {
     Keeper keeper = new Keeper();
     registry.prefetchBy(keeper);
