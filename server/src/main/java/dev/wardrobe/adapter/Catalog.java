@@ -151,6 +151,18 @@ public final class Catalog {
       return (shadow != null && shadow.digest().equals(digest))
           || target.shares().stream().anyMatch(share -> share.digest().equals(digest));
     }
+
+    /** The same without a digest; {@code otherwise} if that was the whole target. */
+    private Setting without(String digest, Setting otherwise) {
+      List<Share> left =
+          target.shares().stream().filter(share -> !share.digest().equals(digest)).toList();
+      return left.isEmpty()
+          ? otherwise
+          : new Setting(
+              new Target(left),
+              shadow == null || shadow.digest().equals(digest) ? null : shadow,
+              time);
+    }
   }
 
   /**
@@ -481,8 +493,8 @@ public final class Catalog {
   }
 
   /**
-   * Removes a version. Where {@link #LATEST} pointed to it, that goes to the newest of those left;
-   * the name goes with its last version.
+   * Removes a version, from the shares and the shadow of {@link #LATEST} too; where that pointed to
+   * nothing else, it goes to the newest of those left. The name goes with its last version.
    *
    * @throws AdapterException NOT_FOUND if there is none; IN_USE if another alias points to it
    */
@@ -512,7 +524,7 @@ public final class Catalog {
       if (next.current().uses(digest)) {
         Version newest = left.getLast();
         Setting setting = new Setting(Target.of(newest.digest()), null, newest.time());
-        next = new Alias(LATEST, setting, next.earlier());
+        next = new Alias(LATEST, next.current().without(digest, setting), next.earlier());
       }
       aliases.put(next.label(), next);
     }

@@ -165,6 +165,26 @@ final class CatalogTest {
     assertThat(one.deleteVersion("support", "1").entries()).isEmpty();
   }
 
+  /** Not to the newest version: that may be the one that was rolled back. */
+  @Test
+  void deleteVersion_thatLatestSharesWithOthers_leavesItToThose() throws AdapterException {
+    Catalog.Target split =
+        new Catalog.Target(
+            List.of(new Catalog.Share(A.digest(), 95), new Catalog.Share(B.digest(), 5)));
+    Catalog.Shadow shadow = new Catalog.Shadow(B.digest(), 0.5);
+    for (Catalog.Target target : List.of(split, Catalog.Target.of(A.digest()))) {
+      Catalog.Alias latest =
+          three()
+              .setAlias("support", Catalog.LATEST, target, shadow, TIME)
+              .deleteVersion("support", "2")
+              .entry("support")
+              .alias(Catalog.LATEST);
+      assertThat(latest.shadow()).isNull();
+      assertThat(latest.target().shares())
+          .containsExactly(new Catalog.Share(A.digest(), target.shares().getFirst().weight()));
+    }
+  }
+
   @Test
   void deleteVersion_ofContentThatAnotherVersionHas_keepsAliases() throws AdapterException {
     Catalog catalog =
