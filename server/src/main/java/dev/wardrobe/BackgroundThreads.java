@@ -67,10 +67,10 @@ final class BackgroundThreads implements ThreadFactory {
       int thread = (int) gettid.invokeExact();
       int failed = (int) setpriority.invokeExact(PRIO_PROCESS, thread, NICENESS);
       if (failed != 0) {
-        log.debug("the system does not let loading threads step back");
+        log.debug("the system does not let background threads step back");
       }
     } catch (Throwable e) {
-      log.debug("loading threads cannot step back", e);
+      log.debug("background threads cannot step back", e);
     }
   }
 }

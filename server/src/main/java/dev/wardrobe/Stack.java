@@ -86,7 +86,12 @@ final class Stack implements AutoCloseable {
     boolean complete = false;
     // Beside the weights: it takes longer than to map them.
     FutureTask<Prompts> reading =
-        new FutureTask<>(() -> Prompts.read(directory, ModelConfig.read(directory).vocabulary()));
+        new FutureTask<>(
+            () ->
+                Prompts.read(
+                    directory,
+                    ModelConfig.read(directory).vocabulary(),
+                    new BackgroundThreads("wardrobe-grammar-slow-")));
     Thread.ofPlatform().daemon().name("wardrobe-prompts").start(reading);
     try {
       backend = keep(new CpuBackend(threads, math));

@@ -146,6 +146,10 @@ final class Automaton {
     private final Draft draft = new Draft();
     private final Map<Key, Integer> numbers = new HashMap<>();
     private final List<int[]> sets = new ArrayList<>();
+
+    /** Numbers in them. */
+    private long kept;
+
     private final int[] seen;
     private int mark;
     private int[] stack = new int[64];
@@ -297,6 +301,8 @@ final class Automaton {
       int number = sets.size();
       numbers.put(key, number);
       sets.add(closed);
+      kept += closed.length;
+      budget.kept(kept);
       draft.edges.add(new int[0]);
       draft.accepting.set(number, accepts(closed, closed.length, false));
       return number;

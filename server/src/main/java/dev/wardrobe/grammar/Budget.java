@@ -12,8 +12,23 @@ final class Budget {
 
   static final long WORK = 40_000_000;
 
+  /** What is compiled before others wait: some 30 ms. */
+  static final long LITTLE_WORK = 4_000_000;
+
+  /** Numbers that building one automaton may keep: 32 MiB. */
+  private static final long KEPT = 8L << 20;
+
+  private final long mostWork;
   private long states;
   private long work;
+
+  Budget(long mostWork) {
+    this.mostWork = mostWork;
+  }
+
+  Budget() {
+    this(WORK);
+  }
 
   void states(long count) throws GrammarException {
     states += count;
@@ -27,11 +42,27 @@ final class Budget {
 
   void work(long count) throws GrammarException {
     work += count;
-    if (work > WORK) {
-      throw new GrammarException(
-          "compiling it takes more than %d steps; simplify it, above all repetitions inside"
-                  .formatted(WORK)
-              + " repetitions and overlapping alternatives");
+    if (work > mostWork) {
+      throw tooMuch();
     }
+  }
+
+  /** Checks how many numbers the building of one automaton keeps. */
+  void kept(long count) throws GrammarException {
+    if (count > KEPT) {
+      throw tooMuch();
+    }
+  }
+
+  private GrammarException tooMuch() {
+    return new GrammarException(
+        "compiling it takes more than %d steps, or too much memory; simplify it, above all"
+                .formatted(WORK)
+            + " repetitions inside repetitions and overlapping alternatives");
+  }
+
+  /** Whether it ran out of work, so that a larger one might do. */
+  boolean ranOut() {
+    return work > mostWork;
   }
 }

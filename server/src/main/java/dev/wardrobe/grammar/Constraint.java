@@ -2,7 +2,6 @@ package dev.wardrobe.grammar;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.Executor;
 
 /** What an answer's text must be. */
 public sealed interface Constraint {
@@ -78,10 +77,10 @@ public sealed interface Constraint {
 
   /** Compiles a constraint for a vocabulary. */
   static Grammar compile(
-      Constraint constraint, TokenTable tokens, long mostBytes, Executor executor)
+      Constraint constraint, TokenTable tokens, long mostBytes, Lanes lanes, Budget budget)
       throws GrammarException {
-    Rules rules = new Rules(new Budget());
+    Rules rules = new Rules(budget);
     int root = rule(constraint, rules);
-    return new Grammar(rules, root, tokens, mostBytes, executor);
+    return new Grammar(rules, root, tokens, mostBytes, lanes);
   }
 }

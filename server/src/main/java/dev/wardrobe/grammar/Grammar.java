@@ -2,7 +2,6 @@ package dev.wardrobe.grammar;
 
 import java.util.Arrays;
 import java.util.BitSet;
-import java.util.concurrent.Executor;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -21,20 +20,37 @@ public final class Grammar {
   /** What the engine's thread does by itself: some 100 µs. */
   private static final long SMALL = 40_000;
 
-  /** What one mask may take; seconds. */
+  /** A single step from a state of more positions than this takes the engine's thread too long. */
+  private static final int WIDE = 64;
+
+  /** Most masks that the engine's thread leaves to others unseen, after one that it gave up. */
+  private static final int LEFT = 16;
+
+  /** What others' masks may have to wait for: some 10 ms. */
+  private static final long LITTLE = 4_000_000;
+
+  /** What one mask may take: a second. */
   private static final long MOST = 300_000_000;
 
   private final Machine machine;
   private final TokenTable tokens;
-  private final Executor executor;
+  private final Lanes lanes;
+
+  // Threads may race for these two: it matters to nothing but who makes a mask.
+
+  /** How many masks to leave to others, the next time that one is given up. */
+  private int leave = 1;
+
+  /** Masks that are left to others before the next one is tried. */
+  private int left;
 
   /** The tokens at the very start, where some have other bytes than elsewhere. */
   private volatile long @Nullable [] firstMask;
 
-  Grammar(Rules rules, int root, TokenTable tokens, long mostBytes, Executor executor)
+  Grammar(Rules rules, int root, TokenTable tokens, long mostBytes, Lanes lanes)
       throws GrammarException {
     this.tokens = tokens;
-    this.executor = executor;
+    this.lanes = lanes;
     machine = new Machine(rules, root, tokens.alphabet, mostBytes);
     if (machine.first().isLast()) {
       throw new GrammarException("no text but the empty one is allowed by it");
@@ -60,9 +76,14 @@ public final class Grammar {
     return new Cursor(this, ends);
   }
 
-  /** Makes the first mask, however long that takes. */
-  public void prepare() {
-    mask(machine.first(), true, new Walk(MOST));
+  /** Makes the first mask, if it does not take long; true if it is there. */
+  boolean prepareQuickly() {
+    return mask(machine.first(), true, new Walk(LITTLE)) != null;
+  }
+
+  /** Makes the first mask. */
+  void prepare() {
+    make(machine.first(), true);
   }
 
   /** Bytes of memory that it keeps, about. */
@@ -101,26 +122,63 @@ public final class Grammar {
 
   /** The tokens that may come next, if that can be told in no time; else null. */
   long @Nullable [] quickMask(Frames state, boolean first) {
-    return mask(state, first, new Walk(SMALL));
+    if (left > 0) {
+      left--;
+      return null;
+    }
+    long[] mask = state.positions.length > WIDE ? null : mask(state, first, new Walk(SMALL));
+    if (mask != null) {
+      leave = 1;
+    } else {
+      // What the next states need is much the same.
+      left = leave;
+      leave = Math.min(LEFT, 2 * leave);
+    }
+    return mask;
   }
 
   /** Has a mask made by another thread, which then calls {@code then}. */
   void makeMask(Frames state, boolean first, Runnable then) {
-    executor.execute(
-        () -> {
-          try {
-            if (mask(state, first, new Walk(MOST)) == null) {
-              state.failure =
-                  "the constraint leaves so much open at once that the tokens that may come next"
-                      + " cannot be told in reasonable time; have fewer alternatives that begin"
-                      + " alike";
-            }
-          } catch (RuntimeException | StackOverflowError e) {
-            LOG.error("a mask could not be made", e);
-            state.failure = "the tokens that may come next could not be told: " + e;
-          }
-          then.run();
-        });
+    lanes
+        .quick()
+        .execute(
+            () -> {
+              if (madeQuickly(state, first)) {
+                then.run();
+                return;
+              }
+              lanes
+                  .slow()
+                  .execute(
+                      () -> {
+                        make(state, first);
+                        then.run();
+                      });
+            });
+  }
+
+  private boolean madeQuickly(Frames state, boolean first) {
+    try {
+      return mask(state, first, new Walk(LITTLE)) != null;
+    } catch (RuntimeException | StackOverflowError e) {
+      LOG.debug("a mask could not be made; the slow lane will tell", e);
+      return false;
+    }
+  }
+
+  /** Makes a mask, or says why there is none. */
+  private void make(Frames state, boolean first) {
+    try {
+      if (mask(state, first, new Walk(MOST)) == null) {
+        state.failure =
+            "the constraint leaves so much open at once that the tokens that may come next"
+                + " cannot be told in reasonable time; have fewer alternatives that begin"
+                + " alike";
+      }
+    } catch (RuntimeException | StackOverflowError e) {
+      LOG.error("a mask could not be made", e);
+      state.failure = "the tokens that may come next could not be told: " + e;
+    }
   }
 
   private long @Nullable [] mask(Frames state, boolean first, Walk walk) {
@@ -188,21 +246,21 @@ public final class Grammar {
     int characters = 0;
     Frames at = state;
     while (characters < tokens.mostCharacters) {
-      Frames next = plain(at, walk.effort);
+      Frames next = plain(at, walk);
+      if (walk.tired()) {
+        return null;
+      }
       if (next == Frames.DEAD) {
         break;
       }
       characters = next == at ? tokens.mostCharacters : characters + 1;
       at = next;
-      if (walk.tired()) {
-        return null;
-      }
     }
     if (characters > 0) {
       tokens.addPlain(characters, mask);
     }
     if (characters < tokens.mostCharacters
-        && (characters == 0 || readsPlain(at, walk.effort))
+        && (characters == 0 || readsPlain(at, walk))
         && !walk(tokens.plain, state, mask, walk)) {
       return null;
     }
@@ -221,30 +279,35 @@ public final class Grammar {
     return starts.stream().toArray();
   }
 
-  private boolean readsPlain(Frames state, Machine.Effort effort) {
+  private boolean readsPlain(Frames state, Walk walk) {
     for (int b : PLAIN_STARTS) {
-      if (machine.next(state, b, effort) != Frames.DEAD) {
+      if (machine.next(state, b, walk.effort) != Frames.DEAD) {
         return true;
       }
     }
     return false;
   }
 
-  /** The state after any one character that needs no escape; DEAD if there is none such. */
-  private Frames plain(Frames state, Machine.Effort effort) {
+  /**
+   * The state after any one character that needs no escape; DEAD if there is none such. Means
+   * nothing if the walk got tired.
+   */
+  private Frames plain(Frames state, Walk walk) {
     Frames known = state.plain;
     if (known != null) {
       return known;
     }
-    Frames plain = machine.next(state, ' ', effort);
+    Frames plain = machine.next(state, ' ', walk.effort);
     for (int b : PLAIN_STARTS) {
-      if (plain == Frames.DEAD) {
+      if (plain == Frames.DEAD || walk.tired()) {
         break;
       }
-      Frames next = machine.next(state, b, effort);
-      plain = b < 0x80 ? same(plain, next) : tail(b, next, plain, effort);
+      Frames next = machine.next(state, b, walk.effort);
+      plain = b < 0x80 ? same(plain, next) : tail(b, next, plain, walk);
     }
-    state.plain = plain;
+    if (!walk.tired()) {
+      state.plain = plain;
+    }
     return plain;
   }
 
@@ -253,28 +316,27 @@ public final class Grammar {
   }
 
   /** {@code plain} if it is reached by every character that begins with {@code b}. */
-  private Frames tail(int b, Frames state, Frames plain, Machine.Effort effort) {
+  private Frames tail(int b, Frames state, Frames plain, Walk walk) {
     int low = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80;
     int high = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
     int more = b < 0xe0 ? 0 : b < 0xf0 ? 1 : 2;
-    return tail(low, high, more, state, plain, effort);
+    return tail(low, high, more, state, plain, walk);
   }
 
-  private Frames tail(
-      int low, int high, int more, Frames state, Frames plain, Machine.Effort effort) {
-    if (state == Frames.DEAD) {
+  private Frames tail(int low, int high, int more, Frames state, Frames plain, Walk walk) {
+    if (state == Frames.DEAD || walk.tired()) {
       return Frames.DEAD;
     }
     Frames before = Frames.DEAD;
     for (int b = low; b <= high; b++) {
-      Frames next = machine.next(state, b, effort);
+      Frames next = machine.next(state, b, walk.effort);
       if (next == Frames.DEAD) {
         return next;
       } else if (next == before) {
         continue;
       }
       before = next;
-      Frames end = more == 0 ? next : tail(0x80, 0xbf, more - 1, next, plain, effort);
+      Frames end = more == 0 ? next : tail(0x80, 0xbf, more - 1, next, plain, walk);
       if (end != plain) {
         return Frames.DEAD;
       }

@@ -3,6 +3,10 @@ package dev.wardrobe.grammar;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.TextNode;
 import java.math.BigDecimal;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
@@ -18,7 +22,49 @@ final class SchemaCheck {
   private final References references;
   private final Budget budget;
   private final SchemaKeywords keywords = new SchemaKeywords();
+
+  /** By the pointer of a subschema: what its {@code enum} lists. */
+  private final Map<String, Listed> listed = new HashMap<>();
+
   private int depth;
+
+  /**
+   * What an {@code enum} lists: thousands of names, it may be, each of which is looked up.
+   *
+   * @param plain strings, and numbers without trailing zeros
+   * @param others all other values
+   */
+  private record Listed(Set<Object> plain, List<JsonNode> others) {
+    static Listed of(JsonNode values) {
+      Set<Object> plain = new HashSet<>();
+      List<JsonNode> others = new ArrayList<>();
+      for (JsonNode value : values) {
+        if (value.isTextual() || value.isNumber()) {
+          plain.add(key(value));
+        } else {
+          others.add(value);
+        }
+      }
+      return new Listed(plain, others);
+    }
+
+    private static Object key(JsonNode value) {
+      return value.isTextual() ? value.textValue() : value.decimalValue().stripTrailingZeros();
+    }
+
+    boolean has(JsonNode value, Budget budget) throws GrammarException {
+      if (value.isTextual() || value.isNumber()) {
+        return plain.contains(key(value));
+      }
+      for (JsonNode other : others) {
+        budget.work(1 + other.size());
+        if (same(other, value)) {
+          return true;
+        }
+      }
+      return false;
+    }
+  }
 
   SchemaCheck(References references, Budget budget) {
     this.references = references;
@@ -63,15 +109,11 @@ final class SchemaCheck {
     if (schema.has("const") && !same(schema.path("const"), value)) {
       return false;
     }
-    if (schema.has("enum")) {
-      boolean found = false;
-      for (JsonNode each : schema.path("enum")) {
-        budget.work(1);
-        found = found || same(each, value);
-      }
-      if (!found) {
-        return false;
-      }
+    if (schema.has("enum")
+        && !listed
+            .computeIfAbsent(place.pointer(), _ -> Listed.of(schema.path("enum")))
+            .has(value, budget)) {
+      return false;
     }
     if (value.isNumber()) {
       return number(schema, value.decimalValue());

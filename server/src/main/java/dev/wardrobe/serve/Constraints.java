@@ -33,6 +33,9 @@ final class Constraints {
   private static Throwable of(Throwable failure, dev.wardrobe.v1.Constraint constraint) {
     return switch (failure) {
       case CompletionException e when e.getCause() != null -> of(e.getCause(), constraint);
+      case GrammarException e when e.retryAfter() != null ->
+          new RequestException(
+              RequestException.Code.RESOURCE_EXHAUSTED, "constraint: " + e.getMessage(), e);
       case GrammarException e ->
           RequestException.invalid("constraint.%s: %s".formatted(name(constraint), e.getMessage()));
       case TextException e ->

@@ -23,6 +23,7 @@ import java.time.ZoneId;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ThreadFactory;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -46,13 +47,14 @@ public final class Prompts implements AutoCloseable {
       int vocabulary,
       @Nullable Tokenizer tokenizer,
       @Nullable ChatTemplate template,
-      String noTemplate) {
+      String noTemplate,
+      ThreadFactory background) {
     this.vocabulary = vocabulary;
     this.tokenizer = tokenizer;
     this.grammars =
         tokenizer == null
             ? null
-            : new Grammars(tokenizer::tokenBytes, vocabulary, Constraints.memory());
+            : new Grammars(tokenizer::tokenBytes, vocabulary, Constraints.memory(), background);
     this.template = template;
     this.noTemplate = noTemplate;
   }
@@ -62,11 +64,13 @@ public final class Prompts implements AutoCloseable {
    * matters to requests that need it, and is their error.
    *
    * @param vocabulary the model's; ids beyond it are refused
+   * @param background makes the thread that compiles what takes long
    * @throws TextException if there is a tokenizer, but it cannot be used
    */
-  public static Prompts read(Path directory, int vocabulary) throws TextException {
+  public static Prompts read(Path directory, int vocabulary, ThreadFactory background)
+      throws TextException {
     if (!Files.exists(directory.resolve("tokenizer.json"))) {
-      return new Prompts(vocabulary, null, null, "this model has no tokenizer");
+      return new Prompts(vocabulary, null, null, "this model has no tokenizer", background);
     }
     Tokenizer tokenizer = Tokenizer.load(directory);
     ChatTemplate template = null;
@@ -77,7 +81,7 @@ public final class Prompts implements AutoCloseable {
       noTemplate = "this model's chat template cannot be used: " + e.getMessage();
       log.warn(noTemplate);
     }
-    return new Prompts(vocabulary, tokenizer, template, noTemplate);
+    return new Prompts(vocabulary, tokenizer, template, noTemplate, background);
   }
 
   public boolean hasTokenizer() {

@@ -3,6 +3,7 @@ package dev.wardrobe.serve;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.engine.EngineException;
+import dev.wardrobe.grammar.GrammarException;
 import java.io.Serial;
 import java.time.Duration;
 import java.util.concurrent.CompletionException;
@@ -39,7 +40,11 @@ public final class RequestException extends Exception {
 
   /** When a request that was turned away may be tried again, if that can be told. */
   public @Nullable Duration retryAfter() {
-    return getCause() instanceof EngineException cause ? cause.retryAfter() : null;
+    return switch (getCause()) {
+      case EngineException cause -> cause.retryAfter();
+      case GrammarException cause -> cause.retryAfter();
+      case null, default -> null;
+    };
   }
 
   public Code code() {

@@ -8,6 +8,7 @@ import dev.wardrobe.engine.Finish;
 import dev.wardrobe.engine.GenerationTask;
 import dev.wardrobe.engine.Ticket;
 import dev.wardrobe.engine.TokenListener;
+import dev.wardrobe.grammar.Grammar;
 import dev.wardrobe.text.TokenStream;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
@@ -18,6 +19,7 @@ import dev.wardrobe.v1.Usage;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
@@ -120,17 +122,19 @@ public final class Turn {
   private void prepare() {
     try {
       Plan plan = conversation.plan(request);
+      CompletableFuture<@Nullable Grammar> grammar = conversation.grammar(request);
+      // What comes next is none of the work of who compiles.
+      Executor next = grammar.isDone() ? Runnable::run : conversation.workers();
       CompletableFuture<?> _ =
-          conversation
-              .grammar(request)
-              .whenComplete(
-                  (grammar, failure) -> {
-                    if (failure != null) {
-                      fail(failure);
-                    } else {
-                      lease(plan.with(grammar));
-                    }
-                  });
+          grammar.whenCompleteAsync(
+              (compiled, failure) -> {
+                if (failure != null) {
+                  fail(failure);
+                } else {
+                  lease(plan.with(compiled));
+                }
+              },
+              next);
     } catch (Throwable e) {
       fail(e);
     }

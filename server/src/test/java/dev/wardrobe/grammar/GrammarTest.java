@@ -6,8 +6,13 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.wardrobe.text.TokenBytes;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ThreadFactory;
+import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
@@ -199,8 +204,10 @@ final class GrammarTest {
   void forgetting_changesNothing() throws Exception {
     TokenTable tokens = Vocabularies.cut(new Random(1), 200, SAMPLES);
     Constraint constraint = new Constraint.Json(false, false);
-    Grammar roomy = Constraint.compile(constraint, tokens, Long.MAX_VALUE, Runnable::run);
-    Grammar tight = Constraint.compile(constraint, tokens, 20_000, Runnable::run);
+    Grammar roomy =
+        Constraint.compile(constraint, tokens, Long.MAX_VALUE, Vocabularies.LANES, new Budget());
+    Grammar tight =
+        Constraint.compile(constraint, tokens, 20_000, Vocabularies.LANES, new Budget());
     for (int seed = 0; seed < 30; seed++) {
       Vocabularies.Walk one = Vocabularies.walk(roomy, tokens, new Random(seed), 60);
       Vocabularies.Walk other = Vocabularies.walk(tight, tokens, new Random(seed), 60);
@@ -253,13 +260,77 @@ final class GrammarTest {
   @Test
   void refusedConstraints_takeBoundedMemory() throws Exception {
     TokenBytes bytes = TokenBytes.of(new byte[][] {{'a'}});
-    try (Grammars grammars = new Grammars(() -> bytes, 1, 4 << 20)) {
+    try (Grammars grammars = new Grammars(() -> bytes, 1, 4 << 20, Thread::new)) {
       for (int i = 0; i < 40; i++) {
         Constraint tooLong = new Constraint.Pattern(i + "a".repeat(250_000));
         assertThat(grammars.get(tooLong).handle((grammar, failure) -> failure).get()).isNotNull();
       }
       assertThat(grammars.size()).isBetween(1, 8);
     }
+  }
+
+  /** What takes long waits for its like alone, and only so many of it do. */
+  @Test
+  void slowConstraints_delayNoOthers() throws Exception {
+    TokenBytes bytes = TokenBytes.of(new byte[][] {{'a'}, {'b'}});
+    CountDownLatch gate = new CountDownLatch(1);
+    ThreadFactory held =
+        work ->
+            new Thread(
+                () -> {
+                  try {
+                    gate.await();
+                  } catch (InterruptedException e) {
+                    return;
+                  }
+                  work.run();
+                });
+    try (Grammars grammars = new Grammars(() -> bytes, 2, 4 << 20, held)) {
+      List<CompletableFuture<Grammar>> slow = new ArrayList<>();
+      for (int i = 0; i < Grammars.MOST_SLOW; i++) {
+        slow.add(grammars.get(slow(i)));
+      }
+      assertThat(grammars.get(new Constraint.Pattern("a|b")).get(60, TimeUnit.SECONDS)).isNotNull();
+      assertThat(slow).noneMatch(CompletableFuture::isDone);
+
+      Constraint tooMany = slow(Grammars.MOST_SLOW);
+      assertThatThrownBy(() -> grammars.get(tooMany).get(60, TimeUnit.SECONDS))
+          .cause()
+          .isInstanceOf(GrammarException.class)
+          .hasMessageContaining("try again later")
+          .extracting(e -> ((GrammarException) e).retryAfter())
+          .isNotNull();
+
+      gate.countDown();
+      for (CompletableFuture<Grammar> each : slow) {
+        assertThat(each.get(60, TimeUnit.SECONDS)).isNotNull();
+      }
+      assertThat(grammars.get(tooMany).get(60, TimeUnit.SECONDS)).isNotNull();
+    }
+  }
+
+  /** One that takes more than a little work, and less than too much. */
+  private static Constraint slow(int i) {
+    return new Constraint.Pattern("b{%d}(a|b)*a(a|b){14}".formatted(i));
+  }
+
+  @Test
+  void manyAlternatives_areLeftToOtherThreads() throws Exception {
+    StringBuilder schema = new StringBuilder("{'anyOf':[");
+    for (int i = 0; i < 300; i++) {
+      schema.append("{'type':'string','maxLength':%d},".formatted(1000 + i));
+    }
+    schema.setLength(schema.length() - 1);
+    TokenTable tokens = Vocabularies.of("ab", "abc");
+    Grammar grammar = Vocabularies.schema(schema.append("]}").toString(), tokens);
+    Frames inside = grammar.after(grammar.first(), bytes("\""));
+    long before = grammar.bytes();
+
+    assertThat(grammar.quickMask(inside, false)).isNull();
+    // No step was taken.
+    assertThat(grammar.bytes()).isEqualTo(before);
+    grammar.makeMask(inside, false, () -> {});
+    assertThat(grammar.knownMask(inside, false)).isNotNull();
   }
 
   @Test

@@ -13,6 +13,8 @@ import com.networknt.schema.SchemaValidatorsConfig;
 import com.networknt.schema.SpecVersion;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
+import java.util.TreeSet;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -430,5 +432,35 @@ final class JsonSchemaTest {
       }
     }
     assertThat(whole).isGreaterThan(50);
+  }
+
+  @Test
+  void thousandsOfNames_areTaken() throws Exception {
+    Random random = new Random(7);
+    Set<String> names = new TreeSet<>();
+    while (names.size() < 10_000) {
+      names.add(Integer.toString(random.nextInt(100_000_000), 26));
+    }
+    String schema = "{'enum':['%s',1.5]}".formatted(String.join("','", names));
+    Grammar grammar = Vocabularies.schema(schema, TOKENS);
+    for (int seed = 0; seed < 50; seed++) {
+      String text = Vocabularies.walk(grammar, TOKENS, new Random(seed), -1).text();
+      assertThat(text.equals("1.5") || names.contains(text.replace("\"", ""))).as(text).isTrue();
+    }
+  }
+
+  @Test
+  void enumBesideEnum_leavesWhatBothList() throws Exception {
+    // Equal by value: 1.5 and 1.50, and objects in any order.
+    String schema =
+        "{'allOf':[{'enum':[1.5,'a',{'x':1,'y':[2]},[3]]},"
+            + "{'enum':[1.50,'b',{'y':[2.0],'x':1},[4]]}]}";
+    Grammar grammar = Vocabularies.schema(schema, TOKENS);
+    Set<String> texts = new TreeSet<>();
+    for (int seed = 0; seed < 200; seed++) {
+      String text = Vocabularies.walk(grammar, TOKENS, new Random(seed), -1).text();
+      texts.add(MAPPER.readTree(text).toString());
+    }
+    assertThat(texts).containsExactlyInAnyOrder("1.5", "{\"x\":1,\"y\":[2]}");
   }
 }

@@ -9,6 +9,9 @@ import java.util.TreeSet;
 
 /** Vocabularies for tests: every byte, and tokens of several. */
 final class Vocabularies {
+  /** Everything is done at once. */
+  static final Lanes LANES = new Lanes(Runnable::run, Runnable::run);
+
   private Vocabularies() {}
 
   /** All 256 bytes, then these texts. */
@@ -47,7 +50,7 @@ final class Vocabularies {
   }
 
   static Grammar compile(Constraint constraint, TokenTable tokens) throws GrammarException {
-    return Constraint.compile(constraint, tokens, 64 << 20, Runnable::run);
+    return Constraint.compile(constraint, tokens, 64 << 20, LANES, new Budget());
   }
 
   static Grammar regex(String regex, TokenTable tokens) throws GrammarException {

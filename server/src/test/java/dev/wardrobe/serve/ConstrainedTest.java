@@ -57,7 +57,7 @@ final class ConstrainedTest {
   static void start() throws Exception {
     backend = new CpuBackend(2);
     model = ModelLoader.load(DEMO.resolve("base"), LoadOptions.DEFAULT, backend);
-    prompts = Prompts.read(DEMO.resolve("base"), model.config().vocabulary());
+    prompts = Prompts.read(DEMO.resolve("base"), model.config().vocabulary(), Thread::new);
     adapters =
         new AdapterRegistry(
             model,

@@ -67,7 +67,7 @@ final class ConversationTest {
   static void load() throws Exception {
     backend = new CpuBackend(2);
     model = ModelLoader.load(DEMO.resolve("base"), LoadOptions.DEFAULT, backend);
-    prompts = Prompts.read(DEMO.resolve("base"), model.config().vocabulary());
+    prompts = Prompts.read(DEMO.resolve("base"), model.config().vocabulary(), Thread::new);
     JsonNode one =
         new ObjectMapper().readTree(DEMO.resolve("base/golden.json").toFile()).path("cases").get(0);
     GenerateRequest.Builder request =

@@ -57,7 +57,7 @@ final class EmbeddingTest {
     backend = new CpuBackend(2);
     model = ModelLoader.load(directory, LoadOptions.DEFAULT, backend);
     adapters = new AdapterRegistry(model, backend, roots, AdapterOptions.DEFAULT, Runnable::run);
-    prompts = Prompts.read(directory, model.config().vocabulary());
+    prompts = Prompts.read(directory, model.config().vocabulary(), Thread::new);
     start(options);
   }
 

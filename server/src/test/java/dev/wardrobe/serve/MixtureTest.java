@@ -51,7 +51,9 @@ final class MixtureTest {
             Runnable::run);
     prompts =
         Prompts.read(
-            TestBase.resource("models/llama_mha-nf4-dq"), base.model().config().vocabulary());
+            TestBase.resource("models/llama_mha-nf4-dq"),
+            base.model().config().vocabulary(),
+            Thread::new);
     start();
   }
 

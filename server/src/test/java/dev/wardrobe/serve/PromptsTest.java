@@ -36,7 +36,7 @@ final class PromptsTest {
   private Prompts withTemplate(String template) throws Exception {
     Files.copy(DEMO.resolve("tokenizer.json"), folder.resolve("tokenizer.json"));
     Files.writeString(folder.resolve("chat_template.jinja"), template);
-    return Prompts.read(folder, VOCABULARY);
+    return Prompts.read(folder, VOCABULARY, Thread::new);
   }
 
   private static void refused(
@@ -52,7 +52,7 @@ final class PromptsTest {
 
   @Test
   void tokens_ofEachKind() throws Exception {
-    try (Prompts prompts = Prompts.read(DEMO, VOCABULARY)) {
+    try (Prompts prompts = Prompts.read(DEMO, VOCABULARY, Thread::new)) {
       int[] text = prompts.tokens(request().setPrompt("Where is my order?").build());
       int[] ids = prompts.tokens(request().addTokenIds(5).addTokenIds(1535).build());
       int[] chat = prompts.tokens(request().addMessages(message("user", "Hello")).build());
@@ -66,7 +66,7 @@ final class PromptsTest {
 
   @Test
   void tokens_notExactlyOneKind() throws Exception {
-    try (Prompts prompts = Prompts.read(DEMO, VOCABULARY)) {
+    try (Prompts prompts = Prompts.read(DEMO, VOCABULARY, Thread::new)) {
       refused(prompts, request(), Code.INVALID_ARGUMENT, "exactly one", "none");
       refused(prompts, request().setPrompt("a").addTokenIds(1), Code.INVALID_ARGUMENT, "got 2");
       refused(prompts, request().setPrompt(""), Code.INVALID_ARGUMENT, "no tokens", "give");
@@ -101,7 +101,7 @@ final class PromptsTest {
 
   @Test
   void tokens_vocabularySmallerThanTheTokenizers() throws Exception {
-    try (Prompts prompts = Prompts.read(DEMO, 100)) {
+    try (Prompts prompts = Prompts.read(DEMO, 100, Thread::new)) {
       refused(
           prompts, request().setPrompt("order"), Code.FAILED_PRECONDITION, "vocabulary has 100");
     }
@@ -109,7 +109,8 @@ final class PromptsTest {
 
   @Test
   void noTokenizer_takesTokenIds() throws Exception {
-    try (Prompts prompts = Prompts.read(TestBase.resource("models/llama_mha-nf4-dq"), 512)) {
+    try (Prompts prompts =
+        Prompts.read(TestBase.resource("models/llama_mha-nf4-dq"), 512, Thread::new)) {
       assertThat(prompts.hasTokenizer()).isFalse();
       assertThat(prompts.stream()).isNull();
       assertThat(prompts.tokens(request().addTokenIds(7).build())).containsExactly(7);
@@ -173,7 +174,7 @@ final class PromptsTest {
 
   @Test
   void tokenize_andBack() throws Exception {
-    try (Prompts prompts = Prompts.read(DEMO, VOCABULARY)) {
+    try (Prompts prompts = Prompts.read(DEMO, VOCABULARY, Thread::new)) {
       TokenizeResponse tokens =
           prompts.tokenize(TokenizeRequest.newBuilder().setText("A 🦊 in Łódź").build());
       assertThat(
