@@ -64,15 +64,7 @@ final class ChurnTest {
     Path store = Files.createTempDirectory(temp, "store");
     try (Stack stack =
             new Stack(arguments, List.of(folder), store, AdapterOptions.DEFAULT, around);
-        GrpcFrontend frontend =
-            new GrpcFrontend(
-                stack.conversation(),
-                stack.adapters(),
-                stack.workers(),
-                () -> ModelInfo.of(stack),
-                stack.engine()::recentSteps,
-                stack.engine()::alive,
-                List.of());
+        GrpcFrontend frontend = stack.frontend(List.of());
         Connection connection = new Connection("127.0.0.1:" + frontend.listen("127.0.0.1", 0), 1)) {
       return new Churn(
               connection,

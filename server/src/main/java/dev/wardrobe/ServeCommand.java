@@ -130,15 +130,7 @@ final class ServeCommand implements Callable<Integer> {
             store,
             AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20),
             UnaryOperator.identity());
-    GrpcFrontend frontend =
-        new GrpcFrontend(
-            stack.conversation(),
-            stack.adapters(),
-            stack.workers(),
-            () -> ModelInfo.of(stack),
-            stack.engine()::recentSteps,
-            stack.engine()::alive,
-            extensions(stack));
+    GrpcFrontend frontend = stack.frontend(extensions(stack));
     long warm = System.nanoTime() + Duration.ofSeconds(warmUpSeconds).toNanos();
     if (!stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds))) {
       log.info("the kernels are not all compiled yet; the first answers will be slower");

@@ -12,6 +12,7 @@ import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.engine.Budget;
 import dev.wardrobe.engine.Engine;
 import dev.wardrobe.engine.EngineOptions;
+import dev.wardrobe.grpc.GrpcFrontend;
 import dev.wardrobe.model.GenerationDefaults;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
@@ -21,6 +22,7 @@ import dev.wardrobe.model.ModelLoader;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.serve.Prompts;
 import dev.wardrobe.text.TextException;
+import io.grpc.BindableService;
 import java.io.IOException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Path;
@@ -240,6 +242,18 @@ final class Stack implements AutoCloseable {
   /** What takes time and is not generation runs here. */
   ExecutorService workers() {
     return workers;
+  }
+
+  /** The services over it, on no port yet; not closed with it. */
+  GrpcFrontend frontend(List<BindableService> extensions) {
+    return new GrpcFrontend(
+        conversation,
+        adapters,
+        workers,
+        () -> ModelInfo.of(this),
+        engine::recentSteps,
+        engine::alive,
+        extensions);
   }
 
   @Override

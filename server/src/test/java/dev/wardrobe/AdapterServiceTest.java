@@ -111,15 +111,7 @@ final class AdapterServiceTest {
             folder.resolve("store"),
             AdapterOptions.DEFAULT,
             UnaryOperator.identity());
-    frontend =
-        new GrpcFrontend(
-            stack.conversation(),
-            stack.adapters(),
-            stack.workers(),
-            () -> ModelInfo.of(stack),
-            stack.engine()::recentSteps,
-            stack.engine()::alive,
-            List.of());
+    frontend = stack.frontend(List.of());
     port = frontend.listen("127.0.0.1", 0);
   }
 

@@ -91,15 +91,7 @@ final class GrpcServerTest {
     ModelArguments arguments = new ModelArguments(Conversation.DEFAULT_MAX_LOGPROBS);
     new CommandLine(arguments).parseArgs("--model", HOME.resolve("models/demo/base").toString());
     stack = new Stack(arguments, List.of(ROOT), AdapterOptions.DEFAULT);
-    frontend =
-        new GrpcFrontend(
-            stack.conversation(),
-            stack.adapters(),
-            stack.workers(),
-            () -> ModelInfo.of(stack),
-            stack.engine()::recentSteps,
-            stack.engine()::alive,
-            List.of());
+    frontend = stack.frontend(List.of());
     port = frontend.listen("127.0.0.1", 0);
   }
 

@@ -4,6 +4,7 @@ import com.sun.management.OperatingSystemMXBean;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.model.ModelConfig;
 import java.lang.management.ManagementFactory;
+import java.util.function.Consumer;
 
 /**
  * The engine's bounds.
@@ -75,121 +76,80 @@ public record EngineOptions(
     }
   }
 
-  public EngineOptions withKvType(KvShape.Type type) {
+  /** Options while one of them changes. */
+  private static final class Draft {
+    private int maxSequences;
+    private int prefillTokens;
+    private int maxLogitRows;
+    private int maxWaiting;
+    private long memoryBytes;
+    private int kvTokens;
+    private long adapterBytes;
+    private int maxLoads;
+    private KvShape.Type kvType;
+
+    Draft(EngineOptions options) {
+      maxSequences = options.maxSequences();
+      prefillTokens = options.prefillTokens();
+      maxLogitRows = options.maxLogitRows();
+      maxWaiting = options.maxWaiting();
+      memoryBytes = options.memoryBytes();
+      kvTokens = options.kvTokens();
+      adapterBytes = options.adapterBytes();
+      maxLoads = options.maxLoads();
+      kvType = options.kvType();
+    }
+  }
+
+  private EngineOptions with(Consumer<Draft> change) {
+    Draft draft = new Draft(this);
+    change.accept(draft);
     return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        maxLogitRows,
-        maxWaiting,
-        memoryBytes,
-        kvTokens,
-        adapterBytes,
-        maxLoads,
-        type);
+        draft.maxSequences,
+        draft.prefillTokens,
+        draft.maxLogitRows,
+        draft.maxWaiting,
+        draft.memoryBytes,
+        draft.kvTokens,
+        draft.adapterBytes,
+        draft.maxLoads,
+        draft.kvType);
+  }
+
+  public EngineOptions withKvType(KvShape.Type type) {
+    return with(draft -> draft.kvType = type);
   }
 
   public EngineOptions withMaxSequences(int most) {
-    return new EngineOptions(
-        most,
-        prefillTokens,
-        maxLogitRows,
-        maxWaiting,
-        memoryBytes,
-        kvTokens,
-        adapterBytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.maxSequences = most);
   }
 
   public EngineOptions withPrefillTokens(int most) {
-    return new EngineOptions(
-        maxSequences,
-        most,
-        maxLogitRows,
-        maxWaiting,
-        memoryBytes,
-        kvTokens,
-        adapterBytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.prefillTokens = most);
   }
 
   public EngineOptions withMaxLogitRows(int most) {
-    return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        most,
-        maxWaiting,
-        memoryBytes,
-        kvTokens,
-        adapterBytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.maxLogitRows = most);
   }
 
   public EngineOptions withMaxWaiting(int most) {
-    return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        maxLogitRows,
-        most,
-        memoryBytes,
-        kvTokens,
-        adapterBytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.maxWaiting = most);
   }
 
   public EngineOptions withMemoryBytes(long bytes) {
-    return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        maxLogitRows,
-        maxWaiting,
-        bytes,
-        kvTokens,
-        adapterBytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.memoryBytes = bytes);
   }
 
   public EngineOptions withKvTokens(int tokens) {
-    return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        maxLogitRows,
-        maxWaiting,
-        memoryBytes,
-        tokens,
-        adapterBytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.kvTokens = tokens);
   }
 
   public EngineOptions withAdapterBytes(long bytes) {
-    return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        maxLogitRows,
-        maxWaiting,
-        memoryBytes,
-        kvTokens,
-        bytes,
-        maxLoads,
-        kvType);
+    return with(draft -> draft.adapterBytes = bytes);
   }
 
   public EngineOptions withMaxLoads(int most) {
-    return new EngineOptions(
-        maxSequences,
-        prefillTokens,
-        maxLogitRows,
-        maxWaiting,
-        memoryBytes,
-        kvTokens,
-        adapterBytes,
-        most,
-        kvType);
+    return with(draft -> draft.maxLoads = most);
   }
 
   private static long autoAdapterBytes() {
