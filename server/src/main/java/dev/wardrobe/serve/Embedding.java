@@ -38,6 +38,7 @@ public final class Embedding {
   private List<int[]> inputs = List.of();
   private List<Plan.Part> parts = List.of();
   private List<AdapterPart> held = List.of();
+  private Pooling pooling = Pooling.MEAN;
 
   // Guarded by this.
   private final List<Ticket> tickets = new ArrayList<>();
@@ -117,6 +118,7 @@ public final class Embedding {
   private void prepare() {
     CompletableFuture<List<Lease>> leases;
     try {
+      pooling = pooling();
       parts =
           Mixture.of(
               request.getAdapter(),
@@ -206,10 +208,14 @@ public final class Embedding {
     }
   }
 
-  private Pooling pooling() {
-    return request.getPooling() == dev.wardrobe.v1.Pooling.POOLING_LAST
-        ? Pooling.LAST
-        : Pooling.MEAN;
+  private Pooling pooling() throws RequestException {
+    return switch (request.getPooling()) {
+      case POOLING_UNSPECIFIED, POOLING_MEAN -> Pooling.MEAN;
+      case POOLING_LAST -> Pooling.LAST;
+      case UNRECOGNIZED ->
+          throw RequestException.invalid(
+              "pooling: expected POOLING_MEAN or POOLING_LAST, got " + request.getPoolingValue());
+    };
   }
 
   /** One of the inputs. Its methods are called by the engine's thread. */
@@ -238,7 +244,7 @@ public final class Embedding {
 
     @Override
     public Pooling pooling() {
-      return Embedding.this.pooling();
+      return pooling;
     }
 
     @Override

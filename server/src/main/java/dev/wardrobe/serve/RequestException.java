@@ -7,6 +7,7 @@ import dev.wardrobe.grammar.GrammarException;
 import java.io.Serial;
 import java.time.Duration;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.RejectedExecutionException;
 import org.jspecify.annotations.Nullable;
 
 /** A request that cannot be answered, and why: what, expected, got, what to do. */
@@ -66,6 +67,9 @@ public final class RequestException extends Exception {
           of(e.getCause());
       case EngineException e -> new RequestException(code(e.reason()), text(e), e);
       case OutOfMemoryException e -> new RequestException(Code.RESOURCE_EXHAUSTED, text(e), e);
+      // Threads take nothing any more.
+      case RejectedExecutionException e ->
+          new RequestException(Code.UNAVAILABLE, "the server is shutting down; try another one", e);
       default ->
           new RequestException(
               Code.INTERNAL, "the server failed on this request: " + failure, failure);

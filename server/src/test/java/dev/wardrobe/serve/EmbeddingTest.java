@@ -328,6 +328,7 @@ final class EmbeddingTest {
     refused(request(new int[] {1}).addInputs(EmbedInput.getDefaultInstance()), "inputs[1]");
     refused(request(new int[] {1, 100_000}), "inputs[0]", "100000");
     refused(request(prompt(1, 5000)), "inputs[0]", "5000 tokens");
+    refused(request(prompt(1, 5)).setPoolingValue(7), "POOLING_MEAN or POOLING_LAST", "got 7");
     RequestException text =
         failure(
             conversation.embed(

@@ -21,7 +21,7 @@ import picocli.CommandLine.Spec;
     versionProvider = Version.class,
     footer = {
       "",
-      "On this machine, without a server: serve, batch, quantize, inspect, bench",
+      "On this machine, without a server: serve, batch, quantize, inspect, store, bench",
       "(each explains itself with --help).",
       "",
       "Exit codes: 0 done, 1 failed, 2 wrong usage."
@@ -64,12 +64,15 @@ public final class Cli implements Runnable {
     if (failure instanceof StatusRuntimeException status) {
       String description = status.getStatus().getDescription();
       return switch (status.getStatus().getCode()) {
+        // A server that answers sends no exception.
         case UNAVAILABLE ->
-            "no server answers"
-                + (description == null
-                    ? ""
-                    : " (" + description.lines().findFirst().orElse("") + ")")
-                + "; start one with 'wardrobe serve', or name another with --server HOST:PORT";
+            description != null && status.getStatus().getCause() == null
+                ? description
+                : "no server answers"
+                    + (description == null
+                        ? ""
+                        : " (" + description.lines().findFirst().orElse("") + ")")
+                    + "; start one with 'wardrobe serve', or name another with --server HOST:PORT";
         case UNIMPLEMENTED -> "the server does not know this call; is it of the same version?";
         default -> description == null ? status.getStatus().getCode().toString() : description;
       };

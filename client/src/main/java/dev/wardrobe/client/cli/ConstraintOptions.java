@@ -53,6 +53,15 @@ final class ConstraintOptions {
     private List<String> choice = List.of();
   }
 
+  private static String text(Path schema) throws IOException {
+    try {
+      return Files.readString(schema);
+    } catch (IOException e) {
+      throw new IOException(
+          "--json-schema: expected a file of text in UTF-8 that can be read, got " + schema, e);
+    }
+  }
+
   /** Puts it into a request. */
   void in(GenerateRequest.Builder request) throws IOException {
     Constraint.Builder constraint =
@@ -61,7 +70,7 @@ final class ConstraintOptions {
       if (kind.jsonObject) {
         constraint.setJson(JsonKind.JSON_KIND_OBJECT);
       } else if (kind.jsonSchema != null) {
-        constraint.setJsonSchema(Files.readString(kind.jsonSchema));
+        constraint.setJsonSchema(text(kind.jsonSchema));
       } else if (kind.regex != null) {
         constraint.setRegex(kind.regex);
       } else if (!kind.choice.isEmpty()) {

@@ -2,6 +2,7 @@ package dev.wardrobe.client.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.grpc.Status;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.net.InetAddress;
@@ -36,6 +37,16 @@ final class CliTest {
   }
 
   @Test
+  void explain_serverThatAnswers_isNotCalledAbsent() {
+    assertThat(
+            Cli.explain(
+                Status.UNAVAILABLE
+                    .withDescription("the server is shutting down; try another one")
+                    .asRuntimeException()))
+        .isEqualTo("the server is shutting down; try another one");
+  }
+
+  @Test
   void demo_withoutTheLauncher_saysSo() {
     assertThat(run("demo")).isEqualTo(1);
     assertThat(err.toString()).contains("deploy/wardrobe");
@@ -66,7 +77,7 @@ final class CliTest {
             "embed",
             "adapters",
             "info",
-            "serve, batch, quantize, inspect, bench");
+            "serve, batch, quantize, inspect, store, bench");
   }
 
   @Test

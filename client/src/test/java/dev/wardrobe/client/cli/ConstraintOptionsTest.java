@@ -49,6 +49,16 @@ final class ConstraintOptionsTest {
   }
 
   @Test
+  void in_schemaThatIsNoText_saysWhichFile(@TempDir Path folder) throws Exception {
+    Path binary = Files.write(folder.resolve("binary"), new byte[] {(byte) 0xff, (byte) 0xfe});
+    for (Path file : new Path[] {folder.resolve("absent"), folder, binary}) {
+      assertThatThrownBy(() -> request("--json-schema", file.toString()))
+          .isInstanceOf(IOException.class)
+          .hasMessageContainingAll("--json-schema", "expected a file", file.toString());
+    }
+  }
+
+  @Test
   void in_twoKinds_isRefused() {
     assertThatThrownBy(() -> request("--json-object", "--regex", "a"))
         .isInstanceOf(CommandLine.MutuallyExclusiveArgsException.class);
