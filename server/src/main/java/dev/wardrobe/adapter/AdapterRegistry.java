@@ -343,8 +343,8 @@ public final class AdapterRegistry implements AutoCloseable {
     }
     synchronized (lock) {
       // Until the name is bound the load stands for it: it must not be evicted between.
-      presence.loads++;
-      presence.pins += pin ? 1 : 0;
+      presence.load(1);
+      presence.pin(pin ? 1 : 0);
       presence.holders++;
     }
     ready = prefetch.apply(new Lease(this, name, presence, null, () -> letGo(presence)));
@@ -389,8 +389,8 @@ public final class AdapterRegistry implements AutoCloseable {
       }
     } finally {
       synchronized (lock) {
-        presence.loads--;
-        presence.pins -= pin ? 1 : 0;
+        presence.load(-1);
+        presence.pin(pin ? -1 : 0);
         presence.tellUnwanted(unsettled);
       }
       settle();
@@ -516,7 +516,7 @@ public final class AdapterRegistry implements AutoCloseable {
       release(presence.kept);
       presence.kept = null;
     }
-    if (presence.holders == 0 && presence.names.isEmpty()) {
+    if (presence.holders == 0 && presence.names().isEmpty()) {
       String digest = presence.facts.digest();
       cache.invalidate(digest);
       if (presence.residents.isEmpty()) {
@@ -532,7 +532,7 @@ public final class AdapterRegistry implements AutoCloseable {
       return;
     }
     Origin other = null;
-    for (String name : presence.names) {
+    for (String name : presence.names()) {
       Registration registration = names.get(name);
       if (registration != null && registration.origin instanceof Origin.Stored) {
         return;
@@ -566,8 +566,8 @@ public final class AdapterRegistry implements AutoCloseable {
     if (origin instanceof Origin.Stored stored && presence.hold == null) {
       presence.hold = hold(stored.digest());
     }
-    presence.names.add(name);
-    presence.pins += stays ? 1 : 0;
+    presence.addName(name);
+    presence.pin(stays ? 1 : 0);
     if (!(origin instanceof Origin.Stored) && (old == null || old.presence != presence)) {
       events.append(RegistryEvent.Kind.BOUND, name, presence.facts.digest());
     }
@@ -582,16 +582,16 @@ public final class AdapterRegistry implements AutoCloseable {
   /** Drops what a name stood for, which may be bound anew by now; with the lock held. */
   private void abandon(Registration old) {
     Presence presence = old.presence;
-    presence.pins -= old.pinned() ? 1 : 0;
+    presence.pin(old.pinned() ? -1 : 0);
     Registration now = names.get(old.name);
     if (now == null || now.presence != presence) {
-      presence.names.remove(old.name);
+      presence.removeName(old.name);
     }
     if (presence.hold == null && old.origin.equals(presence.origin)) {
       // Where that name had it may be something else soon; the others' files are still theirs.
-      presence.names.stream().limit(1).forEach(name -> presence.origin = origin(name, presence));
+      presence.names().stream().limit(1).forEach(name -> presence.origin = origin(name, presence));
     }
-    if (presence.names.isEmpty()) {
+    if (presence.names().isEmpty()) {
       HostCopy copy = cache.getIfPresent(presence.facts.digest());
       if (copy != null && presence.holders > 0 && presence.kept == null) {
         copy.holders++;
@@ -744,8 +744,8 @@ public final class AdapterRegistry implements AutoCloseable {
     Registration registration = names.get(nameOrDigest);
     if (registration == null && nameOrDigest.startsWith("sha256:")) {
       Presence presence = presences.get(nameOrDigest);
-      if (presence != null && !presence.names.isEmpty()) {
-        return names.get(presence.names.iterator().next());
+      if (presence != null && !presence.names().isEmpty()) {
+        return names.get(presence.names().iterator().next());
       }
     }
     return registration;
@@ -1029,21 +1029,9 @@ public final class AdapterRegistry implements AutoCloseable {
     return read;
   }
 
-  boolean pinned(Presence presence) {
+  void watch(Resident resident, Runnable unwanted, Runnable repinned) {
     synchronized (lock) {
-      return presence.pins > 0;
-    }
-  }
-
-  boolean wanted(Presence presence) {
-    synchronized (lock) {
-      return presence.wanted();
-    }
-  }
-
-  void watch(Resident resident, Runnable unwanted) {
-    synchronized (lock) {
-      resident.unwanted(unwanted);
+      resident.told(unwanted, repinned);
     }
   }
 
@@ -1247,7 +1235,7 @@ public final class AdapterRegistry implements AutoCloseable {
             ? AdapterEntry.Source.START
             : AdapterEntry.Source.ROOT,
         List.of(),
-        registration.presence.pins > 0,
+        registration.presence.pinned(),
         "",
         null);
   }
@@ -1399,7 +1387,7 @@ public final class AdapterRegistry implements AutoCloseable {
     registration.pinning = pinning;
     // One that the name no longer stands for has been abandoned, its pins with it.
     if (names.get(registration.name) == registration && registration.pinned() != before) {
-      registration.presence.pins += before ? -1 : 1;
+      registration.presence.pin(before ? -1 : 1);
     }
   }
 

@@ -54,7 +54,7 @@ public final class Lease implements AutoCloseable {
 
   /** Whether it is to stay there once it is: somebody said so. */
   public boolean pinned() {
-    return registry.pinned(presence);
+    return presence.pinned();
   }
 
   /**

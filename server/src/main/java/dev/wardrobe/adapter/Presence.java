@@ -9,7 +9,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * One digest, and who has to do with it. There is one object of it for as long as a name, a lease,
- * a load or a copy in the backend's memory has. Guarded by the registry's lock.
+ * a load or a copy in the backend's memory has. Guarded by the registry's lock, but for what says
+ * otherwise.
  */
 final class Presence {
   final Facts facts;
@@ -17,14 +18,13 @@ final class Presence {
   /** Where it can be read again. */
   Origin origin;
 
-  /** Names that stand for it. */
-  final Set<String> names = new LinkedHashSet<>();
+  private final Set<String> names = new LinkedHashSet<>();
+  private int loads;
+  private int pins;
 
-  /** Loads under way, by which names are going to stand for it. */
-  int loads;
-
-  /** How many of its names are to stay resident, and loads of such. */
-  int pins;
+  // What who has it in memory asks at each step, without the lock.
+  private volatile boolean wanted;
+  private volatile boolean pinned;
 
   /** Open leases, and loads under way. */
   int holders;
@@ -43,9 +43,44 @@ final class Presence {
     this.origin = origin;
   }
 
-  /** Whether a name stands for it, or is about to. */
+  /** Names that stand for it. */
+  Set<String> names() {
+    return names;
+  }
+
+  void addName(String name) {
+    names.add(name);
+    wanted = true;
+  }
+
+  void removeName(String name) {
+    names.remove(name);
+    wanted = !names.isEmpty() || loads > 0;
+  }
+
+  /** Counts {@code more} loads under way, by which names are going to stand for it. */
+  void load(int more) {
+    loads += more;
+    wanted = !names.isEmpty() || loads > 0;
+  }
+
+  /** Whether a name stands for it, or is about to. For any thread. */
   boolean wanted() {
-    return !names.isEmpty() || loads > 0;
+    return wanted;
+  }
+
+  /** Counts {@code more} of its names that are to stay resident, or loads of such. */
+  void pin(int more) {
+    if (more != 0) {
+      pins += more;
+      pinned = pins > 0;
+      residents.forEach(resident -> resident.repinned().run());
+    }
+  }
+
+  /** Whether it is to stay resident. For any thread. */
+  boolean pinned() {
+    return pinned;
   }
 
   /** What is to be done about its copies in the backend's memory. */

@@ -15,8 +15,9 @@ public final class Resident implements AutoCloseable {
   private final long loadNanos;
   private final AtomicBoolean closed = new AtomicBoolean();
 
-  /** What to do when it is no longer wanted. Guarded by the registry's lock. */
+  // Whom to tell what. Guarded by the registry's lock.
   private Runnable unwanted = () -> {};
+  private Runnable repinned = () -> {};
 
   Resident(AdapterRegistry registry, String name, Presence presence, Lora lora, long loadNanos) {
     this.registry = registry;
@@ -52,25 +53,38 @@ public final class Resident implements AutoCloseable {
 
   /** Whether it is to stay, used or not: somebody said so. */
   public boolean pinned() {
-    return registry.pinned(presence);
+    return presence.pinned();
   }
 
   /** Whether a name stands for it. Without one there is no use in keeping it but for the leases. */
   public boolean wanted() {
-    return registry.wanted(presence);
+    return presence.wanted();
   }
 
   /** Calls {@code action}, on any thread, once it is no longer {@link #wanted}. */
   public void onUnwanted(Runnable action) {
-    registry.watch(this, action);
+    watch(action, () -> {});
+  }
+
+  /**
+   * Calls {@code unwanted}, on any thread, once it is no longer {@link #wanted}, and {@code
+   * repinned} when what {@link #pinned} says may have changed; that one must call nobody back.
+   */
+  public void watch(Runnable unwanted, Runnable repinned) {
+    registry.watch(this, unwanted, repinned);
   }
 
   Runnable unwanted() {
     return unwanted;
   }
 
-  void unwanted(Runnable action) {
-    unwanted = action;
+  Runnable repinned() {
+    return repinned;
+  }
+
+  void told(Runnable whenUnwanted, Runnable whenRepinned) {
+    unwanted = whenUnwanted;
+    repinned = whenRepinned;
   }
 
   Presence presence() {

@@ -24,7 +24,9 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
@@ -68,6 +70,7 @@ public final class Engine implements AutoCloseable {
   // Guarded by inbox.
   private final ArrayDeque<Sequence> inbox = new ArrayDeque<>();
   private final ArrayDeque<Prefetch> wishes = new ArrayDeque<>();
+  private int wished;
   private long submitted;
   private long ended;
   private int queued;
@@ -99,7 +102,13 @@ public final class Engine implements AutoCloseable {
   private volatile boolean closing;
   private volatile boolean failed;
 
+  private final AtomicLong arrivals = new AtomicLong();
+
+  /** Those in the queue or in the batch that were cancelled. */
+  private final ConcurrentLinkedQueue<Sequence> cancelled = new ConcurrentLinkedQueue<>();
+
   // The engine thread's own.
+  private final Heap<Sequence> deadlines = new Heap<>();
   private final Map<Identity, EffectiveAdapter> adapters = new HashMap<>();
   private final List<Prefetch> prefetches = new ArrayList<>();
   private final Rate promptRate = new Rate();
@@ -148,9 +157,9 @@ public final class Engine implements AutoCloseable {
     try {
       pool = new PagePool(cache);
       residency =
-          new Residency(
-              pool, budget.kvFloor(), budget.adapterFloor(), options.maxLoads(), this::wake);
-      scheduler = new Scheduler(options.maxSequences(), options.prefillTokens(), pool, residency);
+          new Residency(pool, budget.kvFloor(), budget.adapterFloor(), options.maxLoads(), waker);
+      scheduler =
+          new Scheduler(options.maxSequences(), options.prefillTokens(), pool, residency, waker);
       decoder =
           new Decoder(
               model,
@@ -256,6 +265,14 @@ public final class Engine implements AutoCloseable {
     Identity identity = Identity.of(cache.shape().type(), backend.math(), task.adapters());
     Siblings siblings = new Siblings();
     List<Sequence> sequences = new ArrayList<>();
+    long arrival = arrivals.getAndAdd(listeners.size());
+    long now = System.nanoTime();
+    for (TokenListener listener : listeners) {
+      int choice = sequences.size();
+      sequences.add(
+          new Sequence(task, listener, siblings, choice, identity, arrival + choice, now));
+    }
+    siblings.are(sequences);
     synchronized (inbox) {
       if (draining || gone) {
         throw new EngineException(
@@ -268,12 +285,7 @@ public final class Engine implements AutoCloseable {
                 .formatted(queued, options.maxWaiting(), listeners.size()),
             retryAfter(listeners.size()));
       }
-      long now = System.nanoTime();
-      for (TokenListener listener : listeners) {
-        sequences.add(
-            new Sequence(task, listener, siblings, sequences.size(), identity, submitted++, now));
-      }
-      siblings.are(sequences);
+      submitted += sequences.size();
       queued += sequences.size();
       inbox.addAll(sequences);
     }
@@ -290,7 +302,7 @@ public final class Engine implements AutoCloseable {
 
   /**
    * Brings an adapter into memory before anybody asks for it, if there is room beside what is used
-   * or waited for.
+   * or waited for, and not too many such wishes are open.
    *
    * @param lease the engine closes it
    * @return whether it is in memory; exceptionally with an {@link AdapterException} if it cannot be
@@ -299,8 +311,9 @@ public final class Engine implements AutoCloseable {
     Prefetch prefetch = new Prefetch(lease);
     boolean refused;
     synchronized (inbox) {
-      refused = draining || gone;
+      refused = draining || gone || wished >= options.maxWaiting();
       if (!refused) {
+        wished++;
         wishes.add(prefetch);
       }
     }
@@ -438,6 +451,15 @@ public final class Engine implements AutoCloseable {
     }
   }
 
+  /** Ends a sequence within one step. */
+  void cancel(Sequence sequence) {
+    if (!sequence.cancelled) {
+      sequence.cancelled = true;
+      cancelled.add(sequence);
+      wake();
+    }
+  }
+
   void wake() {
     signalled = true;
     LockSupport.unpark(thread);
@@ -456,7 +478,7 @@ public final class Engine implements AutoCloseable {
         long preemptions = scheduler.preemptions();
         List<Sequence> plan = scheduler.plan();
         prefetch();
-        boolean again = endHopeless();
+        boolean again = endBroken() || endHopeless();
         if (plan.isEmpty() && scheduler.preemptions() > preemptions) {
           // What was given back may be the room that somebody has just been refused.
           continue;
@@ -490,13 +512,8 @@ public final class Engine implements AutoCloseable {
 
   /** Waits until somebody wakes the engine, or the next deadline passes. */
   private void park(long now) {
-    long nearest = Long.MAX_VALUE;
-    for (Sequence sequence : scheduler.waiting()) {
-      nearest = Math.min(nearest, left(sequence, now));
-    }
-    for (Sequence sequence : scheduler.admitted()) {
-      nearest = Math.min(nearest, left(sequence, now));
-    }
+    Sequence first = deadlines.first();
+    long nearest = first == null ? Long.MAX_VALUE : first.task.deadline() - now;
     if (signalled || closing) {
       return;
     }
@@ -509,11 +526,6 @@ public final class Engine implements AutoCloseable {
     Thread.interrupted();
   }
 
-  private static long left(Sequence sequence, long now) {
-    long deadline = sequence.task.deadline();
-    return deadline == GenerationTask.NO_DEADLINE ? Long.MAX_VALUE : deadline - now;
-  }
-
   private void receive() {
     synchronized (inbox) {
       for (Sequence next = inbox.poll(); next != null; next = inbox.poll()) {
@@ -521,6 +533,9 @@ public final class Engine implements AutoCloseable {
           next.adapter = join(next.identity, next.task.adapters());
         }
         scheduler.add(next);
+        if (next.task.deadline() != GenerationTask.NO_DEADLINE) {
+          deadlines.add(next);
+        }
         arrived.add(next);
       }
       if (!wishes.isEmpty()) {
@@ -530,7 +545,16 @@ public final class Engine implements AutoCloseable {
       }
     }
     for (int i = 0; i < arrived.size(); i++) {
-      refuseIfLate(arrived.get(i));
+      Sequence sequence = arrived.get(i);
+      // Its mask is made while it waits; and who cannot go on need not wait.
+      sequence.look(waker);
+      if (sequence.cancelled) {
+        dying.add(sequence);
+      } else if (sequence.broken != null) {
+        endBroken(sequence);
+      } else {
+        refuseIfLate(sequence);
+      }
     }
     arrived.clear();
   }
@@ -551,10 +575,7 @@ public final class Engine implements AutoCloseable {
     }
     // Only its own line's are sure to go first, and only those that have no place beside it: what
     // they compute it may share, or overtake.
-    int before = 0;
-    for (Sequence other : sequence.line().waiting()) {
-      before += other.arrival < sequence.arrival && other.siblings != sequence.siblings ? 1 : 0;
-    }
+    int before = sequence.line().ahead(sequence);
     int prompt = sequence.uncached(pool);
     int least = Math.min(sequence.task.maxTokens(), Math.max(1, sequence.sampling.minTokens()));
     double queue = stepRate.of(before / options.maxSequences());
@@ -695,6 +716,9 @@ public final class Engine implements AutoCloseable {
 
   private void end(Prefetch prefetch, @Nullable Throwable failure, boolean ready) {
     prefetches.remove(prefetch);
+    synchronized (inbox) {
+      wished--;
+    }
     if (prefetch.residence != null) {
       residency.forgo(prefetch.residence);
     }
@@ -715,10 +739,24 @@ public final class Engine implements AutoCloseable {
     List.copyOf(prefetches).forEach(prefetch -> end(prefetch, null, false));
   }
 
-  /** Ends what was cancelled or is late; asks the others whether they are ready. */
+  /** Ends what was cancelled or is late; asks those in the batch whether they are ready. */
   private void reap(long now) {
-    look(scheduler.waiting(), now);
-    look(scheduler.admitted(), now);
+    if (cancelAll || handBack) {
+      dying.addAll(scheduler.waiting());
+      dying.addAll(scheduler.admitted());
+    }
+    for (Sequence next = cancelled.poll(); next != null; next = cancelled.poll()) {
+      // Who has not been received yet is looked at then.
+      if (next.line != null) {
+        dying.add(next);
+      }
+    }
+    for (Sequence next = deadlines.first();
+        next != null && next.expired(now);
+        next = deadlines.first()) {
+      deadlines.remove(next);
+      dying.add(next);
+    }
     // By index, here as in all that each step does: an iterator is an object.
     for (int i = 0; i < dying.size(); i++) {
       Sequence sequence = dying.get(i);
@@ -740,28 +778,35 @@ public final class Engine implements AutoCloseable {
       }
     }
     dying.clear();
+    for (int i = scheduler.admitted().size() - 1; i >= 0; i--) {
+      Sequence sequence = scheduler.admitted().get(i);
+      sequence.look(waker);
+      if (sequence.broken != null) {
+        // Removes it, at or after which nothing is left to look at.
+        endBroken(sequence);
+      }
+    }
   }
 
-  private void look(List<Sequence> sequences, long now) {
-    for (int i = sequences.size() - 1; i >= 0; i--) {
-      Sequence sequence = sequences.get(i);
-      if (cancelAll || handBack || sequence.cancelled || sequence.expired(now)) {
-        dying.add(sequence);
-        continue;
+  /** Ends those of whom the scheduler found that they cannot go on; false if there are none. */
+  private boolean endBroken() {
+    List<Sequence> broken = scheduler.broken();
+    boolean some = !broken.isEmpty();
+    for (int i = 0; i < broken.size(); i++) {
+      if (!broken.get(i).ended) {
+        endBroken(broken.get(i));
       }
-      try {
-        sequence.ready = sequence.isReady(waker);
-        String failure = sequence.cursor == null ? null : sequence.cursor.failure();
-        if (failure != null) {
-          end(
-              sequence,
-              Finish.Reason.FAILED,
-              new EngineException(EngineException.Reason.CONSTRAINT, failure));
-        }
-      } catch (Throwable e) {
-        // Removes the sequence, at or after which nothing is left to look at.
-        fail(sequence, e);
-      }
+    }
+    broken.clear();
+    return some;
+  }
+
+  private void endBroken(Sequence sequence) {
+    Throwable cause = Objects.requireNonNull(sequence.broken);
+    if (cause instanceof EngineException failure) {
+      end(sequence, Finish.Reason.FAILED, failure);
+    } else {
+      fail(sequence, cause);
     }
   }
 
@@ -1046,6 +1091,7 @@ public final class Engine implements AutoCloseable {
     long begun = sequence.admitted ? sequence.admittedAt : now;
     long swapIn = sequence.swapInNanos(begun);
     scheduler.remove(sequence);
+    deadlines.remove(sequence);
     leave(sequence);
     try {
       sequence.listener.finished(

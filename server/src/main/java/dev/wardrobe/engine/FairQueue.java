@@ -15,6 +15,8 @@ import org.jspecify.annotations.Nullable;
  * Whose counter is lowest goes first (virtual token counters; Sheng et al., 2024): first the
  * tenant's, then the line's, and within a line who came first. Who comes back is lifted to the
  * lowest counter of those that are there, so that nobody saves up by staying away.
+ *
+ * <p>The order is kept as counters change, so that a step costs no more for those who wait behind.
  */
 final class FairQueue {
   private static final int PROMPT_PRICE = 1;
@@ -26,11 +28,35 @@ final class FairQueue {
   /** Who shares the machine with others. */
   static final class Tenant {
     private final Map<Identity, Line> lines = new HashMap<>();
+
+    /** Lines with somebody waiting, in order. */
+    private final List<Line> waiting = new ArrayList<>();
+
+    /** Lines with somebody in the batch. */
+    private final List<Line> inBatch = new ArrayList<>();
+
     private long served;
     private int sequences;
+    private int activeLines;
 
     /** Its sequences in the batch. */
-    int running;
+    private int running;
+
+    /** The pass that it was last looked at in, and how many of its lines have had their turn. */
+    private long seen;
+
+    private int passed;
+
+    /** Its sequences in the batch. */
+    int running() {
+      return running;
+    }
+
+    private boolean before(Tenant other) {
+      return served != other.served
+          ? served < other.served
+          : waiting.getFirst().before(other.waiting.getFirst());
+    }
   }
 
   /** A tenant's sequences of one effective adapter. */
@@ -42,50 +68,54 @@ final class FairQueue {
 
     private long served;
     private int sequences;
-
-    /** Its sequences in the batch. */
-    int running;
-
-    /** The pass over the queue in which it was last looked at. */
-    long seen;
+    private int running;
+    private long seen;
 
     private Line(Tenant tenant) {
       this.tenant = tenant;
     }
 
-    /** Who goes first of those that could: whose reader is ready, and that await no sibling. */
-    @Nullable Sequence next() {
-      for (int i = 0; i < waiting.size(); i++) {
-        Sequence sequence = waiting.get(i);
-        if (sequence.ready && !sequence.siblings.waits(sequence)) {
-          return sequence;
-        }
-      }
-      return null;
+    /** Its sequences in the batch. */
+    int running() {
+      return running;
     }
 
-    /** Those that wait, oldest first. */
-    List<Sequence> waiting() {
-      return waiting;
+    /** How many of those that wait came before it, and are not its siblings. */
+    int ahead(Sequence sequence) {
+      int at = find(waiting, sequence.arrival);
+      while (at > 0 && waiting.get(at - 1).siblings == sequence.siblings) {
+        at--;
+      }
+      return at;
     }
 
     private boolean before(Line other) {
-      if (tenant.served != other.tenant.served) {
-        return tenant.served < other.tenant.served;
-      }
-      if (served != other.served) {
-        return served < other.served;
-      }
-      return waiting.getFirst().arrival < other.waiting.getFirst().arrival;
+      return served != other.served
+          ? served < other.served
+          : waiting.getFirst().arrival < other.waiting.getFirst().arrival;
     }
   }
 
+  private final Runnable wake;
   private final Map<String, Tenant> tenants = new HashMap<>();
+  private int activeTenants;
 
-  /** Those with somebody waiting; in order after {@link #sort}. */
-  private List<Line> lines = new ArrayList<>();
+  /** Tenants with somebody waiting, in order. */
+  private final List<Tenant> waiting = new ArrayList<>();
 
-  private List<Line> spare = new ArrayList<>();
+  /** Tenants with somebody in the batch. */
+  private final List<Tenant> inBatch = new ArrayList<>();
+
+  private final List<Sequence> broken = new ArrayList<>();
+  private long pass;
+  private int passedTenants;
+
+  /**
+   * @param wake wakes the engine, once who was not ready may be
+   */
+  FairQueue(Runnable wake) {
+    this.wake = wake;
+  }
 
   /** Takes up a new sequence; until {@link #exit} it belongs to a line, waiting or not. */
   void enter(Sequence sequence) {
@@ -95,7 +125,8 @@ final class FairQueue {
       tenants.put(sequence.task.tenant(), tenant);
     }
     if (tenant.sequences++ == 0) {
-      tenant.served = Math.max(tenant.served, least(tenant));
+      activeTenants++;
+      tenant.served = Math.max(tenant.served, least());
     }
     Line line = tenant.lines.get(sequence.identity);
     if (line == null) {
@@ -103,28 +134,26 @@ final class FairQueue {
       tenant.lines.put(sequence.identity, line);
     }
     if (line.sequences++ == 0) {
-      line.served = Math.max(line.served, least(line));
+      tenant.activeLines++;
+      line.served = Math.max(line.served, least(tenant));
     }
     sequence.line = line;
   }
 
-  /** The lowest counter of the others that are there; 0 if there are none. */
-  private long least(Tenant other) {
-    long least = Long.MAX_VALUE;
-    for (Tenant tenant : tenants.values()) {
-      if (tenant != other && tenant.sequences > 0) {
-        least = Math.min(least, tenant.served);
-      }
+  /** The lowest counter of the tenants that are there; 0 if there are none. */
+  private long least() {
+    long least = waiting.isEmpty() ? Long.MAX_VALUE : waiting.getFirst().served;
+    for (int i = 0; i < inBatch.size(); i++) {
+      least = Math.min(least, inBatch.get(i).served);
     }
     return least == Long.MAX_VALUE ? 0 : least;
   }
 
-  private static long least(Line other) {
-    long least = Long.MAX_VALUE;
-    for (Line line : other.tenant.lines.values()) {
-      if (line != other && line.sequences > 0) {
-        least = Math.min(least, line.served);
-      }
+  /** The same of a tenant's lines. */
+  private static long least(Tenant tenant) {
+    long least = tenant.waiting.isEmpty() ? Long.MAX_VALUE : tenant.waiting.getFirst().served;
+    for (int i = 0; i < tenant.inBatch.size(); i++) {
+      least = Math.min(least, tenant.inBatch.get(i).served);
     }
     return least == Long.MAX_VALUE ? 0 : least;
   }
@@ -133,13 +162,19 @@ final class FairQueue {
   void exit(Sequence sequence) {
     Line line = sequence.line();
     Tenant tenant = line.tenant;
-    line.sequences--;
-    tenant.sequences--;
+    if (--line.sequences == 0) {
+      tenant.activeLines--;
+    }
     // Who is alone owes nobody; and strangers' names are not to fill the memory.
-    if (tenant.lines.size() > REMEMBERED || tenant.sequences == 0) {
+    if (--tenant.sequences == 0) {
+      activeTenants--;
+      tenant.lines.clear();
+    } else if (tenant.lines.size() - tenant.activeLines > REMEMBERED) {
       tenant.lines.values().removeIf(each -> each.sequences == 0);
     }
-    if (tenants.size() > REMEMBERED || tenants.values().stream().allMatch(t -> t.sequences == 0)) {
+    if (activeTenants == 0) {
+      tenants.clear();
+    } else if (tenants.size() - activeTenants > REMEMBERED) {
       tenants.values().removeIf(each -> each.sequences == 0);
     }
   }
@@ -147,21 +182,41 @@ final class FairQueue {
   /** The sequence waits. */
   void add(Sequence sequence) {
     Line line = sequence.line();
-    int at = line.waiting.size();
-    while (at > 0 && line.waiting.get(at - 1).arrival > sequence.arrival) {
-      at--;
-    }
-    line.waiting.add(at, sequence);
-    if (line.waiting.size() == 1) {
-      lines.add(line);
-    }
+    takeOut(line);
+    line.waiting.add(find(line.waiting, sequence.arrival), sequence);
+    putIn(line);
   }
 
   /** The sequence waits no longer; nothing happens if it did not. */
   void remove(Sequence sequence) {
     Line line = sequence.line();
-    if (line.waiting.remove(sequence) && line.waiting.isEmpty()) {
-      lines.remove(line);
+    int at = find(line.waiting, sequence.arrival);
+    if (at < line.waiting.size() && line.waiting.get(at) == sequence) {
+      takeOut(line);
+      line.waiting.remove(at);
+      putIn(line);
+    }
+  }
+
+  /** The sequence joins the batch. */
+  void join(Sequence sequence) {
+    Line line = sequence.line();
+    if (line.running++ == 0) {
+      line.tenant.inBatch.add(line);
+    }
+    if (line.tenant.running++ == 0) {
+      inBatch.add(line.tenant);
+    }
+  }
+
+  /** The sequence leaves the batch. */
+  void part(Sequence sequence) {
+    Line line = sequence.line();
+    if (--line.running == 0) {
+      line.tenant.inBatch.remove(line);
+    }
+    if (--line.tenant.running == 0) {
+      inBatch.remove(line.tenant);
     }
   }
 
@@ -175,9 +230,78 @@ final class FairQueue {
     charge(sequence.line(), OUTPUT_PRICE);
   }
 
-  private static void charge(Line line, long price) {
+  private void charge(Line line, long price) {
+    takeOut(line);
     line.served += price;
     line.tenant.served += price;
+    putIn(line);
+  }
+
+  /** Before a change of what orders a line: takes it and its tenant from where they are. */
+  private void takeOut(Line line) {
+    Tenant tenant = line.tenant;
+    if (!tenant.waiting.isEmpty()) {
+      waiting.remove(find(waiting, tenant));
+    }
+    if (!line.waiting.isEmpty()) {
+      tenant.waiting.remove(find(tenant.waiting, line));
+    }
+  }
+
+  /** After the change: puts them where they belong by now. */
+  private void putIn(Line line) {
+    Tenant tenant = line.tenant;
+    if (!line.waiting.isEmpty()) {
+      tenant.waiting.add(find(tenant.waiting, line), line);
+    }
+    if (!tenant.waiting.isEmpty()) {
+      waiting.add(find(waiting, tenant), tenant);
+    }
+  }
+
+  /** Where a tenant is in the order, or would be. */
+  private static int find(List<Tenant> tenants, Tenant tenant) {
+    int from = 0;
+    int to = tenants.size();
+    while (from < to) {
+      int middle = (from + to) >>> 1;
+      if (tenants.get(middle).before(tenant)) {
+        from = middle + 1;
+      } else {
+        to = middle;
+      }
+    }
+    return from;
+  }
+
+  /** Where a line is in the order, or would be. */
+  private static int find(List<Line> lines, Line line) {
+    int from = 0;
+    int to = lines.size();
+    while (from < to) {
+      int middle = (from + to) >>> 1;
+      if (lines.get(middle).before(line)) {
+        from = middle + 1;
+      } else {
+        to = middle;
+      }
+    }
+    return from;
+  }
+
+  /** Where the sequence of that arrival is among those, oldest first, or would be. */
+  static int find(List<Sequence> sequences, long arrival) {
+    int from = 0;
+    int to = sequences.size();
+    while (from < to) {
+      int middle = (from + to) >>> 1;
+      if (sequences.get(middle).arrival < arrival) {
+        from = middle + 1;
+      } else {
+        to = middle;
+      }
+    }
+    return from;
   }
 
   /** Tenants that are remembered. */
@@ -185,45 +309,58 @@ final class FairQueue {
     return tenants.size();
   }
 
-  /** Lines with somebody waiting. */
-  int lines() {
-    return lines.size();
+  /** Begins a pass over the lines with somebody waiting. */
+  void begin() {
+    pass++;
+    passedTenants = 0;
   }
 
-  /** The {@code i}th line in order, see {@link #sort}. */
-  Line line(int i) {
-    return lines.get(i);
-  }
-
-  /** Puts the lines in order: at no cost where they are. Allocates nothing. */
-  void sort() {
-    int count = lines.size();
-    for (int width = 1; width < count && !sorted(); width *= 2) {
-      for (int from = 0; from < count; from += 2 * width) {
-        merge(from, Math.min(from + width, count), Math.min(from + 2 * width, count));
+  /**
+   * The next line of this pass, in order; null at the end. What goes back in the order, since it
+   * was charged, has its turn later; who begins to wait meanwhile may have it in the next pass.
+   */
+  @Nullable Line nextLine() {
+    for (; passedTenants < waiting.size(); passedTenants++) {
+      Tenant tenant = waiting.get(passedTenants);
+      if (tenant.seen != pass) {
+        tenant.seen = pass;
+        tenant.passed = 0;
       }
-      List<Line> merged = spare;
-      spare = lines;
-      lines = merged;
-      spare.clear();
-    }
-  }
-
-  private boolean sorted() {
-    for (int i = 1; i < lines.size(); i++) {
-      if (lines.get(i).before(lines.get(i - 1))) {
-        return false;
+      for (; tenant.passed < tenant.waiting.size(); tenant.passed++) {
+        Line line = tenant.waiting.get(tenant.passed);
+        if (line.seen != pass) {
+          line.seen = pass;
+          return line;
+        }
       }
     }
-    return true;
+    return null;
   }
 
-  private void merge(int from, int middle, int to) {
-    int left = from;
-    int right = middle;
-    while (left < middle || right < to) {
-      boolean second = left == middle || (right < to && lines.get(right).before(lines.get(left)));
-      spare.add(lines.get(second ? right++ : left++));
+  /** Lets a line have another turn in this pass, where its place in the order is by now. */
+  void again(Line line) {
+    line.seen = pass - 1;
+  }
+
+  /** Who goes first of a line's that could: whose reader is ready, and that await no sibling. */
+  @Nullable Sequence next(Line line) {
+    for (int i = 0; i < line.waiting.size(); i++) {
+      Sequence sequence = line.waiting.get(i);
+      if (sequence.siblings.waits(sequence)) {
+        continue;
+      }
+      sequence.look(wake);
+      if (sequence.broken != null) {
+        broken.add(sequence);
+      } else if (sequence.ready) {
+        return sequence;
+      }
     }
+    return null;
+  }
+
+  /** Those that were found to be {@link Sequence#broken}; the caller empties it. */
+  List<Sequence> broken() {
+    return broken;
   }
 }

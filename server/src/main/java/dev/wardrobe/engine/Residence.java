@@ -9,7 +9,7 @@ import org.jspecify.annotations.Nullable;
  * One adapter that a sequence needs, or that is in the backend's memory. Belongs to the engine's
  * thread, but for {@link #wanted}.
  */
-final class Residence {
+final class Residence extends Heap.Entry<Residence> {
   /** Where the adapter is. */
   enum State {
     /** On the host or on disk. */
@@ -47,6 +47,12 @@ final class Residence {
   /** Whether no further sequence may use it, so that it can go when the last one ends. */
   boolean drained;
 
+  /** Whether it is counted among those that are to stay, used or not; see {@link Residency}. */
+  boolean stays;
+
+  /** Its index among those in memory. */
+  int at;
+
   /** When it became ready. */
   long readyAt;
 
@@ -67,6 +73,15 @@ final class Residence {
   /** Whether it is in memory and is to stay there, used or not. */
   boolean pinned() {
     return resident != null && resident.pinned();
+  }
+
+  /** Who is worth least goes first, of equals who was not used for longest. */
+  @Override
+  boolean before(Residence other) {
+    if (credit != other.credit) {
+      return credit < other.credit;
+    }
+    return used != other.used ? used < other.used : readyAt - other.readyAt < 0;
   }
 
   /** Whether no sequence in the batch keeps it in memory. */

@@ -40,13 +40,19 @@ final class Residency {
   /** Those in memory. */
   private final List<Residence> ready = new ArrayList<>();
 
+  /** Those of them that may go: nobody in the batch uses them, and they are not to stay. */
+  private final Heap<Residence> spares = new Heap<>();
+
+  /** Those that were left where they are while others were looked for. */
+  private final List<Residence> passed = new ArrayList<>();
+
   private final List<Residence> failed = new ArrayList<>();
 
   /** Those whose load has ended. */
   private final ConcurrentLinkedQueue<Residence> landed = new ConcurrentLinkedQueue<>();
 
-  /** Set by other threads when names were unloaded. */
-  private volatile boolean untidy;
+  /** Those in memory of which other threads say that they are to stay, or to go. */
+  private final ConcurrentLinkedQueue<Residence> changed = new ConcurrentLinkedQueue<>();
 
   private volatile boolean closed;
   private final Rate loadRate = new Rate();
@@ -58,8 +64,13 @@ final class Residency {
   /** What loads may take in this pass: the rest is for somebody who is waited for. */
   private int spare;
 
-  /** Pages of those that are pinned, as counted in this pass, or -1. */
+  /** Pages of those that are pinned. */
   private int pinned;
+
+  /** Pages of the {@link #spares}, and what of it was asked for in this pass. */
+  private int sparePages;
+
+  private int claimedPages;
 
   private long pass;
   private double floor;
@@ -143,6 +154,7 @@ final class Residency {
       throw new IllegalStateException("adapter '%s' is not resident".formatted(residence.name));
     }
     residence.users++;
+    sort(residence);
     touch(residence);
   }
 
@@ -150,7 +162,28 @@ final class Residency {
   void leave(Residence residence) {
     residence.users--;
     touch(residence);
+    sort(residence);
     tidy(residence);
+  }
+
+  /** Takes note of whether it may go by now. What orders the spares changes outside of them. */
+  private void sort(Residence residence) {
+    boolean stays = residence.pinned();
+    if (stays != residence.stays) {
+      residence.stays = stays;
+      pinned += stays ? residence.pages : -residence.pages;
+    }
+    boolean spare = residence.idle() && !stays;
+    if (spare != spares.contains(residence)) {
+      int pages = spare ? residence.pages : -residence.pages;
+      sparePages += pages;
+      claimedPages += residence.claimed == pass ? pages : 0;
+      if (spare) {
+        spares.add(residence);
+      } else {
+        spares.remove(residence);
+      }
+    }
   }
 
   private void touch(Residence residence) {
@@ -168,7 +201,7 @@ final class Residency {
     }
     Resident resident = residence.resident;
     if (residence.state == Residence.State.ABSENT) {
-      residences.remove(residence.digest);
+      residences.remove(residence.digest, residence);
     } else if (resident != null && !resident.wanted()) {
       evict(residence);
     }
@@ -179,7 +212,7 @@ final class Residency {
     pass++;
     refused = Integer.MAX_VALUE;
     spare = Integer.MAX_VALUE;
-    pinned = -1;
+    claimedPages = 0;
   }
 
   /** Lets loads take no more than so many pages until the next pass. */
@@ -194,7 +227,10 @@ final class Residency {
    * @param lease an open one
    */
   void ask(Residence residence, Lease lease) {
-    residence.claimed = pass;
+    if (residence.claimed != pass) {
+      residence.claimed = pass;
+      claimedPages += spares.contains(residence) ? residence.pages : 0;
+    }
     if (residence.state == Residence.State.ABSENT && loads < maxLoads) {
       if (residence.pages < refused && residence.pages <= spare && makeRoom(residence.pages)) {
         spare -= residence.pages;
@@ -212,24 +248,25 @@ final class Residency {
 
   /** Evicts until so many pages can be lent; false, and nothing is evicted, if that cannot be. */
   private boolean makeRoom(int needed) {
-    int evictable = 0;
-    for (int i = 0; i < ready.size(); i++) {
-      evictable += evictable(ready.get(i), false) ? ready.get(i).pages : 0;
-    }
     int least = Math.max(pool.lent() + needed - most(), needed - pool.available());
-    if (evictable < least) {
+    if (sparePages - claimedPages < least) {
       return false;
     }
     int lent = pool.lent();
-    Residence victim = victim(false);
-    while (victim != null
-        && (lent - pool.lent() < least
-            || (pool.available() - pool.cached() < needed && evictable > pool.cached()))) {
-      evictable -= victim.pages;
+    boolean enough = false;
+    while (!enough) {
+      int evictable = sparePages - claimedPages;
+      enough =
+          lent - pool.lent() >= least
+              && (pool.available() - pool.cached() >= needed || evictable <= pool.cached());
+      Residence victim = enough ? null : victim(false);
+      if (victim == null) {
+        break;
+      }
       discard(victim);
-      victim = victim(false);
     }
-    return true;
+    // One that was pinned at this moment may have made the sum untrue.
+    return needed <= pool.available() && pool.lent() + needed <= most();
   }
 
   /**
@@ -240,8 +277,8 @@ final class Residency {
    */
   boolean makeKvRoom(int needed, boolean running) {
     while (kvAvailable() < needed) {
-      Residence victim = victim(running);
-      if (victim == null || pool.lent() <= adapterFloor) {
+      Residence victim = pool.lent() <= adapterFloor ? null : victim(running);
+      if (victim == null) {
         return false;
       }
       discard(victim);
@@ -249,21 +286,22 @@ final class Residency {
     return true;
   }
 
-  private boolean evictable(Residence residence, boolean claimed) {
-    return residence.idle() && (claimed || residence.claimed != pass) && !residence.pinned();
-  }
-
+  /** The spare that is worth least; null if there is none, or others have claimed them all. */
   private @Nullable Residence victim(boolean claimed) {
-    Residence worst = null;
-    for (int i = 0; i < ready.size(); i++) {
-      Residence residence = ready.get(i);
-      if ((worst == null
-              || residence.credit < worst.credit
-              || (residence.credit == worst.credit && residence.used < worst.used))
-          && evictable(residence, claimed)) {
-        worst = residence;
+    Residence worst = spares.first();
+    while (worst != null && (worst.pinned() || (!claimed && worst.claimed == pass))) {
+      if (worst.pinned()) {
+        sort(worst);
+      } else {
+        spares.remove(worst);
+        passed.add(worst);
       }
+      worst = spares.first();
     }
+    for (int i = 0; i < passed.size(); i++) {
+      spares.add(passed.get(i));
+    }
+    passed.clear();
     return worst;
   }
 
@@ -278,24 +316,23 @@ final class Residency {
     residence.resident = null;
     residence.state = Residence.State.ABSENT;
     residence.drained = false;
-    ready.remove(residence);
+    sort(residence);
+    Residence last = ready.removeLast();
+    if (last != residence) {
+      ready.set(residence.at, last);
+      last.at = residence.at;
+    }
     if (resident != null) {
       resident.close();
     }
     pool.reclaim(residence.pages);
     if (residence.interested == 0) {
-      residences.remove(residence.digest);
+      residences.remove(residence.digest, residence);
     }
   }
 
-  /** Pages of those that stay whatever happens, as of this pass. */
+  /** Pages of those that stay whatever happens. */
   int pinned() {
-    if (pinned < 0) {
-      pinned = 0;
-      for (int i = 0; i < ready.size(); i++) {
-        pinned += ready.get(i).pinned() ? ready.get(i).pages : 0;
-      }
-    }
     return pinned;
   }
 
@@ -346,9 +383,9 @@ final class Residency {
         }
       }
     }
-    if (untidy) {
-      untidy = false;
-      List.copyOf(residences.values()).forEach(this::tidy);
+    for (Residence next = changed.poll(); next != null; next = changed.poll()) {
+      sort(next);
+      tidy(next);
     }
     return failed;
   }
@@ -361,16 +398,19 @@ final class Residency {
     residence.load = null;
     residence.resident = resident;
     residence.state = Residence.State.READY;
+    residence.at = ready.size();
     ready.add(residence);
     residence.readyAt = System.nanoTime();
     loaded++;
     loadRate.measure(residence.bytes, resident.loadNanos());
     touch(residence);
-    resident.onUnwanted(
+    Runnable change =
         () -> {
-          untidy = true;
+          changed.add(residence);
           wake.run();
-        });
+        };
+    resident.watch(change, change);
+    sort(residence);
     tidy(residence);
   }
 

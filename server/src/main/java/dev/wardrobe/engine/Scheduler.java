@@ -31,7 +31,7 @@ final class Scheduler {
   private final int prefillTokens;
   private final PagePool pool;
   private final Residency residency;
-  private final FairQueue queue = new FairQueue();
+  private final FairQueue queue;
 
   /** Sequences without pages, oldest first. */
   private final List<Sequence> waiting = new ArrayList<>();
@@ -52,12 +52,16 @@ final class Scheduler {
   private @Nullable Sequence hopeless;
 
   private long steps;
-  private long looks;
   private long preemptions;
   private long lookedUp;
   private long found;
 
-  Scheduler(int maxSequences, int prefillTokens, PagePool pool, Residency residency) {
+  /**
+   * @param wake wakes the engine, once who was not ready may be
+   */
+  Scheduler(
+      int maxSequences, int prefillTokens, PagePool pool, Residency residency, Runnable wake) {
+    queue = new FairQueue(wake);
     this.maxSequences = maxSequences;
     this.prefillTokens = prefillTokens;
     this.pool = pool;
@@ -110,7 +114,7 @@ final class Scheduler {
 
   /** Forgets a sequence and takes its pages back. */
   void remove(Sequence sequence) {
-    if (waiting.remove(sequence)) {
+    if (remove(waiting, sequence)) {
       queue.remove(sequence);
     }
     leave(sequence);
@@ -122,9 +126,8 @@ final class Scheduler {
 
   /** Takes it from the batch, if it is there, and its pages from it. */
   private void leave(Sequence sequence) {
-    if (admitted.remove(sequence)) {
-      sequence.line().running--;
-      sequence.line().tenant.running--;
+    if (remove(admitted, sequence)) {
+      queue.part(sequence);
     }
     sequence.release(pool);
   }
@@ -165,14 +168,19 @@ final class Scheduler {
     if (thirsty != null) {
       return thirsty;
     }
-    queue.sort();
-    for (int i = 0; i < queue.lines(); i++) {
-      Sequence next = queue.line(i).next();
+    queue.begin();
+    for (FairQueue.Line line = queue.nextLine(); line != null; line = queue.nextLine()) {
+      Sequence next = queue.next(line);
       if (next != null) {
         return next;
       }
     }
     return null;
+  }
+
+  /** Those that wait and were found to be {@link Sequence#broken}; the caller empties it. */
+  List<Sequence> broken() {
+    return queue.broken();
   }
 
   /** Keeps the plan in the order of adapters, and within one in that of arrival. */
@@ -201,8 +209,8 @@ final class Scheduler {
   /** Goes through the queue: admits who can be, and has loaded what the others need. */
   private void admit() {
     residency.begin();
-    looks++;
-    if (queue.lines() == 0) {
+    queue.begin();
+    if (waiting.isEmpty()) {
       return;
     }
     if (thirsty != null) {
@@ -217,11 +225,13 @@ final class Scheduler {
     }
     Sequence roomless = null;
     boolean swapped = false;
-    queue.sort();
-    for (int i = 0; i < queue.lines(); ) {
-      FairQueue.Line line = queue.line(i++);
-      Sequence next = line.seen == looks ? null : line.next();
-      line.seen = looks;
+    // Where all places are taken, those far behind will not have one now.
+    int looks = maxSequences;
+    for (FairQueue.Line line = queue.nextLine(); line != null; line = queue.nextLine()) {
+      if (planned.size() == maxSequences && --looks < 0) {
+        break;
+      }
+      Sequence next = queue.next(line);
       if (next == null || drained(next)) {
         continue;
       }
@@ -253,10 +263,8 @@ final class Scheduler {
         break;
       }
       admit(next, adopted);
-      // Its tenant's place in the queue is another one now, and its line may have more.
-      line.seen = 0;
-      queue.sort();
-      i = 0;
+      // Its line may have more.
+      queue.again(line);
     }
     if (roomless != null) {
       thirst(roomless);
@@ -320,11 +328,10 @@ final class Scheduler {
       next.charged = true;
       queue.chargePrompt(next, next.pending());
     }
-    waiting.remove(next);
+    remove(waiting, next);
     queue.remove(next);
     insert(admitted, next);
-    next.line().running++;
-    next.line().tenant.running++;
+    queue.join(next);
     next.roomlessSince = -1;
     next.placelessSince = -1;
     next.share = 0;
@@ -418,8 +425,8 @@ final class Scheduler {
   /** Nobody is waited for any more: what was drained takes sequences again. */
   private void quench() {
     thirsty = null;
-    for (Residence residence : residency.ready()) {
-      residence.drained = false;
+    for (int i = 0; i < residency.ready().size(); i++) {
+      residency.ready().get(i).drained = false;
     }
   }
 
@@ -443,21 +450,21 @@ final class Scheduler {
       return false;
     }
     Sequence victim = null;
-    int most = next.line().tenant.running + 1;
+    int most = next.line().tenant.running() + 1;
     for (int i = planned.size() - 1; i >= 0; i--) {
       Sequence sequence = planned.get(i);
-      if (sequence.line().tenant != next.line().tenant && sequence.line().tenant.running > most) {
+      if (sequence.line().tenant != next.line().tenant && sequence.line().tenant.running() > most) {
         victim = sequence;
-        most = sequence.line().tenant.running;
+        most = sequence.line().tenant.running();
       }
     }
     if (victim == null) {
-      most = next.line().running + 1;
+      most = next.line().running() + 1;
       for (int i = planned.size() - 1; i >= 0; i--) {
         Sequence sequence = planned.get(i);
-        if (sequence.line().tenant == next.line().tenant && sequence.line().running > most) {
+        if (sequence.line().tenant == next.line().tenant && sequence.line().running() > most) {
           victim = sequence;
-          most = sequence.line().running;
+          most = sequence.line().running();
         }
       }
     }
@@ -571,10 +578,16 @@ final class Scheduler {
 
   /** Keeps the list oldest first. */
   private static void insert(List<Sequence> list, Sequence sequence) {
-    int i = list.size();
-    while (i > 0 && list.get(i - 1).arrival > sequence.arrival) {
-      i--;
+    list.add(FairQueue.find(list, sequence.arrival), sequence);
+  }
+
+  /** Takes it from a list that is kept oldest first; false if it is not there. */
+  private static boolean remove(List<Sequence> list, Sequence sequence) {
+    int at = FairQueue.find(list, sequence.arrival);
+    if (at == list.size() || list.get(at) != sequence) {
+      return false;
     }
-    list.add(i, sequence);
+    list.remove(at);
+    return true;
   }
 }

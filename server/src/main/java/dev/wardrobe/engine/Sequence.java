@@ -17,7 +17,7 @@ import org.jspecify.annotations.Nullable;
  * #computed} are in the cache; a sequence with one token left to compute decodes, one with more
  * prefills.
  */
-final class Sequence {
+final class Sequence extends Heap.Entry<Sequence> {
   private static final int[] NONE = {};
 
   final GenerationTask task;
@@ -87,6 +87,9 @@ final class Sequence {
 
   /** Whether its listener takes tokens, as asked for the coming step. */
   boolean ready;
+
+  /** What it cannot go on for, as {@link #look} found; it is to end. */
+  @Nullable Throwable broken;
 
   /** Tokens that it computes in the coming step. */
   int share;
@@ -229,8 +232,28 @@ final class Sequence {
    * Whether it can take part in a step: its listener takes tokens, and those that it may draw are
    * known; if not, {@code wake} is called once they are.
    */
-  boolean isReady(Runnable wake) {
+  private boolean isReady(Runnable wake) {
     return listener.ready() && (cursor == null || cursor.ready(wake));
+  }
+
+  /** Asks anew whether it is {@link #ready}, or {@link #broken}. */
+  void look(Runnable wake) {
+    try {
+      ready = isReady(wake);
+      String failure = cursor == null ? null : cursor.failure();
+      if (failure != null) {
+        broken = new EngineException(EngineException.Reason.CONSTRAINT, failure);
+      }
+    } catch (Throwable e) {
+      ready = false;
+      broken = e;
+    }
+  }
+
+  /** In the order of deadlines. */
+  @Override
+  boolean before(Sequence other) {
+    return task.deadline() - other.task.deadline() < 0;
   }
 
   /** Takes the token that was drawn into the text that it must be; true if that is complete. */

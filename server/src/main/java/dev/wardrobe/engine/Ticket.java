@@ -12,8 +12,7 @@ public final class Ticket {
 
   /** Ends the sequence within one step; without effect on one that has ended. */
   public void cancel() {
-    sequence.cancelled = true;
-    engine.wake();
+    engine.cancel(sequence);
   }
 
   /** Says that the listener is ready again. */

@@ -101,7 +101,7 @@ final class FairnessTest {
     }
     pool = new PagePool(new Pages(KV_PAGES + FIT * adapterPages));
     residency = new Residency(pool, KV_PAGES, FIT * adapterPages, 2, () -> {});
-    scheduler = new Scheduler(places, PREFILL, pool, residency);
+    scheduler = new Scheduler(places, PREFILL, pool, residency, () -> {});
   }
 
   @AfterEach
@@ -418,7 +418,7 @@ final class FairnessTest {
     while (waited.size() < FIT) {
       step();
     }
-    stuck.forEach(sequence -> sequence.ready = false);
+    stuck.forEach(sequence -> Recorder.ready(sequence, false));
     Sequence plain = submit("", -1, 5, 400);
     Sequence other = submit("", 150, 5, 20);
     for (int i = 0; i < 100 && running.contains(other); i++) {
@@ -426,7 +426,7 @@ final class FairnessTest {
     }
     assertThat(waited.get(other)).isLessThanOrEqualTo(PATIENCE + 2 * LOAD_STEPS + 4);
     assertThat(plain.preemptions).isZero();
-    stuck.forEach(sequence -> sequence.ready = true);
+    stuck.forEach(sequence -> Recorder.ready(sequence, true));
     while (!running.isEmpty()) {
       step();
     }
@@ -443,7 +443,7 @@ final class FairnessTest {
     while (waited.size() < FIT) {
       step();
     }
-    stuck.forEach(sequence -> sequence.ready = false);
+    stuck.forEach(sequence -> Recorder.ready(sequence, false));
     Sequence other = submit("", 150, 5, 20);
     for (int i = 0; i < 100 && running.contains(other); i++) {
       step();
@@ -548,7 +548,7 @@ final class FairnessTest {
     open(16);
     // The floor is no multiple of what an adapter takes.
     residency = new Residency(pool, KV_PAGES, FIT * adapterPages - 1, 2, () -> {});
-    scheduler = new Scheduler(16, PREFILL, pool, residency);
+    scheduler = new Scheduler(16, PREFILL, pool, residency, () -> {});
     for (int i = 0; i < FIT; i++) {
       submit("", i, 5, 5);
     }

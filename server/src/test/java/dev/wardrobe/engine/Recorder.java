@@ -46,6 +46,12 @@ class Recorder implements TokenListener {
     end.complete(finish);
   }
 
+  /** Says of a sequence whose listener is one of these whether it takes tokens. */
+  static void ready(Sequence sequence, boolean ready) {
+    ((Recorder) sequence.listener).ready = ready;
+    sequence.ready = ready;
+  }
+
   Finish finish() throws Exception {
     return end.get(60, TimeUnit.SECONDS);
   }

@@ -12,7 +12,7 @@ import org.junit.jupiter.api.Test;
 final class SchedulerTest {
   private final PagePool pool = new PagePool(new Pages(10));
   private final Residency residency = new Residency(pool, 1, 0, 1, () -> {});
-  private final Scheduler scheduler = new Scheduler(4, 32, pool, residency);
+  private final Scheduler scheduler = new Scheduler(4, 32, pool, residency, () -> {});
   private long arrivals;
 
   private Sequence add(int prompt) {
@@ -120,9 +120,9 @@ final class SchedulerTest {
   void plan_notReady_leavesItsPlaceToOthers() {
     List<Sequence> all = List.of(add(1), add(1), add(1), add(1), add(1));
     step();
-    all.get(0).ready = false;
+    Recorder.ready(all.get(0), false);
     assertThat(step()).containsExactlyElementsOf(all.subList(1, 5));
-    all.get(0).ready = true;
+    Recorder.ready(all.get(0), true);
     assertThat(step()).containsExactlyElementsOf(all.subList(0, 4));
   }
 
@@ -175,7 +175,7 @@ final class SchedulerTest {
     step();
     // 5 and 4 blocks are taken, and the second needs its fifth, then its sixth.
     for (int i = 0; i < 40 && scheduler.preemptions() == 0; i++) {
-      first.ready = true;
+      Recorder.ready(first, true);
       step();
     }
     assertThat(second.preemptions).isEqualTo(1);
@@ -189,14 +189,14 @@ final class SchedulerTest {
     for (int i = 0; i < 5; i++) {
       step();
     }
-    first.ready = false;
+    Recorder.ready(first, false);
     for (int i = 0; i < 40 && scheduler.preemptions() == 0; i++) {
       step();
     }
     assertThat(first.preemptions).isEqualTo(1);
     assertThat(second.preemptions).isZero();
 
-    first.ready = true;
+    Recorder.ready(first, true);
     scheduler.remove(second);
     assertThat(step()).containsExactly(first);
   }
