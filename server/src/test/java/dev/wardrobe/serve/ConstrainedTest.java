@@ -25,6 +25,7 @@ import dev.wardrobe.v1.JsonKind;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -175,6 +176,27 @@ final class ConstrainedTest {
     assertThat(response.getLogprobs(0).getAllList()).isEqualTo(raw.getLogprobs(0).getAllList());
     assertThat(response.getLogprobs(0).getLogprob())
         .isEqualTo(raw.getLogprobs(0).getAll(response.getTokenIds(0)));
+  }
+
+  /** Until the others are compiled, which here they never are. */
+  @Test
+  void tooManyThatTakeLong_areToldWhenToTryAgain() throws Exception {
+    try (Prompts held =
+        Prompts.read(
+            DEMO.resolve("base"), model.config().vocabulary(), work -> new Thread(() -> {}))) {
+      Conversation other = new Conversation(model, held, adapters, engine, Runnable::run, 20);
+      Listening last = null;
+      for (int i = 0; i < 40; i++) {
+        GenerateRequest slow =
+            request(Constraint.newBuilder().setRegex("b{%d}(a|b)*a(a|b){14}".formatted(i))).build();
+        last = new Listening(slow);
+        other.start(slow, last);
+      }
+      RequestException failure = Objects.requireNonNull(last).failure();
+      assertThat(failure.code()).isEqualTo(Code.RESOURCE_EXHAUSTED);
+      assertThat(failure).hasMessageContaining("try again later");
+      assertThat(failure.retryAfter()).isPositive();
+    }
   }
 
   @Test
