@@ -81,8 +81,7 @@ public final class Engine implements AutoCloseable {
   private int freeBlocks;
   private int cachedBlocks;
   private long steps;
-  private final Rate endRate = new Rate();
-  private long lastEnded;
+  private final Departures departures = new Departures();
   private long publishedSubmitted;
   private long publishedEnded;
   private long preemptions;
@@ -285,6 +284,9 @@ public final class Engine implements AutoCloseable {
                 .formatted(queued, options.maxWaiting(), listeners.size()),
             retryAfter(listeners.size()));
       }
+      if (ended == submitted) {
+        departures.begin(now);
+      }
       submitted += sequences.size();
       queued += sequences.size();
       inbox.addAll(sequences);
@@ -295,7 +297,7 @@ public final class Engine implements AutoCloseable {
 
   /** When so many requests may have left the queue, holding {@code inbox}. */
   private Duration retryAfter(int requests) {
-    long nanos = (long) endRate.of(requests);
+    long nanos = (long) departures.of(requests, System.nanoTime());
     return Duration.ofNanos(
         nanos == 0 ? RETRY_UNKNOWN : Math.clamp(nanos, RETRY_SOONEST, RETRY_LATEST));
   }
@@ -1115,8 +1117,7 @@ public final class Engine implements AutoCloseable {
     // Last: who drains the engine may close what the listener writes to.
     synchronized (inbox) {
       ended++;
-      endRate.measure(1, lastEnded == 0 ? 0 : now - lastEnded);
-      lastEnded = idle() ? 0 : now;
+      departures.end(now);
       inbox.notifyAll();
     }
   }
