@@ -96,7 +96,12 @@ final class AdapterTable {
     add(lines, "modules", number(adapter.getModules()));
     add(lines, "parameters", number(adapter.getParameters()));
     add(lines, "bytes", number(adapter.getBytes()));
-    add(lines, "state", state(adapter));
+    add(
+        lines,
+        "state",
+        adapter.getPinned() && !adapter.getResident()
+            ? "pinned, but not resident: there was no room yet"
+            : state(adapter));
     add(lines, "in use", number(adapter.getInUse()));
     add(lines, "requests", number(adapter.getRequests()));
     add(lines, "problem", adapter.getProblem());
@@ -127,7 +132,12 @@ final class AdapterTable {
                   target(alias.getSharesList(), alias.hasShadow() ? alias.getShadow() : null),
                   time(alias.getChanged())));
       for (Share share : alias.getSharesList()) {
-        lines.add("  %s answered %,d requests".formatted(share.getVersion(), share.getRequests()));
+        lines.add(
+            String.format(
+                Locale.ROOT,
+                "  requests answered by %s: %,d",
+                share.getVersion(),
+                share.getRequests()));
       }
       if (alias.hasShadow()) {
         shadow(lines, alias.getShadow());

@@ -31,6 +31,7 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParseResult;
 import picocli.CommandLine.Spec;
 
 /** What the server holds, its coming and going, and what it is called. */
@@ -85,7 +86,12 @@ final class AdaptersCommand implements Runnable {
   }
 
   private ParameterException wrong(String message) {
-    return new ParameterException(spec.commandLine(), message);
+    ParseResult parsed = spec.commandLine().getParseResult();
+    return new ParameterException(
+        parsed.hasSubcommand()
+            ? parsed.subcommand().commandSpec().commandLine()
+            : spec.commandLine(),
+        message);
   }
 
   @Command(
@@ -274,9 +280,12 @@ final class AdaptersCommand implements Runnable {
     for (String weight : weights) {
       int at = weight.lastIndexOf('=');
       try {
+        if (at < 1) {
+          throw new NumberFormatException("no weight");
+        }
         shares.add(
             Share.newBuilder()
-                .setVersion(weight.substring(0, Math.max(at, 0)))
+                .setVersion(weight.substring(0, at))
                 .setWeight(Integer.parseInt(weight.substring(at + 1)))
                 .build());
       } catch (NumberFormatException e) {
@@ -433,7 +442,9 @@ final class AdaptersCommand implements Runnable {
 
   @Command(
       name = "unload",
-      description = "Forgets an adapter; requests that use it end undisturbed.",
+      description =
+          "Forgets an adapter; of a version in the store, gives back the memory alone. Requests"
+              + " that use it end undisturbed.",
       mixinStandardHelpOptions = true)
   int unload(@Mixin ServerOption server, @Parameters(paramLabel = "NAME") String name) {
     try (WardrobeClient client = server.connect()) {
