@@ -14,6 +14,7 @@ import io.vertx.core.http.HttpServerOptions;
 import io.vertx.grpc.server.GrpcServerOptions;
 import io.vertx.grpcio.server.GrpcIoServer;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
@@ -50,7 +51,7 @@ public final class GrpcFrontend implements AutoCloseable {
   private static final long LIMIT_SECONDS = 30;
 
   /** How long a publication may fall silent. */
-  private static final long IDLE_SECONDS = 60;
+  private static final Duration IDLE = Duration.ofSeconds(60);
 
   private static final long CHECK_MILLIS = 1000;
 
@@ -78,14 +79,25 @@ public final class GrpcFrontend implements AutoCloseable {
       LongFunction<List<StepRecord>> steps,
       BooleanSupplier alive,
       List<BindableService> extensions) {
+    this(conversation, adapters, workers, info, steps, alive, extensions, IDLE);
+  }
+
+  GrpcFrontend(
+      Conversation conversation,
+      AdapterRegistry adapters,
+      Executor workers,
+      Supplier<ModelInfoResponse> info,
+      LongFunction<List<StepRecord>> steps,
+      BooleanSupplier alive,
+      List<BindableService> extensions,
+      Duration idle) {
     vertx = Vertx.vertx(new VertxOptions().setEventLoopPoolSize(2));
     services =
         GrpcIoServer.server(vertx, new GrpcServerOptions().setMaxMessageSize(MAX_MESSAGE_BYTES));
     services.addService(new GenerationCalls(conversation, workers, info, steps).service());
     AdapterCalls adapterCalls = new AdapterCalls(adapters, workers);
     services.addService(adapterCalls.service());
-    long idle = TimeUnit.SECONDS.toNanos(IDLE_SECONDS);
-    vertx.setPeriodic(CHECK_MILLIS, _ -> adapterCalls.checkIdle(idle));
+    vertx.setPeriodic(CHECK_MILLIS, _ -> adapterCalls.checkIdle(idle.toNanos()));
     onClose = adapterCalls::stopWatches;
     extensions.forEach(services::addService);
     health =

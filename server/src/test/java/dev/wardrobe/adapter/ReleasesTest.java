@@ -643,6 +643,53 @@ final class ReleasesTest {
   }
 
   @Test
+  void scan_ofHundreds_holdsUpNobody() throws Exception {
+    int count = 300;
+    for (int i = 0; i < count; i++) {
+      place("n%03d".formatted(i), "content " + i);
+    }
+    Files.createDirectory(root.resolve("torn"));
+    Files.writeString(root.resolve("torn").resolve(AdapterConfig.FILE), "{");
+    // Before anybody has looked.
+    assertThat(answers("n250")).isEqualTo("n250 " + digest("content 250"));
+    assertThat(names(7)).containsExactly("n250");
+    OptionalLong revision = OptionalLong.of(registry.events().revision());
+    CompletableFuture<ScanResult> scanning = registry.scan();
+    int pages = 0;
+    do {
+      // In its midst: whatever has been found is there once, in order.
+      assertThat(names(7)).isSorted().doesNotHaveDuplicates().contains("n250");
+      String asked = "n%03d".formatted(250 + pages++ % 50);
+      assertThat(answers(asked)).startsWith(asked + " ");
+    } while (!scanning.isDone());
+    ScanResult scanned = scanning.get();
+    assertThat(scanned.adapters()).isEqualTo(count + 1);
+    assertThat(scanned.broken()).isEqualTo(1);
+    assertThat(scanned.complete()).isTrue();
+    assertThat(names(7)).isEqualTo(names(10_000)).hasSize(count + 1).contains("n000", "torn");
+    assertThat(registry.get("n000").digest()).isEmpty();
+    assertThat(registry.get("torn").problem()).contains("JSON");
+    assertThat(registry.page(null, 1).scanning()).isFalse();
+    try (EventLog.Watch watch = registry.events().watch(revision, () -> {})) {
+      List<RegistryEvent> told = new ArrayList<>();
+      drain(watch, told);
+      assertThat(told).filteredOn(e -> e.kind() == Kind.SCANNED).hasSize(1);
+    }
+  }
+
+  private List<String> names(int most) {
+    List<String> names = new ArrayList<>();
+    String next = null;
+    do {
+      AdapterPage page = registry.page(next, most);
+      assertThat(page.entries()).hasSizeLessThanOrEqualTo(most);
+      page.entries().forEach(entry -> names.add(entry.name()));
+      next = page.next();
+    } while (next != null);
+    return names;
+  }
+
+  @Test
   void load_ofWhatIsPublishedMeanwhile_isRefused() throws Exception {
     place("b", "from the root");
     mayRead.drainPermits();
