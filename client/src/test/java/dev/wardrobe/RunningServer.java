@@ -30,15 +30,7 @@ public final class RunningServer implements AutoCloseable {
     new CommandLine(model).parseArgs(words.toArray(String[]::new));
     this.stack =
         new Stack(model, List.of(root), store, AdapterOptions.DEFAULT, UnaryOperator.identity());
-    this.frontend =
-        new GrpcFrontend(
-            stack.conversation(),
-            stack.adapters(),
-            stack.workers(),
-            () -> ModelInfo.of(stack),
-            stack.engine()::recentSteps,
-            stack.engine()::alive,
-            List.of());
+    this.frontend = stack.frontend(List.of());
     this.target = "127.0.0.1:" + frontend.listen("127.0.0.1", 0);
   }
 
