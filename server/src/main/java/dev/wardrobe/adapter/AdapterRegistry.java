@@ -87,69 +87,6 @@ public final class AdapterRegistry implements AutoCloseable {
         return CompletableFuture.completedFuture(false);
       };
 
-  /** A name and what it stands for. */
-  private static final class Registration {
-    final String name;
-    final Origin origin;
-    final Presence presence;
-
-    /** Whether it is to stay resident. */
-    boolean pin;
-
-    /** Pins under way: until they have come to something it is not to be evicted either. */
-    int pinning;
-
-    int inUse;
-    long requests;
-
-    Registration(String name, Origin origin, Presence presence, boolean pin) {
-      this.name = name;
-      this.origin = origin;
-      this.presence = presence;
-      this.pin = pin;
-    }
-
-    boolean pinned() {
-      return pin || pinning > 0;
-    }
-  }
-
-  /** A name that is read because requests ask for it. */
-  private static final class Demand {
-    final String name;
-    final Origin origin;
-
-    /** What keeps the content in the store until it is read. */
-    final AdapterStore.@Nullable Hold hold;
-
-    final List<Waiter> waiters = new ArrayList<>();
-
-    Demand(String name, Origin origin, AdapterStore.@Nullable Hold hold) {
-      this.name = name;
-      this.origin = origin;
-      this.hold = hold;
-    }
-
-    /** Two names of one content are read apart, and so are two contents of one name. */
-    static String key(String name, Origin origin) {
-      return origin instanceof Origin.Stored stored ? name + "=" + stored.digest() : name;
-    }
-
-    String key() {
-      return key(name, origin);
-    }
-  }
-
-  /** A request that waits for a name to be read. */
-  private record Waiter(CompletableFuture<Lease> future, @Nullable ShadowCopy copy) {
-    void fail(AdapterException e) {
-      if (copy != null) {
-        copy.dropped();
-      }
-      future.completeExceptionally(e);
-    }
-  }
-
   /** A load that was asked for in so many words. */
   private record Order(String name, String path) {}
 
@@ -655,7 +592,7 @@ public final class AdapterRegistry implements AutoCloseable {
       if (registration != null) {
         return CompletableFuture.completedFuture(open(registration, null));
       }
-      begun = join(reference, new Origin.Rooted(reference), null, new Waiter(future, null));
+      begun = join(reference, new Origin.Rooted(reference), null, new Demand.Waiter(future, null));
     }
     begin(begun);
     return future;
@@ -685,7 +622,7 @@ public final class AdapterRegistry implements AutoCloseable {
               route.name(),
               new Origin.Stored(route.digest()),
               hold,
-              new Waiter(future, route.copy()));
+              new Demand.Waiter(future, route.copy()));
     }
     begin(begun);
     return future;
@@ -714,7 +651,7 @@ public final class AdapterRegistry implements AutoCloseable {
    * @return the demand if it has to begin
    */
   private @Nullable Demand join(
-      String name, Origin origin, AdapterStore.@Nullable Hold hold, Waiter waiter) {
+      String name, Origin origin, AdapterStore.@Nullable Hold hold, Demand.Waiter waiter) {
     Demand demand = demands.get(Demand.key(name, origin));
     if (demand != null) {
       demand.waiters.add(waiter);
@@ -818,7 +755,7 @@ public final class AdapterRegistry implements AutoCloseable {
       }
       if (registration != null && !closed) {
         demands.remove(demand.key(), demand);
-        for (Waiter waiter : demand.waiters) {
+        for (Demand.Waiter waiter : demand.waiters) {
           Lease lease = open(registration, waiter.copy());
           ready.add(
               () -> {
@@ -880,7 +817,7 @@ public final class AdapterRegistry implements AutoCloseable {
   }
 
   private void fail(Demand demand, AdapterException e) {
-    List<Waiter> waiters;
+    List<Demand.Waiter> waiters;
     synchronized (lock) {
       demands.remove(demand.key(), demand);
       waiters = List.copyOf(demand.waiters);
@@ -1622,52 +1559,5 @@ public final class AdapterRegistry implements AutoCloseable {
     }
     settle();
     waiting.forEach(demand -> fail(demand, stopped()));
-  }
-
-  /** Reads PEFT directories and the store, and uploads what it read. */
-  private record FileLoader(
-      Model model,
-      Backend backend,
-      AdapterRoots roots,
-      @Nullable AdapterStore store,
-      AdapterOptions options)
-      implements Loader {
-
-    @Override
-    public Candidate read(Origin origin) throws AdapterException {
-      AdapterFiles files =
-          switch (origin) {
-            case Origin.Rooted rooted -> roots.find(rooted.path());
-            case Origin.Trusted trusted -> Adapter.trusted(trusted.directory());
-            case Origin.Stored stored -> Objects.requireNonNull(store).files(stored.digest());
-          };
-      Adapter adapter = Adapter.read(files, model, options);
-      Facts facts = Facts.of(adapter, backend.loraBytes(adapter.deltas()));
-      return new Candidate() {
-        @Override
-        public Facts facts() {
-          return facts;
-        }
-
-        @Override
-        public long hostBytes() {
-          return adapter.hostBytes();
-        }
-
-        @Override
-        public Lora upload() throws AdapterException {
-          try {
-            return backend.lora(adapter.deltas(), model::matrix);
-          } catch (IllegalArgumentException e) {
-            throw new AdapterException(Reason.INVALID, message(e), e);
-          }
-        }
-
-        @Override
-        public void close() {
-          adapter.close();
-        }
-      };
-    }
   }
 }
