@@ -2,6 +2,7 @@ package dev.wardrobe.adapter;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.within;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.wardrobe.compute.Batch;
@@ -11,7 +12,9 @@ import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
 import dev.wardrobe.compute.Lora;
 import dev.wardrobe.compute.LoraMix;
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.Step;
+import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.Decoder;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.ModelConfig;
@@ -24,6 +27,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -375,6 +379,69 @@ final class AdapterLogitsTest {
   }
 
   /** Mixes beside single adapters and the base get the bits that each gets alone. */
+  /** Base, adapter and mixtures in one step of the fast mode: within its tolerance for models. */
+  @Test
+  void mixes_inTheFastMode_areCloseToTheExactOne() throws Exception {
+    String refusal = CpuBackend.refusal(MathMode.FAST);
+    assumeTrue(refusal == null, () -> "the fast mode is not to be had: " + refusal);
+    Path model = Adapters.resource("golden/models/llama_mha-nf4-dq");
+    try (Run exact = new Run(new Base(model, LoadOptions.DEFAULT), 4);
+        Run fast = new Run(new Base(model, LoadOptions.DEFAULT, MathMode.FAST), 4)) {
+      assertThat(fast.base.backend.math()).isEqualTo(MathMode.FAST);
+      int vocabulary = exact.base.model.config().vocabulary();
+      List<int[]> prompts =
+          IntStream.range(0, 4)
+              .mapToObj(i -> new Random(i).ints(20 + i, 0, vocabulary).toArray())
+              .toList();
+      List<float[][]> expected = mixtures(exact, prompts);
+      List<float[][]> actual = mixtures(fast, prompts);
+      for (int i = 0; i < prompts.size(); i++) {
+        assertThat(distance(expected.get(i), actual.get(i)))
+            .as("prompt %d", i)
+            .isGreaterThan(0)
+            .isLessThan(0.02);
+        // The mixture shows, far more than the mode does.
+        if (i > 0) {
+          assertThat(distance(base(exact, prompts.get(i)), actual.get(i))).isGreaterThan(0.1);
+        }
+      }
+    }
+  }
+
+  private static float[][] base(Run run, int[] prompt) {
+    return run.mixed(prompt, 0, null);
+  }
+
+  private static List<float[][]> mixtures(Run run, List<int[]> prompts) throws Exception {
+    Path adapters = Adapters.resource("golden/adapters/llama_mha");
+    try (Lora first = run.load(adapters.resolve("all_linear_r16"));
+        Lora second = run.load(adapters.resolve("rslora_r32"))) {
+      List<@Nullable LoraMix> mixes = new ArrayList<>();
+      mixes.add(null);
+      mixes.add(LoraMix.of(first));
+      mixes.add(LoraMix.of(List.of(first, second), 0.7f, 0.3f));
+      mixes.add(LoraMix.of(List.of(second, first), -0.5f, 1.5f));
+      return run.mixed(prompts, 0, mixes);
+    }
+  }
+
+  /** Root mean square of the differences, of that of what is expected about its mean. */
+  private static double distance(float[][] expected, float[][] actual) {
+    double differences = 0;
+    double spread = 0;
+    for (int row = 0; row < expected.length; row++) {
+      double mean = 0;
+      for (float value : expected[row]) {
+        mean += value / expected[row].length;
+      }
+      for (int i = 0; i < expected[row].length; i++) {
+        differences += Math.pow((double) expected[row][i] - actual[row][i], 2);
+        spread += Math.pow(expected[row][i] - mean, 2);
+      }
+    }
+    return Math.sqrt(differences / spread);
+  }
+
   @Test
   void mixes_inOneBatchAreAsAlone() throws Exception {
     Path adapters = Adapters.resource("golden/adapters/llama_mha");

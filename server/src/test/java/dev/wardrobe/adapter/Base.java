@@ -1,5 +1,6 @@
 package dev.wardrobe.adapter;
 
+import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
@@ -10,7 +11,7 @@ import org.jspecify.annotations.Nullable;
 
 /** A tiny base on a backend of its own. */
 final class Base implements AutoCloseable {
-  final CpuBackend backend = new CpuBackend(2);
+  final CpuBackend backend;
   final Model model;
 
   Base(Path directory) throws Exception {
@@ -18,6 +19,11 @@ final class Base implements AutoCloseable {
   }
 
   Base(Path directory, LoadOptions options) throws Exception {
+    this(directory, options, MathMode.EXACT);
+  }
+
+  Base(Path directory, LoadOptions options, MathMode math) throws Exception {
+    backend = new CpuBackend(2, math);
     Model loaded = null;
     try {
       loaded = ModelLoader.load(directory, options, backend);
