@@ -378,7 +378,6 @@ final class AdapterLogitsTest {
     }
   }
 
-  /** Mixes beside single adapters and the base get the bits that each gets alone. */
   /** Base, adapter and mixtures in one step of the fast mode: within its tolerance for models. */
   @Test
   void mixes_inTheFastMode_areCloseToTheExactOne() throws Exception {
@@ -442,6 +441,7 @@ final class AdapterLogitsTest {
     return Math.sqrt(differences / spread);
   }
 
+  /** Mixes beside single adapters and the base get the bits that each gets alone. */
   @Test
   void mixes_inOneBatchAreAsAlone() throws Exception {
     Path adapters = Adapters.resource("golden/adapters/llama_mha");
