@@ -199,8 +199,9 @@ final class StoreCommandTest {
     assertThat(store("import", "--each", ADAPTERS)).isZero();
     assertThat(store("import", "--name", "sql", "--alias", "prod", ADAPTERS.resolve("terse")))
         .isZero();
+    assertThat(store("import", "--name", "sql", ADAPTERS.resolve("pirate"))).isZero();
     try (AdapterStore open = AdapterStore.open(place(), StoreOptions.DEFAULT)) {
-      open.update(c -> c.deleteVersion("sql", "1"));
+      open.update(c -> c.deleteVersion("sql", "1").deleteVersion("sql", "3"));
     }
     Path copy = dir.resolve("copy");
     assertThat(run("store", "import", "--store", copy + "", place() + "")).as(err).isZero();
@@ -212,6 +213,7 @@ final class StoreCommandTest {
       }
       assertThat(to.catalog().entry("sql").versions())
           .isEqualTo(from.catalog().entry("sql").versions());
+      assertThat(to.catalog().nextVersion("sql")).isEqualTo("4");
     }
     assertThat(run("store", "verify", "--store", copy + "")).isZero();
     assertThat(run("store", "import", "--store", copy + "", "--name", "x", place() + ""))

@@ -38,6 +38,10 @@ public final class Catalog {
   public static final int LONGEST_HISTORY = 16;
 
   private static final int LONGEST_NAME = 200;
+
+  /** Digits of a version that is a number. */
+  private static final int LONGEST_NUMBER = 15;
+
   private static final int LONGEST_LABEL = 64;
   private static final int MOST_SHARES = 16;
   private static final int LARGEST_WEIGHT = 1_000_000;
@@ -325,6 +329,13 @@ public final class Catalog {
    */
   public static void checkVersion(String label) throws AdapterException {
     checkLabel("version", label);
+    if (label.length() > LONGEST_NUMBER && isNumber(label)) {
+      throw new AdapterException(
+          Reason.INVALID,
+          "version: expected a number of at most %d digits, since the next one is one more, got %s;"
+                  .formatted(LONGEST_NUMBER, quote(label))
+              + " put a letter before it");
+    }
     if (label.equals(LATEST)) {
       throw new AdapterException(
           Reason.INVALID,
@@ -407,9 +418,19 @@ public final class Catalog {
 
   /** The number that a label is, or 0. */
   private static long number(String label) {
-    return label.length() <= 18 && label.chars().allMatch(c -> c >= '0' && c <= '9')
-        ? Long.parseLong(label)
-        : 0;
+    return isNumber(label) ? Long.parseLong(label) : 0;
+  }
+
+  private static boolean isNumber(String label) {
+    return label.chars().allMatch(c -> c >= '0' && c <= '9');
+  }
+
+  /** Gives no version of {@code name}, if there is one, a number up to {@code last} any more. */
+  Catalog numberFrom(String name, long last) {
+    Entry entry = entries.get(name);
+    return entry == null || entry.lastNumber() >= last
+        ? this
+        : with(new Entry(name, last, entry.versions(), entry.aliases()));
   }
 
   /**
@@ -460,7 +481,20 @@ public final class Catalog {
    *
    * @throws AdapterException NOT_FOUND if there is no such alias, or nothing before
    */
-  public Catalog rollback(String name, String label) throws AdapterException {
+  public Catalog rollback(String name, String label, Instant time) throws AdapterException {
+    Entry entry = undo(name, label).known(name);
+    Alias alias = knownAlias(entry, label);
+    Setting setting =
+        new Setting(alias.target(), alias.shadow(), time.truncatedTo(ChronoUnit.MILLIS));
+    return with(entry.with(new Alias(label, setting, alias.earlier())));
+  }
+
+  /**
+   * As {@link #rollback}, as if what is there now had never been set.
+   *
+   * @throws AdapterException NOT_FOUND if there is no such alias, or nothing before
+   */
+  Catalog undo(String name, String label) throws AdapterException {
     Entry entry = known(name);
     Alias alias = knownAlias(entry, label);
     if (alias.earlier().isEmpty()) {

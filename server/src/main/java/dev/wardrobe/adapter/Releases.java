@@ -380,7 +380,7 @@ final class Releases {
             return catalog;
           }
           if (announcement.keepLatest() && before != null) {
-            next = next.rollback(name, Catalog.LATEST);
+            next = next.undo(name, Catalog.LATEST);
           }
           for (String alias : announcement.aliases()) {
             if (!alias.equals(Catalog.LATEST)) {
@@ -449,7 +449,7 @@ final class Releases {
   }
 
   Release rollback(String name, String alias) throws AdapterException {
-    return release(change(catalog -> catalog.rollback(name, alias)), name);
+    return release(change(catalog -> catalog.rollback(name, alias, Instant.now())), name);
   }
 
   void deleteAlias(String name, String alias) throws AdapterException {

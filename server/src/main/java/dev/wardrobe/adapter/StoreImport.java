@@ -294,10 +294,14 @@ public final class StoreImport {
     }
   }
 
-  /** Sets aliases as another store has them, where their versions came along. */
+  /**
+   * Sets aliases as another store has them, where their versions came along, and gives no number
+   * again that it has given.
+   */
   private static Catalog aliases(Catalog catalog, Catalog other, Consumer<Outcome> told) {
     Catalog next = catalog;
     for (Catalog.Entry entry : other.entries().values()) {
+      next = next.numberFrom(entry.name(), entry.lastNumber());
       for (Catalog.Alias alias : entry.aliases().values()) {
         try {
           next =

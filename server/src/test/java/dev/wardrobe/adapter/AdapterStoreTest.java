@@ -137,7 +137,8 @@ final class AdapterStoreTest {
       assertThat(store.catalog().revision()).isEqualTo(4);
       assertThat(read(store, one.digest(), AdapterConfig.FILE)).isEqualTo(config(1));
       assertThat(read(store, two.digest(), Adapter.WEIGHTS)).isEqualTo(weights(2));
-      assertThat(store.update(c -> c.rollback("support", "prod")).find("support@prod").target())
+      assertThat(
+              store.update(c -> c.rollback("support", "prod", TIME)).find("support@prod").target())
           .isEqualTo(Catalog.Target.of(one.digest()));
     }
     try (AdapterStore reader = AdapterStore.openToRead(temp, OPTIONS)) {

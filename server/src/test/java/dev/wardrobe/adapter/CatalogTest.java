@@ -107,14 +107,17 @@ final class CatalogTest {
             .setAlias("support", "prod", split, shadow, TIME)
             .setAlias("support", "prod", Catalog.Target.of(C.digest()), null, TIME);
     assertThat(digest(catalog, "support@prod")).isEqualTo(C.digest());
-    Catalog once = catalog.rollback("support", "prod");
+    Instant later = TIME.plusSeconds(60);
+    Catalog once = catalog.rollback("support", "prod", later);
+    assertThat(once.entries().get("support").alias("prod").current().time()).isEqualTo(later);
     Catalog.Found found = once.find("support@prod");
     assertThat(found).isEqualTo(new Catalog.Found("support", "prod", split, shadow));
     assertThat(digest(once, "support@prod")).isEqualTo(B.digest());
-    Catalog twice = once.rollback("support", "prod");
+    Catalog twice = once.rollback("support", "prod", TIME);
     assertThat(digest(twice, "support@prod")).isEqualTo(A.digest());
-    refuses(Reason.NOT_FOUND, () -> twice.rollback("support", "prod"), "'prod'", "earlier");
-    assertThat(digest(catalog.rollback("support", "latest"), "support")).isEqualTo(B.digest());
+    refuses(Reason.NOT_FOUND, () -> twice.rollback("support", "prod", TIME), "'prod'", "earlier");
+    assertThat(digest(catalog.rollback("support", "latest", TIME), "support"))
+        .isEqualTo(B.digest());
   }
 
   @Test
@@ -152,6 +155,30 @@ final class CatalogTest {
   }
 
   @Test
+  void undo_asIfNeverSet() throws AdapterException {
+    Catalog catalog =
+        three().setAlias("support", "prod", Catalog.Target.of(A.digest()), null, TIME);
+    Catalog set =
+        catalog.setAlias(
+            "support", "prod", Catalog.Target.of(B.digest()), null, TIME.plusSeconds(60));
+    assertThat(set.undo("support", "prod").entries()).isEqualTo(catalog.entries());
+  }
+
+  @Test
+  void numbers_areBoundedAndNotGivenAgain() throws AdapterException {
+    Catalog catalog = three().publish("support", "999999999999999", B, TIME);
+    assertThat(catalog.nextVersion("support")).isEqualTo("1000000000000000");
+    refuses(
+        Reason.INVALID,
+        () -> catalog.publish("support", "1000000000000000", B, TIME),
+        "15 digits",
+        "'1000000000000000'");
+    assertThat(three().numberFrom("support", 7).nextVersion("support")).isEqualTo("8");
+    assertThat(three().numberFrom("support", 2).nextVersion("support")).isEqualTo("4");
+    assertThat(three().numberFrom("other", 7).nextVersion("other")).isEqualTo("1");
+  }
+
+  @Test
   void deleteVersion_movesLatest_andForgetsItInHistories() throws AdapterException {
     Catalog catalog =
         three()
@@ -159,7 +186,7 @@ final class CatalogTest {
             .setAlias("support", "prod", Catalog.Target.of(A.digest()), null, TIME)
             .deleteVersion("support", "3");
     assertThat(digest(catalog, "support")).isEqualTo(B.digest());
-    refuses(Reason.NOT_FOUND, () -> catalog.rollback("support", "prod"), "earlier");
+    refuses(Reason.NOT_FOUND, () -> catalog.rollback("support", "prod", TIME), "earlier");
     Catalog one = catalog.deleteAlias("support", "prod").deleteVersion("support", "2");
     assertThat(digest(one, "support")).isEqualTo(A.digest());
     assertThat(one.deleteVersion("support", "1").entries()).isEmpty();

@@ -68,7 +68,7 @@ final class StoreChurn {
                 Catalog.Target.of(one.digest()),
                 random.nextBoolean() ? new Catalog.Shadow(versions.getFirst().digest(), 0.5) : null,
                 TIME);
-        case 6 -> catalog.rollback(name, "prod");
+        case 6 -> catalog.rollback(name, "prod", TIME);
         case 7 -> catalog.deleteVersion(name, one.label());
         case 8 -> catalog.delete(name);
         default -> catalog; // An upload that is given up.
