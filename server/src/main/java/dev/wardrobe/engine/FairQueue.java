@@ -359,6 +359,17 @@ final class FairQueue {
     return null;
   }
 
+  /** The same as was found last: nobody is asked again. */
+  static @Nullable Sequence lastNext(Line line) {
+    for (int i = 0; i < line.waiting.size(); i++) {
+      Sequence sequence = line.waiting.get(i);
+      if (sequence.ready && sequence.broken == null && !sequence.siblings.waits(sequence)) {
+        return sequence;
+      }
+    }
+    return null;
+  }
+
   /** Those that were found to be {@link Sequence#broken}; the caller empties it. */
   List<Sequence> broken() {
     return broken;

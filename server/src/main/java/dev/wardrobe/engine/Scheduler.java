@@ -163,14 +163,17 @@ final class Scheduler {
     return hopeless;
   }
 
-  /** Of those that wait, who is to go first; null if none of them could. */
+  /**
+   * Of those that wait, who was to go first as {@link #plan} found them; null if none of them
+   * could. Who has become ready since may have all the room there is in the next plan.
+   */
   @Nullable Sequence first() {
     if (thirsty != null) {
       return thirsty;
     }
     queue.begin();
     for (FairQueue.Line line = queue.nextLine(); line != null; line = queue.nextLine()) {
-      Sequence next = queue.next(line);
+      Sequence next = FairQueue.lastNext(line);
       if (next != null) {
         return next;
       }

@@ -90,6 +90,17 @@ final class SchedulerTest {
     }
   }
 
+  /** Else it would be ended for want of room, though nobody has looked for any. */
+  @Test
+  void first_notWhoBecomesReadyAfterThePlan() {
+    Sequence sequence = add(1);
+    Recorder.ready(sequence, false);
+    assertThat(step()).isEmpty();
+    ((Recorder) sequence.listener).ready = true;
+    assertThat(scheduler.first()).isNull();
+    assertThat(step()).containsExactly(sequence);
+  }
+
   @Test
   void plan_adaptersSideBySide() {
     Sequence base = add(1);
