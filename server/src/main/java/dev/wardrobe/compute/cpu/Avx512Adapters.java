@@ -21,11 +21,11 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Low-rank products for one token in machine code that is written at start, for processors with
+ * Low-rank products token by token in machine code that is written at start, for processors with
  * AVX-512; the same bits as {@link ScalarKernels}. Factors in bfloat16 and float32.
  *
  * <p>With one token for each of many adapters, reading them is all the time there is, so what
- * counts is that memory never waits.
+ * counts is that memory never waits. Further tokens find an adapter's rows in a near cache.
  */
 final class Avx512Adapters {
   private static final int LINE = 64;

@@ -9,8 +9,8 @@ import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The second factors of a projection's adapters that have one token each, in tables that generated
- * code reads; made once, and used for each of the projection's blocks of outputs.
+ * The second factors of a projection's adapters that have a few tokens each, in tables that
+ * generated code reads; made once, and used for each of the projection's blocks of outputs.
  */
 final class Expansions {
   // An expansion: B, the bytes of B for an output, turns of the loop over a panel, where the token
@@ -31,6 +31,12 @@ final class Expansions {
 
   static final int NONE = -1;
 
+  /**
+   * Most tokens of an adapter that read B one by one. It is in a near cache after the first; with
+   * more, it is better unpacked once for several.
+   */
+  static final int MOST_TOKENS = 16;
+
   private static final int FIRST = 32;
 
   private final Arena arena = Arena.ofAuto();
@@ -48,7 +54,7 @@ final class Expansions {
   /** The kind of a factor, or {@link #NONE} if it cannot be added. */
   static int kind(Factor b, int tokens, float @Nullable [] bias) {
     boolean takes =
-        tokens == 1
+        tokens <= MOST_TOKENS
             && bias == null
             && (b.dtype() == DType.F32 || (b.dtype() == DType.BF16 && b.rank() % 2 == 0));
     return takes ? kind(b) : NONE;

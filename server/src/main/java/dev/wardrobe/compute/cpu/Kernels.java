@@ -115,7 +115,7 @@ interface Kernels {
   }
 
   /**
-   * {@link #shrink} for many adapters with a token each.
+   * {@link #shrink} for many adapters and tokens.
    *
    * @param x the array
    * @param t the array
@@ -125,7 +125,7 @@ interface Kernels {
   }
 
   /**
-   * {@link #expand} for many adapters with a token each.
+   * {@link #expand} for many adapters and tokens.
    *
    * @param t the array
    * @param y the array

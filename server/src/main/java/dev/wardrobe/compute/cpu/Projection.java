@@ -111,7 +111,10 @@ final class Projection {
                 ? Expansions.kind(part.b(), segment.to() - segment.from(), part.loraBias())
                 : Expansions.NONE;
         if (kind >= least) {
-          expansions.add(part.b(), scale(i), shrunkAt[i], segment.from());
+          for (int token = segment.from(); token < segment.to(); token++) {
+            int at = shrunkAt[i] + (token - segment.from()) * part.b().rank();
+            expansions.add(part.b(), scale(i), at, token);
+          }
           expanded[i] = true;
           expanding = true;
           least = kind;
@@ -162,9 +165,11 @@ final class Projection {
     int at = shrunkAt[segment] + (from - segments.get(segment).from()) * a.rank();
     int left = jFrom;
     if (kernels.adaptsAll()) {
-      int end = Math.min(jTo, Shrinks.rows(a, to - from));
+      int end = Math.min(jTo, Shrinks.rows(a));
       if (jFrom < end) {
-        scratch.shrinks.add(a, jFrom, end, from, at);
+        for (int token = from; token < to; token++) {
+          scratch.shrinks.add(a, jFrom, end, token, at + (token - from) * a.rank());
+        }
         left = end;
       }
     }

@@ -8,8 +8,8 @@ import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A thread's rows of the first factors of adapters that have one token each, in tables that
- * generated code reads.
+ * A thread's rows of adapters' first factors, each with a token, in tables that generated code
+ * reads.
  */
 final class Shrinks {
   // Rows of one A: where they begin and end, the entry whose rows are fetched after them, groups of
@@ -37,8 +37,8 @@ final class Shrinks {
   }
 
   /** Rows of a factor, from the first on, that can be added; the others are left to others. */
-  static int rows(Factor a, int tokens) {
-    boolean takes = tokens == 1 && a.dtype() != DType.F16 && a.inLines() == a.length();
+  static int rows(Factor a) {
+    boolean takes = a.dtype() != DType.F16 && a.inLines() == a.length();
     return takes ? a.rank() / Factor.GROUP * Factor.GROUP : 0;
   }
 

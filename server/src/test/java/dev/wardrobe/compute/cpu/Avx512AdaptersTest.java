@@ -40,7 +40,7 @@ final class Avx512AdaptersTest {
     for (int rank : RANKS) {
       for (int length : LENGTHS) {
         Factor a = Factor.rows(dense(dtype, rank, length), region);
-        int rows = Shrinks.rows(a, 1);
+        int rows = Shrinks.rows(a);
         assertThat(rows).isEqualTo(a.inLines() == length ? rank & -Factor.GROUP : 0);
         float[] x = numbers(3 * length);
         for (int from = 0; from < rows; from += 2 * Factor.GROUP) {
@@ -72,7 +72,7 @@ final class Avx512AdaptersTest {
         int rank = RANKS[random.nextInt(RANKS.length)];
         DType dtype = random.nextBoolean() ? DType.BF16 : DType.F32;
         Factor a = Factor.rows(dense(dtype, rank, length), region);
-        int rows = Shrinks.rows(a, 1);
+        int rows = Shrinks.rows(a);
         if (rows > 0) {
           int from = random.nextInt(rows / Factor.GROUP) * Factor.GROUP;
           plain.shrink(a, from, rows, x, token, token + 1, expected, at, scratch);
@@ -91,10 +91,8 @@ final class Avx512AdaptersTest {
   }
 
   @Test
-  void shrinks_oneTokenAndNoFloat16() {
-    DenseMatrix bfloat16 = dense(DType.BF16, 8, 64);
-    assertThat(Shrinks.rows(Factor.rows(bfloat16, region), 2)).isZero();
-    assertThat(Shrinks.rows(Factor.rows(dense(DType.F16, 8, 64), region), 1)).isZero();
+  void shrinks_noFloat16() {
+    assertThat(Shrinks.rows(Factor.rows(dense(DType.F16, 8, 64), region))).isZero();
   }
 
   @Test
@@ -142,10 +140,12 @@ final class Avx512AdaptersTest {
   }
 
   @Test
-  void expansions_oneTokenWithoutBias() {
+  void expansions_fewTokensWithoutBias() {
     Factor b = Factor.panels(dense(DType.BF16, 64, 8), region);
+    int most = Expansions.MOST_TOKENS;
     assertThat(Expansions.kind(b, 1, null)).isEqualTo(1);
-    assertThat(Expansions.kind(b, 2, null)).isEqualTo(Expansions.NONE);
+    assertThat(Expansions.kind(b, most, null)).isEqualTo(1);
+    assertThat(Expansions.kind(b, most + 1, null)).isEqualTo(Expansions.NONE);
     assertThat(Expansions.kind(b, 1, new float[64])).isEqualTo(Expansions.NONE);
     assertThat(kind(DType.BF16, 7)).isEqualTo(Expansions.NONE);
     assertThat(kind(DType.F16, 8)).isEqualTo(Expansions.NONE);
