@@ -353,7 +353,7 @@ public class KernelBenchmark {
     by.code.linear(w, 0, w.panels(), by.inputs, on.tokens, on.y, 0, frame, scratch);
   }
 
-  /** An adapter each for the tokens, and more projections of theirs than a cache holds. */
+  /** Adapters for so many tokens each, and more projections of theirs than a cache holds. */
   @State(Scope.Thread)
   public static class Adapters {
     private static final int RANKS = 1024;
@@ -361,14 +361,19 @@ public class KernelBenchmark {
     @Param({"8", "16", "64"})
     public int rank;
 
+    @Param({"1", "4", "16"})
+    public int each;
+
     private final NativeMemory.Region region = new NativeMemory().region();
     private final Bed bed = new Bed();
     private final List<List<Factor>> shrinking = new ArrayList<>();
     private final List<List<Factor>> expanding = new ArrayList<>();
+    private final List<Shrinks> shrinks = new ArrayList<>();
     private final List<Expansions> expansions = new ArrayList<>();
     private final float[] x = bed.numbers(STREAMS * HIDDEN);
     private final float[] y = new float[STREAMS * HIDDEN];
     private float[] t;
+    private MemorySegment xSegment;
     private MemorySegment ySegment;
     private MemorySegment tSegment;
 
@@ -376,28 +381,38 @@ public class KernelBenchmark {
     public void make() {
       t = bed.numbers(STREAMS * rank);
       tSegment = MemorySegment.ofArray(t);
+      xSegment = MemorySegment.ofArray(x);
       ySegment = MemorySegment.ofArray(y);
       DenseMatrix a = bed.dense(rank, HIDDEN);
       DenseMatrix b = bed.dense(HIDDEN, rank);
-      for (int i = 0; i < RANKS / rank; i++) {
+      for (int i = 0; i < turns(); i++) {
         List<Factor> as = new ArrayList<>();
         List<Factor> bs = new ArrayList<>();
-        Expansions all = new Expansions();
+        Shrinks firsts = new Shrinks();
+        Expansions seconds = new Expansions();
         for (int token = 0; token < STREAMS; token++) {
-          as.add(Factor.rows(a, region));
-          bs.add(Factor.panels(b, region));
-          all.add(bs.getLast(), 1, token * rank, token);
+          if (token % each == 0) {
+            as.add(Factor.rows(a, region));
+            bs.add(Factor.panels(b, region));
+          }
+          firsts.add(as.getLast(), 0, rank, token, token * rank);
+          seconds.add(bs.getLast(), 1, token * rank, token);
         }
         shrinking.add(as);
         expanding.add(bs);
-        expansions.add(all);
+        shrinks.add(firsts);
+        expansions.add(seconds);
       }
     }
 
+    private int turns() {
+      return RANKS * each / rank;
+    }
+
     int next(int call, Rates rates) {
-      double weights = (double) STREAMS * rank * HIDDEN;
-      rates.add(weights, 2 * weights, 2 * weights);
-      return call % (RANKS / rank);
+      double weights = (double) STREAMS / each * rank * HIDDEN;
+      rates.add(weights, 2 * weights, 2 * weights * each);
+      return call % turns();
     }
 
     @TearDown
@@ -419,19 +434,17 @@ public class KernelBenchmark {
 
   private void shrink(Kernels kernels, Adapters on, Rates rates) {
     List<Factor> factors = on.shrinking.get(on.next(call++, rates));
-    for (int token = 0; token < STREAMS; token++) {
-      Factor a = factors.get(token);
-      kernels.shrink(a, 0, on.rank, on.x, token, token + 1, on.t, token * on.rank, scratch);
+    for (int i = 0; i < factors.size(); i++) {
+      int from = i * on.each;
+      int at = from * on.rank;
+      kernels.shrink(factors.get(i), 0, on.rank, on.x, from, from + on.each, on.t, at, scratch);
     }
   }
 
   @Benchmark
   public void shrinkGenerated(Adapters on, Generated code, Rates rates) {
-    List<Factor> factors = on.shrinking.get(on.next(call++, rates));
-    for (int token = 0; token < STREAMS; token++) {
-      Factor a = factors.get(token);
-      code.adapters.shrink(a, 0, on.rank, on.x, token, on.t, token * on.rank, scratch);
-    }
+    Shrinks all = on.shrinks.get(on.next(call++, rates));
+    code.adapters.shrinkAll(all, on.xSegment, on.tSegment, scratch);
   }
 
   @Benchmark
@@ -446,10 +459,11 @@ public class KernelBenchmark {
 
   private void expand(Kernels kernels, Adapters on, Rates rates) {
     List<Factor> factors = on.expanding.get(on.next(call++, rates));
-    for (int token = 0; token < STREAMS; token++) {
-      Factor b = factors.get(token);
-      int at = token * on.rank;
-      kernels.expand(b, 1, null, on.t, at, 0, HIDDEN, on.y, token, token + 1, scratch);
+    for (int i = 0; i < factors.size(); i++) {
+      int from = i * on.each;
+      int at = from * on.rank;
+      Factor b = factors.get(i);
+      kernels.expand(b, 1, null, on.t, at, 0, HIDDEN, on.y, from, from + on.each, scratch);
     }
   }
 
