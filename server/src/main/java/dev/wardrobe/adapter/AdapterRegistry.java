@@ -1425,7 +1425,9 @@ public final class AdapterRegistry implements AutoCloseable {
           forgetIfGone(bind(placed.name(), origin, presence, false));
         }
       }
-      presence.facts.warnings().stream()
+      presence
+          .facts
+          .warnings()
           .forEach(warning -> log.warn("adapter '{}': {}", placed.name(), warning));
       // Now, since it may be deleted before anybody looks.
       return new Published(entry(route), placed.label(), placed.existed());

@@ -57,31 +57,42 @@ final class Methods implements Service {
   /** Adds a method by its name in the descriptor. */
   <Q extends Message, R extends Message> Methods with(
       String method, Q emptyRequest, Handler<Q, R> handler) {
-    GrpcMessageDecoder<Q> decoder = GrpcMessageDecoder.decoder(emptyRequest.newBuilderForType());
-    ServiceMethod<Q, R> serviceMethod =
-        ServiceMethod.server(name(), method, GrpcMessageEncoder.encoder(), decoder);
-    bindings.add(
-        server ->
-            server.callHandler(
-                serviceMethod,
-                call -> {
-                  Context context = Objects.requireNonNull(Vertx.currentContext());
-                  Reply<R> reply = new Reply<>(context, call);
-                  call.handler(
-                      request -> {
-                        try {
-                          handler.handle(request, timeoutMillis(call), reply);
-                        } catch (Throwable e) {
-                          reply.fail(e);
-                        }
-                      });
+    return this.<Q, R>add(
+        method,
+        emptyRequest,
+        (_, call, reply) ->
+            call.handler(
+                request -> {
+                  try {
+                    handler.handle(request, timeoutMillis(call), reply);
+                  } catch (Throwable e) {
+                    reply.fail(e);
+                  }
                 }));
-    return this;
   }
 
   /** Adds a method whose caller sends many messages, by its name in the descriptor. */
   <Q extends Message, R extends Message> Methods withStream(
       String method, Q emptyRequest, StreamHandler<Q, R> handler) {
+    return this.<Q, R>add(
+        method,
+        emptyRequest,
+        (context, call, reply) -> {
+          call.pause();
+          Inbound<Q> inbound = handler.begin(() -> context.runOnContext(_ -> call.fetch(1)), reply);
+          call.handler(inbound::message);
+          call.endHandler(_ -> inbound.end());
+          call.fetch(1);
+        });
+  }
+
+  /** A call that has come, on the event loop. */
+  private interface Arrival<Q, R> {
+    void accept(Context context, GrpcServerRequest<Q, R> call, Reply<R> reply);
+  }
+
+  private <Q extends Message, R extends Message> Methods add(
+      String method, Q emptyRequest, Arrival<Q, R> arrival) {
     GrpcMessageDecoder<Q> decoder = GrpcMessageDecoder.decoder(emptyRequest.newBuilderForType());
     ServiceMethod<Q, R> serviceMethod =
         ServiceMethod.server(name(), method, GrpcMessageEncoder.encoder(), decoder);
@@ -91,13 +102,7 @@ final class Methods implements Service {
                 serviceMethod,
                 call -> {
                   Context context = Objects.requireNonNull(Vertx.currentContext());
-                  Reply<R> reply = new Reply<>(context, call);
-                  call.pause();
-                  Inbound<Q> inbound =
-                      handler.begin(() -> context.runOnContext(_ -> call.fetch(1)), reply);
-                  call.handler(inbound::message);
-                  call.endHandler(_ -> inbound.end());
-                  call.fetch(1);
+                  arrival.accept(context, call, new Reply<>(context, call));
                 }));
     return this;
   }

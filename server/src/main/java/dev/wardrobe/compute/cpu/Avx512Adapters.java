@@ -42,8 +42,8 @@ final class Avx512Adapters {
   };
 
   /*
-   * A function gets the address of its arguments, each of 64 bits at a place below, and those that
-   * expand get the addresses of two arrays on the heap, t and y.
+   * A function gets the address of its arguments, each at a place below, and those of two arrays on
+   * the heap: x and t to shrink, t and y to expand.
    */
   private static final int COUNT = 0;
   private static final int TABLE = 8;
