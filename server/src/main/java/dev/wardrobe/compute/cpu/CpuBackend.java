@@ -57,6 +57,7 @@ public final class CpuBackend implements Backend {
   private final @Nullable FastProjections fast;
   private final @Nullable String refusal;
   private final Projections projections;
+  private final Gradients gradients;
   private float[] shrunk = new float[0];
   private float[] gathered = new float[0];
   private MemorySegment gatheredRows = MemorySegment.ofArray(gathered);
@@ -122,6 +123,7 @@ public final class CpuBackend implements Backend {
     attention = new CpuAttention(kernels);
     sampler = new Sampler(kernels);
     projections = new Projections(kernels, pool, fast);
+    gradients = new CpuGradients(this, kernels);
   }
 
   /**
@@ -723,23 +725,35 @@ public final class CpuBackend implements Backend {
 
   @Override
   public Gradients gradients() {
-    return this::linearInput;
+    return gradients;
   }
 
-  private void linearInput(Matrix weight, int rows, Buffer dy, Buffer dx) {
-    Panels w = panels(weight);
-    checkShape("linearInput: dy", dy, rows, w.rows());
-    checkShape("linearInput: dx", dx, rows, w.cols());
-    float[] out = floats(dy);
-    float[] in = floats(dx);
+  /** {@code y = x·wᵀ}, for all rows. */
+  void multiply(Panels w, int rows, float[] x, Buffer y) {
     if (fast != null && rows >= FastProjections.LEAST_ROWS) {
-      fast.linearInput(w, out, rows, in, pool);
+      Projection projection = new Projection(kernels);
+      Batch.Segment all = new Batch.Segment(0, rows, null, 1);
+      projection.point(new Linear(0, w, null), List.of(all), y, 0, 0);
+      fast.linear(List.of(projection), 1, x, rows, pool);
+      return;
+    }
+    float[] out = floats(y);
+    divide(
+        w.panels(),
+        (long) rows * w.rows() * w.cols(),
+        (from, to, scratch) -> kernels.linear(w, from, to, x, 0, rows, out, scratch));
+  }
+
+  /** {@code dx += dy·w}, for all rows. */
+  void multiplyBack(Panels w, int rows, float[] dy, float[] dx) {
+    if (fast != null && rows >= FastProjections.LEAST_ROWS) {
+      fast.linearInput(w, dy, rows, dx, pool);
       return;
     }
     divide(
         w.units(),
         (long) rows * w.rows() * w.cols(),
-        (from, to, scratch) -> kernels.linearInput(w, from, to, out, rows, in, scratch));
+        (from, to, scratch) -> kernels.linearInput(w, from, to, dy, rows, dx, scratch));
   }
 
   @Override
@@ -751,12 +765,12 @@ public final class CpuBackend implements Backend {
   }
 
   /** A share of numbered items. */
-  private interface Items {
+  interface Items {
     void run(int from, int to, Scratch scratch);
   }
 
   /** Divides {@code count} items evenly among the threads, if the work is worth it. */
-  private void divide(int count, long multiplications, Items items) {
+  void divide(int count, long multiplications, Items items) {
     int workers = workers(multiplications);
     if (workers == 1) {
       items.run(0, count, pool.scratch());

@@ -1,5 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
+import java.util.Arrays;
+
 /**
  * Exponential and logarithm in operations that every thread, compiler and vector width rounds
  * alike: additions, multiplications and fused multiply-adds, in one order.
@@ -87,5 +89,14 @@ final class Elementary {
     float a2 = (lanes[at + 2] + lanes[at + 10]) + (lanes[at + 6] + lanes[at + 14]);
     float a3 = (lanes[at + 3] + lanes[at + 11]) + (lanes[at + 7] + lanes[at + 15]);
     return (a0 + a2) + (a1 + a3);
+  }
+
+  /** Inner product in 16 lanes. */
+  static float dot(float[] a, int aAt, float[] b, int bAt, int count, float[] lanes) {
+    Arrays.fill(lanes, 0, 16, 0);
+    for (int k = 0; k < count; k++) {
+      lanes[k % 16] = Math.fma(a[aAt + k], b[bAt + k], lanes[k % 16]);
+    }
+    return Elementary.tree(lanes, 0);
   }
 }

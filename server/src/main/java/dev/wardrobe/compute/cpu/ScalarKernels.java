@@ -196,18 +196,10 @@ final class ScalarKernels implements Kernels {
         row[k] = a.get(j, k);
       }
       for (int token = from; token < to; token++) {
-        t[at + (token - from) * a.rank() + j] = dot(row, 0, x, token * cols, cols, scratch.lanes);
+        t[at + (token - from) * a.rank() + j] =
+            Elementary.dot(row, 0, x, token * cols, cols, scratch.lanes);
       }
     }
-  }
-
-  /** Inner product in 16 lanes. */
-  private static float dot(float[] a, int aAt, float[] b, int bAt, int count, float[] lanes) {
-    Arrays.fill(lanes, 0, 16, 0);
-    for (int k = 0; k < count; k++) {
-      lanes[k % 16] = Math.fma(a[aAt + k], b[bAt + k], lanes[k % 16]);
-    }
-    return Elementary.tree(lanes, 0);
   }
 
   @Override
@@ -267,7 +259,7 @@ final class ScalarKernels implements Kernels {
       float[] out,
       int outAt,
       Scratch scratch) {
-    float mean = dot(x, at, x, at, width, scratch.lanes) / width;
+    float mean = Elementary.dot(x, at, x, at, width, scratch.lanes) / width;
     float inverse = (float) (1 / Math.sqrt((double) (mean + epsilon)));
     for (int i = 0; i < width; i++) {
       out[outAt + i] = weight[i] * (x[at + i] * inverse);

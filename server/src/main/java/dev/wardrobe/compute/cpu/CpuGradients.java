@@ -1,0 +1,671 @@
+package dev.wardrobe.compute.cpu;
+
+import static dev.wardrobe.compute.cpu.CpuBackend.checkShape;
+import static dev.wardrobe.compute.cpu.CpuBackend.floats;
+import static dev.wardrobe.compute.cpu.CpuBackend.panels;
+
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.Gradients;
+import dev.wardrobe.compute.Heads;
+import dev.wardrobe.compute.Matrix;
+import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Training's operations on the processor. Each output is computed by one thread, in an order that
+ * is a property of the operation; sums along a row have 16 lanes, lane l over i ≡ l mod 16, and
+ * then {@link Elementary#tree}.
+ */
+final class CpuGradients implements Gradients {
+  private final CpuBackend backend;
+  private final Kernels kernels;
+
+  CpuGradients(CpuBackend backend, Kernels kernels) {
+    this.backend = backend;
+    this.kernels = kernels;
+  }
+
+  @Override
+  public void embed(Matrix table, int[] tokens, Buffer out) {
+    Panels weight = panels(table);
+    int width = weight.cols();
+    checkShape("embed: out", out, tokens.length, width);
+    float[] y = floats(out);
+    for (int row = 0; row < tokens.length; row++) {
+      int token = tokens[row];
+      if (token < 0 || token >= weight.rows()) {
+        throw new IllegalArgumentException(
+            "embed: row %d: token %d of a vocabulary of %d".formatted(row, token, weight.rows()));
+      }
+      weight.row(token, y, row * width);
+    }
+  }
+
+  @Override
+  public void linear(Matrix weight, @Nullable Buffer bias, int rows, Buffer x, Buffer y) {
+    Panels w = panels(weight);
+    checkShape("linear: x", x, rows, w.cols());
+    checkShape("linear: y", y, rows, w.rows());
+    if (bias != null) {
+      checkShape("linear: bias", bias, 1, w.rows());
+    }
+    float[] in = floats(x);
+    float[] out = floats(y);
+    backend.multiply(w, rows, in, y);
+    if (bias != null) {
+      float[] terms = floats(bias);
+      int width = w.rows();
+      backend.divide(
+          rows,
+          (long) rows * width,
+          (from, to, scratch) -> {
+            for (int row = from; row < to; row++) {
+              kernels.add(terms, 0, out, row * width, width);
+            }
+          });
+    }
+  }
+
+  @Override
+  public void linearInput(Matrix weight, int rows, Buffer dy, Buffer dx) {
+    Panels w = panels(weight);
+    checkShape("linearInput: dy", dy, rows, w.rows());
+    checkShape("linearInput: dx", dx, rows, w.cols());
+    backend.multiplyBack(w, rows, floats(dy), floats(dx));
+  }
+
+  @Override
+  public void product(
+      float scale,
+      Buffer a,
+      boolean transposeA,
+      Buffer b,
+      boolean transposeB,
+      int m,
+      int n,
+      int k,
+      Buffer c) {
+    checkShape("product: a", a, transposeA ? k : m, transposeA ? m : k);
+    checkShape("product: b", b, transposeB ? n : k, transposeB ? k : n);
+    checkShape("product: c", c, m, n);
+    float[] left = floats(a);
+    float[] right = transposeB ? transposed(floats(b), n, k) : floats(b);
+    float[] sums = floats(c);
+    int rowStep = transposeA ? 1 : k;
+    int step = transposeA ? m : 1;
+    backend.divide(
+        m,
+        (long) m * n * k,
+        (from, to, scratch) -> {
+          float[] row = scratch.row(n);
+          for (int i = from; i < to; i++) {
+            Arrays.fill(row, 0, n, 0);
+            int at = i * rowStep;
+            int j = 0;
+            for (; j + 4 <= k; j += 4) {
+              fourTerms(
+                  left[at + j * step],
+                  left[at + (j + 1) * step],
+                  left[at + (j + 2) * step],
+                  left[at + (j + 3) * step],
+                  right,
+                  j * n,
+                  n,
+                  row);
+            }
+            for (; j < k; j++) {
+              term(left[at + j * step], right, j * n, n, row);
+            }
+            term(scale, row, n, sums, i * n);
+          }
+        });
+  }
+
+  private static void fourTerms(
+      float a, float b, float c, float d, float[] x, int at, int count, float[] sums) {
+    for (int i = 0; i < count; i++) {
+      float sum = Math.fma(a, x[at + i], sums[i]);
+      sum = Math.fma(b, x[at + count + i], sum);
+      sum = Math.fma(c, x[at + 2 * count + i], sum);
+      sums[i] = Math.fma(d, x[at + 3 * count + i], sum);
+    }
+  }
+
+  private static void term(float a, float[] x, int at, int count, float[] sums) {
+    for (int i = 0; i < count; i++) {
+      sums[i] = Math.fma(a, x[at + i], sums[i]);
+    }
+  }
+
+  private static void term(float a, float[] x, int count, float[] sums, int at) {
+    for (int i = 0; i < count; i++) {
+      sums[at + i] = Math.fma(a, x[i], sums[at + i]);
+    }
+  }
+
+  /** {@code (rows, width)} as {@code (width, rows)}. */
+  private static float[] transposed(float[] x, int rows, int width) {
+    float[] turned = new float[Math.multiplyExact(rows, width)];
+    for (int row = 0; row < rows; row++) {
+      for (int i = 0; i < width; i++) {
+        turned[i * rows + row] = x[row * width + i];
+      }
+    }
+    return turned;
+  }
+
+  @Override
+  public void norm(Buffer x, Buffer weight, float epsilon, int rows, Buffer out) {
+    int width = weight.width();
+    int count = vectors("norm", x, width, rows);
+    checkShape("norm: out", out, rows, x.width());
+    float[] in = floats(x);
+    float[] gain = floats(weight);
+    float[] y = floats(out);
+    backend.divide(
+        count,
+        4L * count * width,
+        (from, to, scratch) -> {
+          for (int i = from; i < to; i++) {
+            kernels.norm(in, i * width, width, gain, epsilon, y, i * width, scratch);
+          }
+        });
+  }
+
+  private static int vectors(String what, Buffer x, int width, int rows) {
+    if (x.width() % width != 0 || x.rows() < rows) {
+      throw new IllegalArgumentException(
+          "%s: expected at least %d rows of vectors of %d, got (%d, %d)"
+              .formatted(what, rows, width, x.rows(), x.width()));
+    }
+    return rows * (x.width() / width);
+  }
+
+  @Override
+  public void normInput(Buffer x, Buffer weight, float epsilon, int rows, Buffer dy, Buffer dx) {
+    int width = weight.width();
+    int count = vectors("normInput", x, width, rows);
+    checkShape("normInput: dy", dy, rows, x.width());
+    checkShape("normInput: dx", dx, rows, x.width());
+    float[] in = floats(x);
+    float[] gain = floats(weight);
+    float[] out = floats(dy);
+    float[] gradient = floats(dx);
+    backend.divide(
+        count,
+        8L * count * width,
+        (from, to, scratch) -> {
+          for (int i = from; i < to; i++) {
+            normInput(in, i * width, width, gain, epsilon, out, gradient, scratch);
+          }
+        });
+  }
+
+  private static void normInput(
+      float[] x,
+      int at,
+      int width,
+      float[] weight,
+      float epsilon,
+      float[] dy,
+      float[] dx,
+      Scratch scratch) {
+    float mean = Elementary.dot(x, at, x, at, width, scratch.lanes) / width;
+    float inverse = (float) (1 / Math.sqrt((double) (mean + epsilon)));
+    float[] weighted = scratch.row(width);
+    for (int i = 0; i < width; i++) {
+      weighted[i] = weight[i] * dy[at + i];
+    }
+    float dot = Elementary.dot(weighted, 0, x, at, width, scratch.lanes) / width;
+    float back = -(dot * inverse * inverse * inverse);
+    for (int i = 0; i < width; i++) {
+      dx[at + i] += Math.fma(weighted[i], inverse, x[at + i] * back);
+    }
+  }
+
+  @Override
+  public void rotate(Buffer x, int size, Buffer cos, Buffer sin, int[] positions, boolean back) {
+    int rows = positions.length;
+    int half = size / 2;
+    int heads = vectors("rotate", x, size, rows) / Math.max(1, rows);
+    for (int position : positions) {
+      checkShape("rotate: cos", cos, position + 1, half);
+      checkShape("rotate: sin", sin, position + 1, half);
+    }
+    float[] values = floats(x);
+    float[] c = floats(cos);
+    float[] s = floats(sin);
+    backend.divide(
+        rows,
+        3L * rows * x.width(),
+        (from, to, scratch) -> {
+          for (int row = from; row < to; row++) {
+            for (int head = 0; head < heads; head++) {
+              int at = (row * heads + head) * size;
+              int angle = positions[row] * half;
+              if (back) {
+                rotateBack(values, at, half, c, s, angle);
+              } else {
+                kernels.rotate(values, at, half, c, s, angle);
+              }
+            }
+          }
+        });
+  }
+
+  private static void rotateBack(float[] x, int at, int half, float[] cos, float[] sin, int angle) {
+    for (int i = 0; i < half; i++) {
+      float a = x[at + i];
+      float b = x[at + half + i];
+      x[at + i] = a * cos[angle + i] + b * sin[angle + i];
+      x[at + half + i] = b * cos[angle + i] - a * sin[angle + i];
+    }
+  }
+
+  @Override
+  public void attention(
+      int[] starts, Heads heads, Buffer q, Buffer k, Buffer v, Buffer out, Buffer logSums) {
+    checkAttention("attention", starts, heads, q, k, v);
+    int rows = starts[starts.length - 1];
+    checkShape("attention: out", out, rows, q.width());
+    checkShape("attention: logSums", logSums, rows, heads.queries());
+    Sequences sequences = new Sequences(starts, heads);
+    float[] queries = floats(q);
+    float[] keys = floats(k);
+    float[] values = floats(v);
+    float[] y = floats(out);
+    float[] sums = floats(logSums);
+    int group = heads.queries() / heads.keyValues();
+    int size = heads.size();
+    backend.divide(
+        rows * heads.keyValues(),
+        2 * sequences.products(),
+        (from, to, scratch) -> {
+          for (int i = from; i < to; i++) {
+            // The last rows have most to see, so that threads get rows from all over.
+            int head = i / rows;
+            int row = i % rows;
+            int first = sequences.first(row);
+            int seen = row + 1 - first;
+            float[] weights = scratch.scores(seen);
+            for (int h = head * group; h < (head + 1) * group; h++) {
+              int at = (row * heads.queries() + h) * size;
+              float max = sequences.scores(queries, at, keys, head, first, seen, weights, scratch);
+              float z = 0;
+              for (int p = 0; p < seen; p++) {
+                weights[p] = Elementary.exp(weights[p] - max);
+                z += weights[p];
+              }
+              Arrays.fill(y, at, at + size, 0);
+              for (int p = 0; p < seen; p++) {
+                int value = ((first + p) * heads.keyValues() + head) * size;
+                for (int d = 0; d < size; d++) {
+                  y[at + d] = Math.fma(weights[p], values[value + d], y[at + d]);
+                }
+              }
+              float inverse = 1 / z;
+              for (int d = 0; d < size; d++) {
+                y[at + d] *= inverse;
+              }
+              sums[row * heads.queries() + h] = max + (float) Elementary.log(z);
+            }
+          }
+        });
+  }
+
+  private static void checkAttention(
+      String what, int[] starts, Heads heads, Buffer q, Buffer k, Buffer v) {
+    int rows = starts[starts.length - 1];
+    checkShape(what + ": q", q, rows, heads.queries() * heads.size());
+    checkShape(what + ": k", k, rows, heads.keyValues() * heads.size());
+    checkShape(what + ": v", v, rows, heads.keyValues() * heads.size());
+  }
+
+  /** Which keys a row sees. */
+  private record Sequences(int[] starts, Heads heads) {
+    int first(int row) {
+      int found = Arrays.binarySearch(starts, row);
+      int start = starts[found >= 0 ? found : -found - 2];
+      return heads.window() == 0 ? start : Math.max(start, row + 1 - heads.window());
+    }
+
+    long products() {
+      long pairs = 0;
+      for (int s = 0; s + 1 < starts.length; s++) {
+        long length = starts[s + 1] - starts[s];
+        pairs += length * (length + 1) / 2;
+      }
+      return pairs * heads.queries() * heads.size();
+    }
+
+    /** Scores of {@code seen} keys from row {@code first} on; gives the largest. */
+    float scores(
+        float[] q,
+        int at,
+        float[] k,
+        int head,
+        int first,
+        int seen,
+        float[] scores,
+        Scratch scratch) {
+      int size = heads.size();
+      float max = Float.NEGATIVE_INFINITY;
+      for (int p = 0; p < seen; p++) {
+        int key = ((first + p) * heads.keyValues() + head) * size;
+        scores[p] = heads.scale() * Elementary.dot(q, at, k, key, size, scratch.lanes);
+        max = Math.max(max, scores[p]);
+      }
+      return max;
+    }
+  }
+
+  @Override
+  public void attentionInput(
+      int[] starts,
+      Heads heads,
+      Buffer q,
+      Buffer k,
+      Buffer v,
+      Buffer out,
+      Buffer logSums,
+      Buffer dOut,
+      Buffer dq,
+      Buffer dk,
+      Buffer dv) {
+    checkAttention("attentionInput", starts, heads, q, k, v);
+    checkAttention("attentionInput: d", starts, heads, dq, dk, dv);
+    int rows = starts[starts.length - 1];
+    checkShape("attentionInput: out", out, rows, q.width());
+    checkShape("attentionInput: dOut", dOut, rows, q.width());
+    checkShape("attentionInput: logSums", logSums, rows, heads.queries());
+    clear(rows, dq);
+    clear(rows, dk);
+    clear(rows, dv);
+    Sequences sequences = new Sequences(starts, heads);
+    float[] queries = floats(q);
+    float[] keys = floats(k);
+    float[] values = floats(v);
+    float[] y = floats(out);
+    float[] sums = floats(logSums);
+    float[] dy = floats(dOut);
+    float[] dQueries = floats(dq);
+    float[] dKeys = floats(dk);
+    float[] dValues = floats(dv);
+    int group = heads.queries() / heads.keyValues();
+    int size = heads.size();
+    // A KV head's gradients are summed by one thread, rows ascending.
+    backend.divide(
+        heads.keyValues(),
+        5 * sequences.products(),
+        (from, to, scratch) -> {
+          for (int head = from; head < to; head++) {
+            for (int row = 0; row < rows; row++) {
+              int first = sequences.first(row);
+              for (int h = head * group; h < (head + 1) * group; h++) {
+                int at = (row * heads.queries() + h) * size;
+                float delta = Elementary.dot(dy, at, y, at, size, scratch.lanes);
+                float sum = sums[row * heads.queries() + h];
+                for (int p = first; p <= row; p++) {
+                  int key = (p * heads.keyValues() + head) * size;
+                  float score =
+                      heads.scale() * Elementary.dot(queries, at, keys, key, size, scratch.lanes);
+                  float weight = Elementary.exp(score - sum);
+                  float back = Elementary.dot(dy, at, values, key, size, scratch.lanes);
+                  float ds = weight * (back - delta) * heads.scale();
+                  for (int d = 0; d < size; d++) {
+                    dQueries[at + d] = Math.fma(ds, keys[key + d], dQueries[at + d]);
+                    dKeys[key + d] = Math.fma(ds, queries[at + d], dKeys[key + d]);
+                    dValues[key + d] = Math.fma(weight, dy[at + d], dValues[key + d]);
+                  }
+                }
+              }
+            }
+          }
+        });
+  }
+
+  @Override
+  public void activate(int rows, Buffer gate, Buffer up, Buffer out) {
+    int width = gate.width();
+    checkShape("activate: gate", gate, rows, width);
+    checkShape("activate: up", up, rows, width);
+    checkShape("activate: out", out, rows, width);
+    float[] g = floats(gate);
+    float[] u = floats(up);
+    float[] y = floats(out);
+    backend.divide(
+        rows,
+        16L * rows * width,
+        (from, to, scratch) -> kernels.activate(g, u, y, from * width, to * width));
+  }
+
+  @Override
+  public void activateInput(
+      int rows, Buffer gate, Buffer up, Buffer dOut, Buffer dGate, Buffer dUp) {
+    int width = gate.width();
+    for (Buffer buffer : new Buffer[] {gate, up, dOut, dGate, dUp}) {
+      checkShape("activateInput", buffer, rows, width);
+    }
+    float[] g = floats(gate);
+    float[] u = floats(up);
+    float[] dy = floats(dOut);
+    float[] dg = floats(dGate);
+    float[] du = floats(dUp);
+    backend.divide(
+        rows,
+        24L * rows * width,
+        (from, to, scratch) -> activateInput(g, u, dy, dg, du, from * width, to * width));
+  }
+
+  private static void activateInput(
+      float[] gate, float[] up, float[] dy, float[] dGate, float[] dUp, int from, int to) {
+    for (int i = from; i < to; i++) {
+      float g = gate[i];
+      float sigmoid = 1 / (1 + Elementary.exp(-g));
+      float silu = g * sigmoid;
+      float slope = sigmoid * (1 + (g - silu));
+      float d = dy[i];
+      float u = up[i];
+      dGate[i] = d * u * slope;
+      dUp[i] = d * silu;
+    }
+  }
+
+  @Override
+  public double crossEntropy(int rows, Buffer logits, int[] targets, int from, float scale) {
+    int width = logits.width();
+    checkShape("crossEntropy: logits", logits, rows, width);
+    for (int i = 0; i < rows; i++) {
+      int target = targets[from + i];
+      if (target < 0 || target >= width) {
+        throw new IllegalArgumentException(
+            "crossEntropy: row %d: target %d of a vocabulary of %d".formatted(i, target, width));
+      }
+    }
+    float[] values = floats(logits);
+    double[] losses = new double[rows];
+    backend.divide(
+        rows,
+        24L * rows * width,
+        (first, to, scratch) -> {
+          for (int row = first; row < to; row++) {
+            losses[row] =
+                crossEntropy(values, row * width, width, targets[from + row], scale, scratch);
+          }
+        });
+    double loss = 0;
+    for (double row : losses) {
+      loss += row;
+    }
+    return loss;
+  }
+
+  private double crossEntropy(
+      float[] logits, int at, int width, int target, float scale, Scratch scratch) {
+    float max = kernels.largest(logits, at, width);
+    if (!Float.isFinite(max)) {
+      return Double.NaN;
+    }
+    double sum = kernels.sumOfExponentials(logits, at, width, max, scratch);
+    double loss = Elementary.log(sum) + (max - (double) logits[at + target]);
+    float factor = (float) (scale / sum);
+    float[] row = scratch.row(width);
+    kernels.exponentials(logits, at, width, max, 1, row);
+    for (int i = 0; i < width; i++) {
+      logits[at + i] = row[i] * factor;
+    }
+    logits[at + target] -= scale;
+    return loss;
+  }
+
+  @Override
+  public void dropout(int rows, Buffer x, float p, long key, Buffer out) {
+    drop("dropout", rows, x, p, key, out, false);
+  }
+
+  @Override
+  public void dropoutInput(int rows, Buffer dy, float p, long key, Buffer dx) {
+    drop("dropoutInput", rows, dy, p, key, dx, true);
+  }
+
+  private void drop(String what, int rows, Buffer x, float p, long key, Buffer out, boolean adds) {
+    int width = x.width();
+    checkShape(what + ": x", x, rows, width);
+    checkShape(what + ": out", out, rows, width);
+    if (!(p >= 0 && p < 1)) {
+      throw new IllegalArgumentException(what + ": expected p in [0, 1), got " + p);
+    }
+    float[] in = floats(x);
+    float[] y = floats(out);
+    float kept = 1 / (1 - p);
+    long bound = (long) (p * 0x1p32);
+    backend.divide(
+        rows,
+        16L * rows * width,
+        (from, to, scratch) -> {
+          int[] words = scratch.counter;
+          for (int row = from; row < to; row++) {
+            for (int i = 0; i < width; i += 4) {
+              words[0] = row;
+              words[1] = i;
+              words[2] = 0;
+              words[3] = 0;
+              Philox.mix((int) key, (int) (key >>> 32), words);
+              for (int j = 0; j < 4 && i + j < width; j++) {
+                int at = row * width + i + j;
+                float value = (words[j] & 0xffffffffL) < bound ? 0 : in[at] * kept;
+                y[at] = adds ? y[at] + value : value;
+              }
+            }
+          }
+        });
+  }
+
+  @Override
+  public void add(int rows, float scale, Buffer x, Buffer y) {
+    int width = x.width();
+    checkShape("add: x", x, rows, width);
+    checkShape("add: y", y, rows, width);
+    float[] in = floats(x);
+    float[] out = floats(y);
+    backend.divide(
+        rows,
+        (long) rows * width,
+        (from, to, scratch) -> {
+          for (int i = from * width; i < to * width; i++) {
+            out[i] = Math.fma(scale, in[i], out[i]);
+          }
+        });
+  }
+
+  @Override
+  public void scaleColumns(int rows, Buffer x, Buffer gain, Buffer out) {
+    int width = x.width();
+    checkShape("scaleColumns: x", x, rows, width);
+    checkShape("scaleColumns: gain", gain, 1, width);
+    checkShape("scaleColumns: out", out, rows, width);
+    float[] in = floats(x);
+    float[] factors = floats(gain);
+    float[] y = floats(out);
+    backend.divide(
+        rows,
+        (long) rows * width,
+        (from, to, scratch) -> {
+          for (int row = from; row < to; row++) {
+            int at = row * width;
+            for (int i = 0; i < width; i++) {
+              y[at + i] = in[at + i] * factors[i];
+            }
+          }
+        });
+  }
+
+  @Override
+  public void columnDots(int rows, Buffer a, Buffer b, Buffer sums) {
+    int width = a.width();
+    checkShape("columnDots: a", a, rows, width);
+    checkShape("columnDots: b", b, rows, width);
+    checkShape("columnDots: sums", sums, 1, width);
+    float[] left = floats(a);
+    float[] right = floats(b);
+    float[] to = floats(sums);
+    for (int row = 0; row < rows; row++) {
+      int at = row * width;
+      for (int i = 0; i < width; i++) {
+        to[i] = Math.fma(left[at + i], right[at + i], to[i]);
+      }
+    }
+  }
+
+  @Override
+  public void gather(Buffer x, int[] rows, int from, int count, Buffer out) {
+    int width = x.width();
+    checkShape("gather: out", out, count, width);
+    float[] in = floats(x);
+    float[] y = floats(out);
+    for (int i = 0; i < count; i++) {
+      checkShape("gather: x", x, rows[from + i] + 1, width);
+      System.arraycopy(in, rows[from + i] * width, y, i * width, width);
+    }
+  }
+
+  @Override
+  public void scatter(Buffer y, int[] rows, int from, int count, Buffer x) {
+    int width = y.width();
+    checkShape("scatter: y", y, count, width);
+    float[] in = floats(y);
+    float[] out = floats(x);
+    for (int i = 0; i < count; i++) {
+      checkShape("scatter: x", x, rows[from + i] + 1, width);
+      System.arraycopy(in, i * width, out, rows[from + i] * width, width);
+    }
+  }
+
+  @Override
+  public void clear(int rows, Buffer x) {
+    checkShape("clear", x, rows, x.width());
+    Arrays.fill(floats(x), 0, rows * x.width(), 0);
+  }
+
+  @Override
+  public double sumOfSquares(Buffer x) {
+    float[] values = floats(x);
+    double sum = 0;
+    for (int row = 0; row < x.rows(); row++) {
+      double part = 0;
+      for (int i = row * x.width(); i < (row + 1) * x.width(); i++) {
+        part += (double) values[i] * values[i];
+      }
+      sum += part;
+    }
+    return sum;
+  }
+
+  @Override
+  public void scale(Buffer x, float factor) {
+    float[] values = floats(x);
+    for (int i = 0; i < values.length; i++) {
+      values[i] *= factor;
+    }
+  }
+}
