@@ -148,8 +148,24 @@ public interface Gradients {
   /** Input gradient of {@link #dropout}: {@code dx += dy / (1 - p)} where it kept. */
   void dropoutInput(int rows, Buffer dy, float p, long key, Buffer dx);
 
+  /**
+   * Norms of an adapted weight's rows, as DoRA divides by them (arXiv 2402.09353): {@code norms[o]
+   * = ‖W[o] + scale · (b · a)[o]‖}, squares summed in double precision.
+   *
+   * @param a {@code (rank, in)}
+   * @param b {@code (out, rank)}
+   * @param norms {@code (1, out)}
+   */
+  void rowNorms(Matrix weight, float scale, Buffer a, Buffer b, Buffer norms);
+
+  /** {@code out = a / b}, element by element, everything. */
+  void divide(Buffer a, Buffer b, Buffer out);
+
   /** {@code y += scale · x}, for the first {@code rows} rows. */
   void add(int rows, float scale, Buffer x, Buffer y);
+
+  /** {@code y[t] += row}, for the first {@code rows} rows. */
+  void addRow(int rows, Buffer row, Buffer y);
 
   /** {@code out[t] = x[t] ⊙ gain}; {@code out} may be {@code x}. */
   void scaleColumns(int rows, Buffer x, Buffer gain, Buffer out);

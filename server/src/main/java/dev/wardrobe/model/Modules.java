@@ -12,7 +12,7 @@ import org.jspecify.annotations.Nullable;
 public final class Modules {
 
   /** The modules of one decoder layer; q_norm and k_norm are null where the family has none. */
-  record Layer(
+  public record Layer(
       Module inputNorm,
       Module q,
       Module k,
@@ -133,7 +133,8 @@ public final class Modules {
     return headCopied;
   }
 
-  Layer layer(int layer) {
+  /** The modules of a layer. */
+  public Layer layer(int layer) {
     return layers.get(layer);
   }
 }

@@ -196,7 +196,7 @@ public record Rope(
    *
    * @param headDim elements of a head, even
    */
-  float[] inverseFrequencies(int headDim) {
+  public float[] inverseFrequencies(int headDim) {
     float base = (float) theta;
     float[] power = new float[headDim / 2];
     float[] inverse = new float[headDim / 2];
@@ -270,7 +270,7 @@ public record Rope(
    * @param inverse from {@link #inverseFrequencies}
    * @param at first index to write
    */
-  void rotation(float[] inverse, int position, float[] cos, float[] sin, int at) {
+  public void rotation(float[] inverse, int position, float[] cos, float[] sin, int at) {
     float scale = (float) attentionFactor;
     for (int i = 0; i < inverse.length; i++) {
       float angle = (float) position * inverse[i];

@@ -46,23 +46,9 @@ final class CpuGradients implements Gradients {
     Panels w = panels(weight);
     checkShape("linear: x", x, rows, w.cols());
     checkShape("linear: y", y, rows, w.rows());
+    backend.multiply(w, rows, floats(x), y);
     if (bias != null) {
-      checkShape("linear: bias", bias, 1, w.rows());
-    }
-    float[] in = floats(x);
-    float[] out = floats(y);
-    backend.multiply(w, rows, in, y);
-    if (bias != null) {
-      float[] terms = floats(bias);
-      int width = w.rows();
-      backend.divide(
-          rows,
-          (long) rows * width,
-          (from, to, scratch) -> {
-            for (int row = from; row < to; row++) {
-              kernels.add(terms, 0, out, row * width, width);
-            }
-          });
+      addRow(rows, bias, y);
     }
   }
 
@@ -332,7 +318,7 @@ final class CpuGradients implements Gradients {
     long products() {
       long pairs = 0;
       for (int s = 0; s + 1 < starts.length; s++) {
-        long length = starts[s + 1] - starts[s];
+        long length = (long) starts[s + 1] - starts[s];
         pairs += length * (length + 1) / 2;
       }
       return pairs * heads.queries() * heads.size();
@@ -562,6 +548,53 @@ final class CpuGradients implements Gradients {
   }
 
   @Override
+  public void rowNorms(Matrix weight, float scale, Buffer a, Buffer b, Buffer norms) {
+    Panels w = panels(weight);
+    int rank = a.rows();
+    checkShape("rowNorms: a", a, rank, w.cols());
+    checkShape("rowNorms: b", b, w.rows(), rank);
+    checkShape("rowNorms: norms", norms, 1, w.rows());
+    float[] left = floats(b);
+    float[] right = floats(a);
+    float[] results = floats(norms);
+    int width = w.cols();
+    backend.divide(
+        w.rows(),
+        (long) w.rows() * width * (rank + 4),
+        (from, to, scratch) -> {
+          float[] row = scratch.row(2 * width);
+          for (int out = from; out < to; out++) {
+            w.row(out, row, 0);
+            Arrays.fill(row, width, 2 * width, 0);
+            for (int j = 0; j < rank; j++) {
+              float factor = left[out * rank + j];
+              for (int k = 0; k < width; k++) {
+                row[width + k] = Math.fma(factor, right[j * width + k], row[width + k]);
+              }
+            }
+            double sum = 0;
+            for (int k = 0; k < width; k++) {
+              double element = Math.fma(scale, row[width + k], row[k]);
+              sum += element * element;
+            }
+            results[out] = (float) Math.sqrt(sum);
+          }
+        });
+  }
+
+  @Override
+  public void divide(Buffer a, Buffer b, Buffer out) {
+    checkShape("divide: b", b, a.rows(), a.width());
+    checkShape("divide: out", out, a.rows(), a.width());
+    float[] dividends = floats(a);
+    float[] divisors = floats(b);
+    float[] results = floats(out);
+    for (int i = 0; i < dividends.length; i++) {
+      results[i] = dividends[i] / divisors[i];
+    }
+  }
+
+  @Override
   public void add(int rows, float scale, Buffer x, Buffer y) {
     int width = x.width();
     checkShape("add: x", x, rows, width);
@@ -574,6 +607,23 @@ final class CpuGradients implements Gradients {
         (from, to, scratch) -> {
           for (int i = from * width; i < to * width; i++) {
             out[i] = Math.fma(scale, in[i], out[i]);
+          }
+        });
+  }
+
+  @Override
+  public void addRow(int rows, Buffer row, Buffer y) {
+    int width = y.width();
+    checkShape("addRow: row", row, 1, width);
+    checkShape("addRow: y", y, rows, width);
+    float[] terms = floats(row);
+    float[] out = floats(y);
+    backend.divide(
+        rows,
+        (long) rows * width,
+        (from, to, scratch) -> {
+          for (int i = from; i < to; i++) {
+            kernels.add(terms, 0, out, i * width, width);
           }
         });
   }
