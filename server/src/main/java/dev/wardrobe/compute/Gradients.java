@@ -1,5 +1,6 @@
 package dev.wardrobe.compute;
 
+import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -187,4 +188,14 @@ public interface Gradients {
 
   /** {@code x *= factor}, everything. */
   void scale(Buffer x, float factor);
+
+  /**
+   * Applies an optimizer's rule to elements of a parameter and their state, in place.
+   *
+   * @param from first element, row-major; a multiple of {@link UpdateRule#BLOCK}
+   * @param count elements
+   * @param state at least {@link UpdateRule#stateBytes} of {@code count}, as the rule lays it out
+   */
+  void update(
+      UpdateRule rule, Buffer parameter, Buffer gradient, int from, int count, MemorySegment state);
 }

@@ -8,6 +8,8 @@ import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Gradients;
 import dev.wardrobe.compute.Heads;
 import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.compute.UpdateRule;
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
@@ -717,5 +719,29 @@ final class CpuGradients implements Gradients {
     for (int i = 0; i < values.length; i++) {
       values[i] *= factor;
     }
+  }
+
+  @Override
+  public void update(
+      UpdateRule rule,
+      Buffer parameter,
+      Buffer gradient,
+      int from,
+      int count,
+      MemorySegment state) {
+    checkShape("update: gradient", gradient, parameter.rows(), parameter.width());
+    float[] values = floats(parameter);
+    if (from < 0 || count < 0 || from % UpdateRule.BLOCK != 0 || count > values.length - from) {
+      throw new IllegalArgumentException(
+          "update: expected whole blocks of %d within %d elements, got %d from %d"
+              .formatted(UpdateRule.BLOCK, values.length, count, from));
+    }
+    if (state.byteSize() < rule.stateBytes(count)) {
+      throw new IllegalArgumentException(
+          "update: expected %d bytes of state, got %d"
+              .formatted(rule.stateBytes(count), state.byteSize()));
+    }
+    Updates updates = new Updates(rule, values, floats(gradient), from, count, state);
+    backend.divide(updates.blocks(), 4L * count, (first, end, scratch) -> updates.run(first, end));
   }
 }
