@@ -6,6 +6,7 @@ import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import ai.djl.util.Utils;
 import com.fasterxml.jackson.databind.JsonNode;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.Map;
 import java.util.TreeMap;
@@ -132,35 +133,43 @@ public final class Tokenizer implements AutoCloseable {
 
   /** Turns a rendered conversation into ids and says which of them the assistant wrote. */
   public MaskedTokens encode(RenderedChat chat) {
-    Encoded encoded = encode(chat.text(), false, true);
+    return encode(chat, false);
+  }
+
+  /**
+   * Turns a text into ids and says which of them hold a character of its marked parts.
+   *
+   * @param addSpecialTokens as for {@link #encode(String, boolean)}
+   * @throws IllegalArgumentException as {@link #encode(String, boolean)}
+   */
+  public MaskedTokens encode(RenderedChat chat, boolean addSpecialTokens) {
+    Encoded encoded = encode(chat.text(), addSpecialTokens, true);
     CharSpan[] spans = encoded.spans();
     boolean[] assistant = new boolean[encoded.ids().length];
+    // The library counts code points.
+    int point = 0;
+    int at = 0;
+    int next = 0;
     for (RenderedChat.Span span : chat.generated()) {
-      // The library counts code points.
-      int start = chat.text().codePointCount(0, span.start());
-      int end = chat.text().codePointCount(0, span.end());
-      int first = tokenAt(spans, start);
-      int last = tokenAt(spans, end - 1);
-      if (first < 0) {
-        break;
+      int start = point + chat.text().codePointCount(at, span.start());
+      int end = start + chat.text().codePointCount(span.start(), span.end());
+      at = span.end();
+      point = end;
+      // Tokens of no character may stand between two that have some.
+      int first = -1;
+      int last = -1;
+      for (int i = next; i < spans.length && (spans[i] == null || spans[i].getStart() < end); i++) {
+        if (spans[i] != null && spans[i].getEnd() > start) {
+          first = first < 0 ? i : first;
+          last = i;
+        }
+        next = spans[i] == null || spans[i].getEnd() <= end ? i : next;
       }
-      int stop = last > 0 ? last + 1 : assistant.length;
-      for (int i = first; i < stop; i++) {
-        assistant[i] = true;
+      if (first >= 0) {
+        Arrays.fill(assistant, first, last + 1, true);
       }
     }
     return new MaskedTokens(encoded.ids(), assistant);
-  }
-
-  /** The first token that covers a character, or -1. */
-  private static int tokenAt(CharSpan[] spans, int character) {
-    for (int i = 0; i < spans.length; i++) {
-      CharSpan span = spans[i];
-      if (span != null && span.getStart() <= character && character < span.getEnd()) {
-        return i;
-      }
-    }
-    return -1;
   }
 
   /**
