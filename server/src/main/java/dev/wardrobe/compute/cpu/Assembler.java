@@ -310,6 +310,11 @@ final class Assembler {
     put(bits);
   }
 
+  /** {@code to[lane] = from[lane] >>> bits[lane]}, lanes of 32 bits. */
+  void shiftRightEach(int to, int from, int bits) {
+    vector(MAP_0F38, P66, 0x45, to, from, bits);
+  }
+
   /** {@code to = from << bits}, lanes of 32 bits. */
   void shiftLeft(int to, int from, int bits) {
     vector(MAP_0F, P66, 0x72, 6, to, from);

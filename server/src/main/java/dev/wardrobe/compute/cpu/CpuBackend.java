@@ -58,6 +58,12 @@ public final class CpuBackend implements Backend {
   private final @Nullable String refusal;
   private final Projections projections;
   private final Gradients gradients;
+  private @Nullable InputGradients inputGradients;
+  private boolean withoutGradients;
+
+  /** Names calls to threads' scratch, below 0: those of {@link Projections} are above. */
+  private long calls;
+
   private float[] shrunk = new float[0];
   private float[] gathered = new float[0];
   private MemorySegment gatheredRows = MemorySegment.ofArray(gathered);
@@ -210,7 +216,8 @@ public final class CpuBackend implements Backend {
 
   /** Bytes that the operations work in, beside the buffers that were asked for. */
   public long workspaceBytes() {
-    return fast == null ? 0 : fast.bytes();
+    return (fast == null ? 0 : fast.bytes())
+        + (inputGradients == null ? 0 : inputGradients.bytes());
   }
 
   @Override
@@ -738,16 +745,51 @@ public final class CpuBackend implements Backend {
       return;
     }
     float[] out = floats(y);
-    divide(
-        w.panels(),
-        (long) rows * w.rows() * w.cols(),
-        (from, to, scratch) -> kernels.linear(w, from, to, x, 0, rows, out, scratch));
+    long work = (long) rows * w.rows() * w.cols();
+    if (workers(work) == 1) {
+      kernels.linear(w, 0, w.panels(), x, 0, rows, out, pool.scratch());
+      return;
+    }
+    // A thread works on the rows of a chunk until all panels have seen them: what it has made of
+    // the inputs it uses again.
+    long call = --calls;
+    int chunks = (rows + Scratch.TOKENS - 1) / Scratch.TOKENS;
+    int splits = Math.clamp(Math.ceilDiv(pool.threads() * SHARES, chunks), 1, w.panels());
+    pool.run(
+        chunks * splits,
+        (share, scratch) -> {
+          int from = (int) ((long) rows * (share / splits) / chunks);
+          int to = (int) ((long) rows * (share / splits + 1) / chunks);
+          int panelFrom = (int) ((long) w.panels() * (share % splits) / splits);
+          int panelTo = (int) ((long) w.panels() * (share % splits + 1) / splits);
+          scratch.inputs = call;
+          kernels.linear(w, panelFrom, panelTo, x, from, to, out, scratch);
+          scratch.inputs = 0;
+        });
+  }
+
+  /** Written when a gradient is wanted for the first time; null where there is none. */
+  private @Nullable InputGradients inputGradients() {
+    if (inputGradients == null && kernels instanceof TieredKernels && !withoutGradients) {
+      Avx512Blocks blocks = Avx512Blocks.load();
+      inputGradients = blocks == null ? null : InputGradients.load(blocks);
+      withoutGradients = inputGradients == null;
+    }
+    return inputGradients;
   }
 
   /** {@code dx += dy·w}, for all rows. */
   void multiplyBack(Panels w, int rows, float[] dy, float[] dx) {
-    if (fast != null && rows >= FastProjections.LEAST_ROWS) {
-      fast.linearInput(w, dy, rows, dx, pool);
+    boolean inFast = fast != null && rows >= FastProjections.LEAST_ROWS;
+    InputGradients generated = inputGradients();
+    if (generated != null
+        && Avx512Projections.takes(w)
+        && (!inFast || Objects.requireNonNull(fast).generates())) {
+      generated.run(w, dy, rows, dx, inFast, pool);
+      return;
+    }
+    if (inFast) {
+      Objects.requireNonNull(fast).linearInput(w, dy, rows, dx, pool);
       return;
     }
     divide(
@@ -759,6 +801,9 @@ public final class CpuBackend implements Backend {
   @Override
   public void close() {
     pool.close();
+    if (inputGradients != null) {
+      inputGradients.close();
+    }
     if (fast != null) {
       fast.close();
     }

@@ -91,6 +91,11 @@ final class FastProjections implements AutoCloseable {
     return library.describe() + (generated == null ? "" : " and generated code");
   }
 
+  /** Whether there is generated code for some weights. */
+  boolean generates() {
+    return generated != null;
+  }
+
   /** Bytes of tiles, sums and inputs. */
   long bytes() {
     return memory.live();

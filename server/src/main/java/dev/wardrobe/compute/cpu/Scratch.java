@@ -50,6 +50,7 @@ final class Scratch {
   private Bfloat16Projections.@Nullable Frame fastFrame;
   private Avx512Tiles.@Nullable Frame tilesFrame;
   private Avx512Adapters.@Nullable Frame adapterFrame;
+  private InputGradients.@Nullable Frame gradientsFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -100,6 +101,16 @@ final class Scratch {
     if (frame == null) {
       frame = new Avx512Adapters.Frame();
       adapterFrame = frame;
+    }
+    return frame;
+  }
+
+  /** The same for input gradients. */
+  InputGradients.Frame gradientsFrame() {
+    InputGradients.Frame frame = gradientsFrame;
+    if (frame == null) {
+      frame = new InputGradients.Frame();
+      gradientsFrame = frame;
     }
     return frame;
   }

@@ -55,6 +55,8 @@ final class AssemblerTest {
     check("vptestmd k3, zmm22, zmm9", "62d24d4027d9", a -> a.test(3, 22, 9));
     check("vpblendmd zmm24{k2}, zmm7, zmm30", "6202454a64c6", a -> a.blend(24, 2, 7, 30));
     check("vpsrld zmm28, zmm25, 28", "62911d4072d11c", a -> a.shiftRight(28, 25, 28));
+    check("vpsrlvd zmm9, zmm17, zmm30", "6212754045ce", a -> a.shiftRightEach(9, 17, 30));
+    check("vpsrlvd zmm28, zmm3, zmm12", "6242654845e4", a -> a.shiftRightEach(28, 3, 12));
     check("vpslld zmm8, zmm31, 16", "62913d4872f710", a -> a.shiftLeft(8, 31, 16));
     check("mov r9, rsi", "4989f1", a -> a.move(R9, RSI));
     check("mov rdx, r11", "4c89da", a -> a.move(RDX, R11));
