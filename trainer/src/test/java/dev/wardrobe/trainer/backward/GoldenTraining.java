@@ -33,17 +33,13 @@ final class GoldenTraining implements AutoCloseable {
 
   GoldenTraining(String base, String variant, int threads, int keep) throws Exception {
     folder = Golden.path("training/%s_%s".formatted(base, variant));
-    Path init =
-        variant.equals("loraplus16")
-            ? Golden.path("training/%s_lora/init".formatted(base))
-            : folder.resolve("init");
     curve = new JsonMapper().readTree(Files.readAllBytes(folder.resolve("curve.json")));
     batches = batches(Golden.path("training/%s.batches.safetensors".formatted(base)));
     backend = new CpuBackend(threads, MathMode.EXACT);
     model =
         ModelLoader.load(
             Golden.path("models/%s-nf4-dq".formatted(base)), LoadOptions.AS_STORED, backend);
-    adapter = TrainableAdapter.read(init, model, backend);
+    adapter = TrainableAdapter.read(folder.resolve("init"), model, backend);
     trainable = new TrainableModel(model, backend, adapter, keep);
   }
 
