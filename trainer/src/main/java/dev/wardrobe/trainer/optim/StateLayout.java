@@ -3,6 +3,7 @@ package dev.wardrobe.trainer.optim;
 import dev.wardrobe.compute.UpdateRule;
 import dev.wardrobe.trainer.backward.Parameter;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -42,7 +43,9 @@ final class StateLayout {
       all += Math.ceilDiv(sizes[i], UpdateRule.BLOCK) * blockBytes[i];
     }
     this.bytes = all;
-    this.pageBytes = Math.clamp(all, 1, pageBytes);
+    // Whole records of the largest kind, so that pages end with little unused.
+    int largest = Math.max(1, Arrays.stream(blockBytes).max().orElse(1));
+    this.pageBytes = Math.clamp(all, 1, pageBytes / largest * largest);
     divide(sizes, blockBytes);
   }
 
@@ -76,7 +79,7 @@ final class StateLayout {
     return bytes;
   }
 
-  /** Bytes of a page: as asked for, but no more than there is. */
+  /** Bytes of a page: what was asked for or a little less, and no more than there is. */
   int pageBytes() {
     return pageBytes;
   }
