@@ -11,7 +11,7 @@ final class Encoded {
   /** Set in a token that is learned. */
   static final int LEARNED = 1 << 31;
 
-  static final String NOTHING = "nothing to learn";
+  static final String NOTHING = "no answer and no text to learn";
   static final String CUT = "what is to be learned lies behind the cut";
 
   private final List<int[]> rows = new ArrayList<>();

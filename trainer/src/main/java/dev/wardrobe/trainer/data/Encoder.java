@@ -79,6 +79,10 @@ final class Encoder {
     Encoded encoded = new Encoded();
     String prompt = text.prompt() == null ? "" : text.prompt();
     String whole = prompt + text.completion();
+    if (whole.isEmpty()) {
+      encoded.add(new int[0], new boolean[0], options.sequenceLength());
+      return encoded;
+    }
     boolean all = text.prompt() == null || options.loss() == Loss.ALL;
     Span span = new Span(all ? 0 : prompt.length(), whole.length());
     MaskedTokens masked = tokenize(new RenderedChat(whole, List.of(span)), true);
@@ -122,6 +126,14 @@ final class Encoder {
     return id != null && ids.length >= 2 && ids[0] == id && ids[1] == id;
   }
 
+  /** Adds a conversation whose template writes nothing at which the server would stop. */
+  private void endTemplate(Encoded encoded, int[] ids, boolean[] learned) throws BadRow {
+    if (model.end() != null) {
+      encoded.note(Note.ENDED);
+    }
+    end(encoded, ids, learned);
+  }
+
   /** Adds a row that is to end, with a token for it unless it has one. */
   private void end(Encoded encoded, int[] ids, boolean[] learned) throws BadRow {
     int length = ids.length;
@@ -148,25 +160,45 @@ final class Encoder {
       all(encoded, tokenize(new RenderedChat(text, List.of()), false).ids(), answered);
       return encoded;
     }
-    for (Row row : new Rendering(chat).rows(encoded)) {
+    Sample.Chat answered = upToLastAnswer(chat);
+    if (answered == null) {
+      encoded.add(new int[0], new boolean[0], options.sequenceLength());
+      return encoded;
+    }
+    for (RenderedChat row : new Rendering(answered).rows(encoded)) {
       row(encoded, row);
     }
     return encoded;
+  }
+
+  /** Without what follows the last answer: nothing of it is learned. Null if there is none. */
+  private static Sample.@Nullable Chat upToLastAnswer(Sample.Chat chat) {
+    int end = chat.learned().length;
+    while (end > 0 && !chat.learned()[end - 1]) {
+      end--;
+    }
+    return end == 0
+        ? null
+        : new Sample.Chat(
+            chat.messages().subList(0, end),
+            Arrays.copyOf(chat.learned(), end),
+            chat.tools(),
+            chat.variables());
   }
 
   private void all(Encoded encoded, int[] ids, boolean answered) throws BadRow {
     boolean[] learned = new boolean[ids.length];
     Arrays.fill(learned, true);
     if (answered && lastEnd(ids, 0, ids.length) < 0) {
-      encoded.note(Note.ENDED);
-      end(encoded, ids, learned);
+      endTemplate(encoded, ids, learned);
     } else {
       add(encoded, ids, learned);
     }
   }
 
-  private void row(Encoded encoded, Row row) throws BadRow {
-    MaskedTokens masked = tokenize(row.rendered(), false);
+  /** Adds a conversation that ends with an answer. */
+  private void row(Encoded encoded, RenderedChat row) throws BadRow {
+    MaskedTokens masked = tokenize(row, false);
     int[] ids = masked.ids();
     boolean[] learned = masked.assistant();
     boolean ended = false;
@@ -177,14 +209,16 @@ final class Encoder {
         while (to < ids.length && learned[to]) {
           to++;
         }
+        if (model.ends(ids[from])) {
+          encoded.note(Note.EMPTY);
+        }
         ended = endTurn(ids, learned, from, to);
         answered = to;
         from = to;
       }
     }
-    if (row.answered() && answered > 0 && !ended) {
-      encoded.note(Note.ENDED);
-      end(encoded, Arrays.copyOf(ids, answered), Arrays.copyOf(learned, answered));
+    if (answered > 0 && !ended) {
+      endTemplate(encoded, Arrays.copyOf(ids, answered), Arrays.copyOf(learned, answered));
     } else {
       add(encoded, ids, learned);
     }
@@ -218,13 +252,6 @@ final class Encoder {
     return -1;
   }
 
-  /**
-   * What a conversation has been rendered to.
-   *
-   * @param answered whether it ends with an answer that is learned
-   */
-  private record Row(RenderedChat rendered, boolean answered) {}
-
   /** One conversation, rendered as often as it takes to find what the assistant says. */
   private final class Rendering {
     private final Sample.Chat chat;
@@ -246,35 +273,28 @@ final class Encoder {
     }
 
     /** The rows that a conversation makes, with what is learned of each. */
-    List<Row> rows(Encoded encoded) throws BadRow {
-      List<Map<String, @Nullable Object>> messages = chat.messages();
-      int asked = 0;
+    List<RenderedChat> rows(Encoded encoded) throws BadRow {
       boolean every = true;
-      for (int i = 0; i < messages.size(); i++) {
-        Map<String, @Nullable Object> message = messages.get(i);
+      for (int i = 0; i < chat.learned().length; i++) {
+        Map<String, @Nullable Object> message = chat.messages().get(i);
         every &= chat.learned()[i] == "assistant".equals(message.get("role"));
-        if (chat.learned()[i]) {
-          asked++;
-          if ("".equals(message.get("content")) && message.get("tool_calls") == null) {
-            encoded.note(Note.EMPTY);
-          }
+        if (chat.learned()[i]
+            && "".equals(message.get("content"))
+            && message.get("tool_calls") == null) {
+          encoded.note(Note.EMPTY);
         }
       }
-      if (asked == 0) {
-        return List.of(new Row(new RenderedChat("", List.of()), false));
-      }
-      boolean answered = chat.learned()[messages.size() - 1];
       if (every) {
         RenderedChat marked = marked();
         if (marked != null && !marked.generated().isEmpty()) {
-          return List.of(new Row(marked, answered));
+          return List.of(marked);
         }
       }
       if (chat.learned()[0]) {
         encoded.note(Note.GREETING);
       }
       RenderedChat together = together(encoded);
-      return together == null ? apart(encoded) : List.of(new Row(together, answered));
+      return together == null ? apart(encoded) : List.of(together);
     }
 
     /** What the template says itself; null if it cannot. */
@@ -309,8 +329,8 @@ final class Encoder {
     }
 
     /** One row for each answer, the conversation up to it. */
-    private List<Row> apart(Encoded encoded) throws BadRow {
-      List<Row> rows = new ArrayList<>();
+    private List<RenderedChat> apart(Encoded encoded) throws BadRow {
+      List<RenderedChat> rows = new ArrayList<>();
       for (int i = 1; i < chat.learned().length; i++) {
         if (chat.learned()[i]) {
           String text = render(i + 1, false);
@@ -319,15 +339,19 @@ final class Encoder {
             throw new BadRow(
                 UNCLEAR,
                 ("the chat template writes what comes before message %d otherwise once it is"
-                     + " answered, so that which tokens the assistant writes cannot be told; mark"
-                     + " them in the template with {%% generation %%}, or learn all")
+                     + " answered (some leave the system's message out), so that which tokens the"
+                     + " assistant writes cannot be told; put the system's text into the first"
+                     + " message, mark answers in the template with {%% generation %%}, or learn"
+                     + " everything: --loss all")
                     .formatted(i));
           }
           Span span = new Span(start, text.length());
-          rows.add(new Row(new RenderedChat(text, List.of(span)), true));
+          rows.add(new RenderedChat(text, List.of(span)));
         }
       }
-      encoded.note(Note.SPLIT);
+      if (rows.size() > 1) {
+        encoded.note(Note.SPLIT);
+      }
       return rows;
     }
 

@@ -5,6 +5,7 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.core.io.JsonEOFException;
 import java.io.CharArrayReader;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -105,7 +106,7 @@ final class Json {
 
   /** What a parser did not like, with the place in the line. */
   static String message(JsonProcessingException e) {
-    String text = e.getOriginalMessage();
+    String text = e instanceof JsonEOFException ? "it ends in the middle" : e.getOriginalMessage();
     String place = e.getLocation() == null ? "" : ", at column " + e.getLocation().getColumnNr();
     return (text.length() > 300 ? text.substring(0, 300) + "..." : text) + place;
   }

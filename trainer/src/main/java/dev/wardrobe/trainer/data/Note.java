@@ -13,7 +13,9 @@ enum Note {
   UNENDED(
       "rows that end with no end-of-sequence token, since none is known: the model does not learn"
           + " to stop"),
-  EMPTY("rows whose answer is empty: what is learned is to say nothing"),
+  EMPTY(
+      "rows with an answer that is empty, or of which the template writes nothing: what is learned"
+          + " is to say nothing"),
   BEGINNING("texts that begin with the beginning-of-sequence token themselves, which is not added"),
   STRADDLING(
       "rows in which a token holds both the prompt's end and the completion's beginning: end"

@@ -3,6 +3,7 @@ package dev.wardrobe.trainer.data;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.io.JsonEOFException;
 import java.io.ByteArrayOutputStream;
 import java.io.EOFException;
 import java.io.FilterInputStream;
@@ -49,6 +50,7 @@ final class RowFile implements AutoCloseable {
       long size) {}
 
   private static final int BUFFER = 1 << 16;
+  private static final String ENDS = "the file ends in the middle; was it copied whole?";
 
   private final Path file;
   private final InputStream raw;
@@ -255,7 +257,8 @@ final class RowFile implements AutoCloseable {
   private static DataException unreadable(String place, IOException e) {
     String what =
         switch (e) {
-          case EOFException end -> "the file ends in the middle; was it copied whole?";
+          case EOFException end -> ENDS;
+          case JsonEOFException end -> ENDS;
           case ZipException zip -> "the gzip data is damaged: " + zip.getMessage();
           case CharacterCodingException coding -> "not UTF-8; nothing behind it can be read";
           case JsonProcessingException json ->

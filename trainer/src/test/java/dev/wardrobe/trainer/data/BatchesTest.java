@@ -81,6 +81,66 @@ class BatchesTest {
   }
 
   @Test
+  void pack_isTheSameEachTime_andShuffledEachEpoch() throws Exception {
+    try (Dataset data = lengths(9000, 4)) {
+      BatchOptions options = BatchOptions.of(1, 1).packing(64);
+      Batches batches = new Batches(data.rows(), options, 5);
+      long steps = batches.stepsPerEpoch();
+      assertThat(new Batches(data.rows(), options, 5).rowsOf(3 * steps + 7))
+          .usingRecursiveComparison()
+          .isEqualTo(batches.rowsOf(3 * steps + 7));
+      assertThat(firstPacks(batches, 0)).isNotEqualTo(firstPacks(batches, steps));
+    }
+  }
+
+  private static List<Integer> firstPacks(Batches batches, long from) {
+    List<Integer> rows = new ArrayList<>();
+    for (long step = from; step < from + 10; step++) {
+      Arrays.stream(batches.rowsOf(step).getFirst()).forEach(rows::add);
+    }
+    return rows;
+  }
+
+  @Test
+  void pack_longestRowsFirst_intoTheLeastRoom() throws Exception {
+    String[] lines = new String[6];
+    int[] lengths = {3, 12, 6, 4, 5, 2};
+    for (int i = 0; i < lines.length; i++) {
+      int[] ids = new int[lengths[i]];
+      lines[i] = "{\"input_ids\":" + Arrays.toString(ids) + "}";
+    }
+    try (Dataset data = Data.tokens(scratch, lines)) {
+      BatchOptions options = BatchOptions.of(1, 1).order(BatchOptions.Order.SEQUENTIAL).packing(10);
+      Batches batches = new Batches(data.rows(), options, 0);
+      List<List<Integer>> packs = new ArrayList<>();
+      for (long step = 0; step < batches.stepsPerEpoch(); step++) {
+        packs.add(Arrays.stream(batches.rowsOf(step).getFirst()).boxed().toList());
+      }
+      // 12 alone, being more than a pack; 6 and 4; 5, 3 and 2.
+      assertThat(packs).containsExactly(List.of(1), List.of(2, 3), List.of(4, 0, 5));
+      MicroBatch batch = batches.step(2).getFirst();
+      assertThat(batch.starts()).containsExactly(0, 5, 8, 10);
+      assertThat(batch.positions()).containsExactly(0, 1, 2, 3, 4, 0, 1, 2, 0, 1);
+      assertThat(batch.targets()[4]).isEqualTo(MicroBatch.NONE);
+      assertThat(batch.targets()[7]).isEqualTo(MicroBatch.NONE);
+    }
+  }
+
+  @Test
+  void sequential_isTheFilesOrder() throws Exception {
+    try (Dataset data = lengths(11, 1)) {
+      Batches batches =
+          new Batches(data.rows(), BatchOptions.of(2, 2).order(BatchOptions.Order.SEQUENTIAL), 9);
+      assertThat(batches.rowsOf(1))
+          .usingRecursiveComparison()
+          .isEqualTo(List.of(new int[] {4, 5}, new int[] {6, 7}));
+      assertThat(batches.rowsOf(5))
+          .usingRecursiveComparison()
+          .isEqualTo(List.of(new int[] {8, 9}, new int[] {10}));
+    }
+  }
+
+  @Test
   void shuffle_isTheSameForEver() {
     assertThat(Shuffle.of(10, 1, Shuffle.EPOCH, 0)).containsExactly(2, 7, 4, 9, 6, 3, 0, 8, 5, 1);
   }
