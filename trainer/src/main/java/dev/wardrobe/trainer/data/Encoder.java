@@ -284,20 +284,19 @@ final class Encoder {
           encoded.note(Note.EMPTY);
         }
       }
-      if (every) {
-        RenderedChat marked = marked();
-        if (marked != null && !marked.generated().isEmpty()) {
-          return List.of(marked);
-        }
+      RenderedChat marked = marked();
+      if (every && marked != null && !marked.generated().isEmpty()) {
+        return List.of(marked);
       }
       if (chat.learned()[0]) {
         encoded.note(Note.GREETING);
       }
-      RenderedChat together = together(encoded);
+      String whole = marked == null ? render(chat.messages().size(), false) : marked.text();
+      RenderedChat together = together(whole, encoded);
       return together == null ? apart(encoded) : List.of(together);
     }
 
-    /** What the template says itself; null if it cannot. */
+    /** The conversation with what the template itself marks; null if that cannot be told. */
     private @Nullable RenderedChat marked() {
       try {
         RenderedChat marked = template.renderWithSpans(request(chat.messages().size(), false));
@@ -309,8 +308,7 @@ final class Encoder {
     }
 
     /** The whole conversation with its answers, or null if where they stand cannot be told. */
-    private @Nullable RenderedChat together(Encoded encoded) throws BadRow {
-      String whole = render(chat.messages().size(), false);
+    private @Nullable RenderedChat together(String whole, Encoded encoded) throws BadRow {
       List<Span> spans = new ArrayList<>();
       for (int i = 1; i < chat.learned().length; i++) {
         if (chat.learned()[i]) {

@@ -174,6 +174,8 @@ final class Intake {
         results.add(new Result(found.place(), encoded, null));
       } catch (BadRow e) {
         results.add(new Result(found.place(), null, e));
+      } catch (RuntimeException e) {
+        throw new IllegalStateException(found.place() + ": the row cannot be made into tokens", e);
       }
     }
     return results;
@@ -200,7 +202,7 @@ final class Intake {
       Thread.currentThread().interrupt();
       throw new DataException("reading the data was interrupted", e);
     } catch (ExecutionException e) {
-      throw new IllegalStateException("a row could not be made into tokens", e.getCause());
+      throw new IllegalStateException(e.getCause());
     }
     for (Result result : results) {
       if (result.encoded() != null) {

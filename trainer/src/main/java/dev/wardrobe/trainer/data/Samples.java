@@ -118,8 +118,8 @@ final class Samples {
       Map<String, @Nullable Object> message = messages.get(i);
       boolean wanted = among == null || among[i];
       // OpenAI's own files say so of single answers.
-      if (message.containsKey("weight")) {
-        Object weight = message.remove("weight");
+      Object weight = message.remove("weight");
+      if (weight != null) {
         if (!(weight instanceof Number number)
             || (number.doubleValue() != 0 && number.doubleValue() != 1)) {
           throw new BadRow(FIELDS, "weight of message " + i + ": expected 0 or 1, got " + weight);

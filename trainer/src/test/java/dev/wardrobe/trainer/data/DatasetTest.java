@@ -356,6 +356,44 @@ class DatasetTest {
         .hasMessageContaining(expected);
   }
 
+  /** Whatever is changed in a file, it is read, or there is an error that names it. */
+  @ParameterizedTest
+  @ValueSource(strings = {"lines", "array", "gzip"})
+  void changedBytes_neverCrash(String kind) throws Exception {
+    String chat =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u00e9\"},{\"role\":\"assistant\",\"content\":\"b"
+            + " \ud83d\ude42\",\"tool_calls\":null,\"weight\":1}],\"n\":[1,-2.5e3,true]}";
+    String content =
+        kind.equals("lines")
+            ? String.join("\n", chat, chat, chat)
+            : "[" + String.join(",", chat, chat, chat) + "]";
+    byte[] bytes = content.getBytes(StandardCharsets.UTF_8);
+    byte[] original = kind.equals("gzip") ? zip(bytes) : bytes;
+    Path file = scratch.resolve("changed");
+    int read = 0;
+    int refused = 0;
+    try (ModelText model = Data.model(scratch, Data.template("hermes"))) {
+      for (int seed = 0; seed < 400; seed++) {
+        Random random = new Random(seed);
+        byte[] changed = Arrays.copyOf(original, original.length - random.nextInt(3));
+        for (int i = random.nextInt(4); i >= 0; i--) {
+          changed[random.nextInt(changed.length)] = (byte) random.nextInt(256);
+        }
+        Files.write(file, changed);
+        try (Dataset data =
+            Dataset.read(List.of(file), model, Data.options(scratch).skipBadRows(seed % 2 == 0))) {
+          assertThat(data.rows().size()).as("seed %d", seed).isPositive();
+          read++;
+        } catch (DataException e) {
+          assertThat(e).as("seed %d", seed).message().containsAnyOf("changed", "nothing to learn");
+          refused++;
+        }
+      }
+    }
+    assertThat(read).isPositive();
+    assertThat(refused).isPositive();
+  }
+
   @Test
   void hugeLines_areRefusedWithoutBeingHeld() throws Exception {
     Path file = scratch.resolve("bomb.jsonl.gz");

@@ -36,8 +36,7 @@ final class OptimizerTest {
     options = options.withGroup(Role.B, new OptimizerOptions.Group(4, 0.01));
     try (Trained trained = new Trained(2, 5, Trained.SHAPES);
         Optimizer optimizer =
-            new Optimizer(
-                trained.parameters, options, trained.backend, PagerOptions.RESIDENT)) {
+            new Optimizer(trained.parameters, options, trained.backend, PagerOptions.RESIDENT)) {
       DoubleReference[] references = new DoubleReference[Trained.SHAPES.length];
       for (int i = 0; i < references.length; i++) {
         references[i] = new DoubleReference(trained.values(i));
@@ -48,7 +47,10 @@ final class OptimizerTest {
         for (int i = 0; i < references.length; i++) {
           boolean second = trained.parameters.get(i).role() == Role.B;
           references[i].step(
-              name, trained.gradient(i), 1e-3 * (step + 1) * (second ? 4 : 1), second ? 0.01 : 0.05);
+              name,
+              trained.gradient(i),
+              1e-3 * (step + 1) * (second ? 4 : 1),
+              second ? 0.01 : 0.05);
           float[] got = trained.values(i);
           for (int j = 0; j < got.length; j++) {
             // Lion's step is a sign, which turns where the sum is nearly nothing.
@@ -111,8 +113,7 @@ final class OptimizerTest {
     OptimizerOptions options = OptimizerOptions.named("lion8bit").withLeastEightBit(0);
     try (Trained trained = new Trained(1, 8, new int[] {3, 300});
         Optimizer optimizer =
-            new Optimizer(
-                trained.parameters, options, trained.backend, PagerOptions.RESIDENT)) {
+            new Optimizer(trained.parameters, options, trained.backend, PagerOptions.RESIDENT)) {
       float[] p = trained.values(0);
       float[] m = new float[p.length];
       float[] map = DynamicMap.SIGNED.values();
@@ -313,8 +314,7 @@ final class OptimizerTest {
             .withMessageContaining("its digest does not match");
       }
       Path cut = Files.write(folder.resolve("cut"), Arrays.copyOf(bytes, bytes.length - 5));
-      assertThatExceptionOfType(SafetensorsException.class)
-          .isThrownBy(() -> optimizer.load(cut));
+      assertThatExceptionOfType(SafetensorsException.class).isThrownBy(() -> optimizer.load(cut));
       assertThatExceptionOfType(IOException.class)
           .isThrownBy(() -> optimizer.load(folder.resolve("none")));
 
@@ -357,8 +357,7 @@ final class OptimizerTest {
     options = options.withGroup(Role.MAGNITUDE, new OptimizerOptions.Group(2, 0));
     try (Trained trained = new Trained(1, 3, new int[] {1, 1}, new int[] {1, 1}, new int[] {1, 1});
         Optimizer optimizer =
-            new Optimizer(
-                trained.parameters, options, trained.backend, PagerOptions.RESIDENT)) {
+            new Optimizer(trained.parameters, options, trained.backend, PagerOptions.RESIDENT)) {
       for (Parameter parameter : trained.parameters) {
         trained.backend.write(parameter.value(), 0, new float[] {2});
         trained.backend.write(parameter.gradient(), 0, new float[] {1});

@@ -19,8 +19,21 @@ final class PagerTest {
 
   @ParameterizedTest
   @CsvSource({
-    "24, 24, 4", "24, 23, 4", "24, 12, 2", "24, 6, 3", "24, 3, 3", "24, 1, 1", "24, 1, 4",
-    "24, 2, 4", "7, 5, 3", "7, 6, 4", "5, 3, 3", "5, 4, 4", "2, 1, 1", "1, 1, 4", "3, 2, 4"
+    "24, 24, 4",
+    "24, 23, 4",
+    "24, 12, 2",
+    "24, 6, 3",
+    "24, 3, 3",
+    "24, 1, 1",
+    "24, 1, 4",
+    "24, 2, 4",
+    "7, 5, 3",
+    "7, 6, 4",
+    "5, 3, 3",
+    "5, 4, 4",
+    "2, 1, 1",
+    "1, 1, 4",
+    "3, 2, 4"
   })
   void scans_moveWhatWasPlanned_andLoseNothing(int pages, int frames, int ring) throws IOException {
     FakeStore store = new FakeStore(pages * 31L + frames, 200);
@@ -62,8 +75,7 @@ final class PagerTest {
       int pages = 1 + random.nextInt(30);
       int frames = 1 + random.nextInt(pages);
       FakeStore store = new FakeStore(seed, 60);
-      try (Pager pager =
-          new Pager(pages, SIZE, frames, 1 + random.nextInt(5), store, () -> {})) {
+      try (Pager pager = new Pager(pages, SIZE, frames, 1 + random.nextInt(5), store, () -> {})) {
         int steps = 0;
         for (int i = 0; i < 25; i++) {
           int before = (int) (pager.stats().residentBytes() / SIZE);
@@ -130,7 +142,8 @@ final class PagerTest {
               })
           .withMessageMatching(
               "optimizer state: writing page \\d+ failed: No space left on device; the step is not"
-                  + " complete: free space or repair the disk, and resume from the last checkpoint");
+                  + " complete: free space or repair the disk, and resume from the last"
+                  + " checkpoint");
       for (int i = 0; i < 2; i++) {
         assertThatExceptionOfType(OptimizerException.class)
             .isThrownBy(() -> pager.scan((page, bytes) -> {}))

@@ -11,7 +11,8 @@ import java.util.Random;
 final class Trained implements AutoCloseable {
   /** From one element to several pages; some below the limit for 8 bits. */
   static final int[][] SHAPES = {
-    {1, 1}, {8, 64}, {3, 85}, {1, 257}, {37, 129}, {64, 65}, {5, 1000}, {16, 256}, {91, 97}, {1, 4096}
+    {1, 1}, {8, 64}, {3, 85}, {1, 257}, {37, 129}, {64, 65}, {5, 1000}, {16, 256}, {91, 97},
+    {1, 4096}
   };
 
   final CpuBackend backend;
