@@ -151,12 +151,7 @@ public record Inspection(
     if (stored.modules().get(module.id()).quantized()) {
       return CheckpointQuantizer.footprint(stored.quantizedWeight(module));
     }
-    long elements = (long) module.out() * module.in();
-    long blocks = Math.ceilDiv(elements, (long) options.blockSize());
-    return new Matrix.Footprint(
-        Math.ceilDiv(elements, 2L),
-        options.doubleQuant() ? blocks : Float.BYTES * blocks,
-        options.doubleQuant() ? Float.BYTES * Math.ceilDiv(blocks, 256L) : 0,
-        0);
+    return MemoryUse.footprint(
+        (long) module.out() * module.in(), options.blockSize(), options.doubleQuant());
   }
 }

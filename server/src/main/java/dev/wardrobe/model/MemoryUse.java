@@ -2,6 +2,8 @@ package dev.wardrobe.model;
 
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.quant.QuantOptions;
+import java.util.List;
 
 /**
  * Bytes of a base model by what they hold.
@@ -45,6 +47,54 @@ public record MemoryUse(
       }
     }
     return modules.headCopied() ? use.withoutParameters(modules.head()) : use;
+  }
+
+  /**
+   * What a model's weights will take once it is loaded, told from its configuration alone: weights
+   * at 4 bits as the configuration says, or else as the options ask, in blocks of 64; others in the
+   * type that the model was saved in, or bfloat16 where it does not say. What a checkpoint of 4
+   * bits skips is taken from its configuration.
+   *
+   * @throws ModelException if a rule of what is skipped cannot be understood
+   */
+  public static MemoryUse expected(ModelConfig config, LoadOptions options) throws ModelException {
+    QuantizationConfig stored = config.quantization();
+    QuantOptions quantize = stored == null ? options.quantize() : options.head();
+    List<String> skipped = stored == null ? options.skip() : stored.skip();
+    SkipRule skip = new SkipRule(skipped == null ? List.of() : skipped);
+    boolean nested = stored == null ? options.head().doubleQuant() : stored.doubleQuant();
+    int blockSize = stored == null ? options.head().blockSize() : QuantOptions.DEFAULT.blockSize();
+    Modules modules =
+        new Modules(config, path -> quantize != null && !skip.skips(path), options.quantizeHead());
+    int width = config.dtype() == null ? Short.BYTES : config.dtype().bytes();
+    MemoryUse use = NONE;
+    for (Module module : modules.all()) {
+      if (module.kind() == Module.Kind.HEAD && config.tied() && !module.quantized()) {
+        continue;
+      }
+      long elements = (long) module.out() * module.in();
+      if (module.kind() == Module.Kind.NORM) {
+        use = use.plus(module, new Matrix.Footprint(0, 0, 0, (long) Float.BYTES * module.out()));
+      } else if (module.quantized()) {
+        use = use.plus(module, footprint(elements, blockSize, nested));
+      } else {
+        use = use.plus(module, new Matrix.Footprint(0, 0, 0, width * elements));
+      }
+      if (module.bias()) {
+        use = use.plusBias(module.out(), (long) Float.BYTES * module.out());
+      }
+    }
+    return modules.headCopied() ? use.withoutParameters(modules.head()) : use;
+  }
+
+  /** What a matrix of so many elements takes at 4 bits. */
+  static Matrix.Footprint footprint(long elements, int blockSize, boolean nested) {
+    long blocks = Math.ceilDiv(elements, (long) blockSize);
+    return new Matrix.Footprint(
+        Math.ceilDiv(elements, 2L),
+        nested ? blocks : Float.BYTES * blocks,
+        nested ? Float.BYTES * Math.ceilDiv(blocks, 256L) : 0,
+        0);
   }
 
   /** All bytes. */
