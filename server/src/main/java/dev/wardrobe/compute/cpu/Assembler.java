@@ -12,8 +12,9 @@ import java.nio.ByteOrder;
  */
 final class Assembler {
   /**
-   * A general register: those that a function of the System V calling convention may overwrite, and
-   * one that it must {@link #push} before and {@link #pop} afterwards.
+   * A general register. A function of the System V calling convention may overwrite them, but RBX
+   * and R12 to R15, which it must {@link #push} before and {@link #pop} afterwards. R12 and R13 are
+   * none to address memory by: they would be written otherwise.
    */
   enum Register {
     RAX(0),
@@ -25,7 +26,11 @@ final class Assembler {
     R8(8),
     R9(9),
     R10(10),
-    R11(11);
+    R11(11),
+    R12(12),
+    R13(13),
+    R14(14),
+    R15(15);
 
     private final int number;
 
@@ -73,12 +78,18 @@ final class Assembler {
 
   /** Keeps a register's value. */
   void push(Register register) {
-    put(0x50 | register.number);
+    if (register.number >= 8) {
+      put(0x41);
+    }
+    put(0x50 | (register.number & 7));
   }
 
   /** Takes back the value kept last. */
   void pop(Register register) {
-    put(0x58 | register.number);
+    if (register.number >= 8) {
+      put(0x41);
+    }
+    put(0x58 | (register.number & 7));
   }
 
   /** {@code to = memory[base + offset]}, 64 bits. */
@@ -194,6 +205,13 @@ final class Assembler {
     memory(mask, base, offset);
   }
 
+  /** {@code to = memory[base + offset]}, those of the 16 numbers that the mask names. */
+  void load(int mask, int to, Register base, int offset) {
+    this.mask = mask;
+    load(to, base, offset);
+    this.mask = 0;
+  }
+
   /** {@code memory[base + offset] = from}, those of the 16 numbers that the mask names. */
   void store(int mask, int from, Register base, int offset) {
     this.mask = mask;
@@ -204,6 +222,19 @@ final class Assembler {
   /** {@code to = memory[base + offset]}, one float in all lanes. */
   void broadcast(int to, Register base, int offset) {
     vector(MAP_0F38, P66, 0x18, to, 0, base, offset, 4);
+  }
+
+  /**
+   * {@code to = memory[base + index · scale + offset]}, one float in all lanes.
+   *
+   * @param scale 1, 2, 4 or 8
+   * @param offset a multiple of 4 from -512 to 508
+   */
+  void broadcast(int to, Register base, Register index, int scale, int offset) {
+    check(to, 0, 0);
+    evex(MAP_0F38, P66, to, 0, base.number >> 3, index.number >> 3);
+    put(0x18, operands(OFFSET8, to, 4));
+    put(operands(Integer.numberOfTrailingZeros(scale), index.number, base.number), offset / 4);
   }
 
   /** {@code to = memory[base + offset]}, 16 bytes with zeros above them. */

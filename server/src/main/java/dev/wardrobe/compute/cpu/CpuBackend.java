@@ -58,8 +58,8 @@ public final class CpuBackend implements Backend {
   private final @Nullable String refusal;
   private final Projections projections;
   private final Gradients gradients;
-  private @Nullable InputGradients inputGradients;
-  private boolean withoutGradients;
+  private @Nullable TrainingCode trainingCode;
+  private boolean withoutTrainingCode;
 
   /** Names calls to threads' scratch, below 0: those of {@link Projections} are above. */
   private long calls;
@@ -216,8 +216,7 @@ public final class CpuBackend implements Backend {
 
   /** Bytes that the operations work in, beside the buffers that were asked for. */
   public long workspaceBytes() {
-    return (fast == null ? 0 : fast.bytes())
-        + (inputGradients == null ? 0 : inputGradients.bytes());
+    return (fast == null ? 0 : fast.bytes()) + (trainingCode == null ? 0 : trainingCode.bytes());
   }
 
   @Override
@@ -768,24 +767,27 @@ public final class CpuBackend implements Backend {
         });
   }
 
-  /** Written when a gradient is wanted for the first time; null where there is none. */
-  private @Nullable InputGradients inputGradients() {
-    if (inputGradients == null && kernels instanceof TieredKernels && !withoutGradients) {
-      Avx512Blocks blocks = Avx512Blocks.load();
-      inputGradients = blocks == null ? null : InputGradients.load(blocks);
-      withoutGradients = inputGradients == null;
+  /** Training's generated code; null where there is none. */
+  @Nullable TrainingCode trainingCode() {
+    if (trainingCode == null && kernels instanceof TieredKernels && !withoutTrainingCode) {
+      trainingCode = TrainingCode.load();
+      withoutTrainingCode = trainingCode == null;
     }
-    return inputGradients;
+    return trainingCode;
+  }
+
+  WorkerPool pool() {
+    return pool;
   }
 
   /** {@code dx += dy·w}, for all rows. */
   void multiplyBack(Panels w, int rows, float[] dy, float[] dx) {
     boolean inFast = fast != null && rows >= FastProjections.LEAST_ROWS;
-    InputGradients generated = inputGradients();
+    TrainingCode generated = trainingCode();
     if (generated != null
         && Avx512Projections.takes(w)
         && (!inFast || Objects.requireNonNull(fast).generates())) {
-      generated.run(w, dy, rows, dx, inFast, pool);
+      generated.inputs.run(w, dy, rows, dx, inFast, pool);
       return;
     }
     if (inFast) {
@@ -801,8 +803,8 @@ public final class CpuBackend implements Backend {
   @Override
   public void close() {
     pool.close();
-    if (inputGradients != null) {
-      inputGradients.close();
+    if (trainingCode != null) {
+      trainingCode.close();
     }
     if (fast != null) {
       fast.close();
@@ -840,7 +842,8 @@ public final class CpuBackend implements Backend {
     }
   }
 
-  private int workers(long multiplications) {
+  /** Threads that so much work is worth. */
+  int workers(long multiplications) {
     return multiplications < WORTH_SHARING ? 1 : pool.threads();
   }
 

@@ -76,6 +76,23 @@ final class CpuGradients implements Gradients {
     checkShape("product: a", a, transposeA ? k : m, transposeA ? m : k);
     checkShape("product: b", b, transposeB ? n : k, transposeB ? k : n);
     checkShape("product: c", c, m, n);
+    long work = (long) m * n * k;
+    TrainingCode code = backend.trainingCode();
+    if (code != null && work > 0 && !(transposeA && transposeB)) {
+      code.products.run(
+          scale,
+          floats(a),
+          transposeA,
+          floats(b),
+          transposeB,
+          m,
+          n,
+          k,
+          floats(c),
+          backend.workers(work) == 1,
+          backend.pool());
+      return;
+    }
     float[] left = floats(a);
     float[] right = transposeB ? transposed(floats(b), n, k) : floats(b);
     float[] sums = floats(c);
@@ -83,7 +100,7 @@ final class CpuGradients implements Gradients {
     int step = transposeA ? m : 1;
     backend.divide(
         m,
-        (long) m * n * k,
+        work,
         (from, to, scratch) -> {
           float[] row = scratch.row(n);
           for (int i = from; i < to; i++) {

@@ -48,6 +48,12 @@ final class NativeCode {
                 FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS),
                 Linker.Option.critical(true));
 
+    private static final MethodHandle THREE =
+        Linker.nativeLinker()
+            .downcallHandle(
+                FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS, ADDRESS),
+                Linker.Option.critical(true));
+
     private Calls() {}
   }
 
@@ -157,6 +163,21 @@ final class NativeCode {
       MemorySegment function, long arguments, MemorySegment first, MemorySegment second) {
     try {
       Calls.ARRAYS.invokeExact(function, arguments, first, second);
+    } catch (Throwable e) {
+      throw new IllegalStateException("generated code does not throw", e);
+    }
+  }
+
+  /** Calls a function that takes the addresses of three arrays, too. */
+  static void call(
+      MemorySegment function, long arguments, float[] first, float[] second, float[] third) {
+    try {
+      Calls.THREE.invokeExact(
+          function,
+          arguments,
+          MemorySegment.ofArray(first),
+          MemorySegment.ofArray(second),
+          MemorySegment.ofArray(third));
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }

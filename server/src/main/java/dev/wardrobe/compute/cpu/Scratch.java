@@ -51,6 +51,7 @@ final class Scratch {
   private Avx512Tiles.@Nullable Frame tilesFrame;
   private Avx512Adapters.@Nullable Frame adapterFrame;
   private InputGradients.@Nullable Frame gradientsFrame;
+  private Avx512Products.@Nullable Frame productsFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -111,6 +112,16 @@ final class Scratch {
     if (frame == null) {
       frame = new InputGradients.Frame();
       gradientsFrame = frame;
+    }
+    return frame;
+  }
+
+  /** The same for products of factors. */
+  Avx512Products.Frame productsFrame() {
+    Avx512Products.Frame frame = productsFrame;
+    if (frame == null) {
+      frame = new Avx512Products.Frame();
+      productsFrame = frame;
     }
     return frame;
   }

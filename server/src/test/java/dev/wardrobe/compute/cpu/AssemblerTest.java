@@ -2,6 +2,9 @@ package dev.wardrobe.compute.cpu;
 
 import static dev.wardrobe.compute.cpu.Assembler.Register.R10;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R11;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R13;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R14;
+import static dev.wardrobe.compute.cpu.Assembler.Register.R15;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R8;
 import static dev.wardrobe.compute.cpu.Assembler.Register.R9;
 import static dev.wardrobe.compute.cpu.Assembler.Register.RAX;
@@ -42,6 +45,22 @@ final class AssemblerTest {
         "vbroadcastss zmm3, dword ptr [rax+512]",
         "62f27d48189800020000",
         a -> a.broadcast(3, RAX, 512));
+    check(
+        "vbroadcastss zmm31, dword ptr [r8+r11*4+8]",
+        "62027d48187c9802",
+        a -> a.broadcast(31, R8, R11, 4, 8));
+    check(
+        "vbroadcastss zmm5, dword ptr [r8+rbx*2-512]",
+        "62d27d48186c5880",
+        a -> a.broadcast(5, R8, RBX, 2, -512));
+    check(
+        "vbroadcastss zmm17, dword ptr [rsi+r15+508]",
+        "62a27d48184c3e7f",
+        a -> a.broadcast(17, RSI, R15, 1, 508));
+    check("vmovups zmm29{k2}, [rax+64]", "62617c4a106801", a -> a.load(2, 29, RAX, 64));
+    check("vmovups zmm24{k4}, [r9+192]", "62417c4c104103", a -> a.load(4, 24, R9, 192));
+    check("push r13", "4155", a -> a.push(R13));
+    check("pop r14", "415e", a -> a.pop(R14));
     check("vpmovzxbd zmm22, [rsi+16]", "62e27d48317601", a -> a.loadBytes(22, RSI, 16));
     check("vpmovzxwd zmm27, [r9+32]", "62427d48335901", a -> a.loadWords(27, R9, 32));
     check("vmovaps zmm23, zmm6", "62e17c4828fe", a -> a.move(23, 6));
