@@ -267,6 +267,31 @@ final class Assembler {
     vector(MAP_0F, NONE, 0x58, to, a, b);
   }
 
+  /** {@code to = a - b}. */
+  void subtract(int to, int a, int b) {
+    vector(MAP_0F, NONE, 0x5c, to, a, b);
+  }
+
+  /** {@code to = max(a, b)}; b where either is no number. */
+  void max(int to, int a, int b) {
+    vector(MAP_0F, NONE, 0x5f, to, a, b);
+  }
+
+  /** {@code to = min(a, b)}; b where either is no number. */
+  void min(int to, int a, int b) {
+    vector(MAP_0F, NONE, 0x5d, to, a, b);
+  }
+
+  /** {@code to = a · 2^b}, b whole. */
+  void scale(int to, int a, int b) {
+    vector(MAP_0F38, P66, 0x2c, to, a, b);
+  }
+
+  /** {@code to = a / b}. */
+  void divide(int to, int a, int b) {
+    vector(MAP_0F, NONE, 0x5e, to, a, b);
+  }
+
   /** {@code to = a + b}, lanes of 32 bits as integers. */
   void addInts(int to, int a, int b) {
     vector(MAP_0F, P66, 0xfe, to, a, b);
@@ -286,6 +311,11 @@ final class Assembler {
   /** {@code to = fma(a, b, to)}. */
   void fma(int to, int a, int b) {
     vector(MAP_0F38, P66, 0xb8, to, a, b);
+  }
+
+  /** {@code to = fma(to, a, b)}. */
+  void fmaOf(int to, int a, int b) {
+    vector(MAP_0F38, P66, 0xa8, to, a, b);
   }
 
   /** {@code to = fma(a, memory[base + offset], to)}. */

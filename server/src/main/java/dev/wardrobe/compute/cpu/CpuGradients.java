@@ -274,46 +274,34 @@ final class CpuGradients implements Gradients {
     int rows = starts[starts.length - 1];
     checkShape("attention: out", out, rows, q.width());
     checkShape("attention: logSums", logSums, rows, heads.queries());
-    Sequences sequences = new Sequences(starts, heads);
-    float[] queries = floats(q);
-    float[] keys = floats(k);
-    float[] values = floats(v);
-    float[] y = floats(out);
-    float[] sums = floats(logSums);
-    int group = heads.queries() / heads.keyValues();
-    int size = heads.size();
+    TrainingCode code = backend.trainingCode();
+    if (code != null) {
+      code.attention.attention(
+          starts,
+          heads,
+          floats(q),
+          floats(k),
+          floats(v),
+          floats(out),
+          floats(logSums),
+          backend.pool());
+      return;
+    }
+    PlainAttention plain = new PlainAttention(starts, heads);
+    int queries = heads.queries();
     backend.divide(
-        rows * heads.keyValues(),
-        2 * sequences.products(),
+        rows * queries,
+        2 * plain.multiplications(),
         (from, to, scratch) -> {
           for (int i = from; i < to; i++) {
-            // The last rows have most to see, so that threads get rows from all over.
-            int head = i / rows;
-            int row = i % rows;
-            int first = sequences.first(row);
-            int seen = row + 1 - first;
-            float[] weights = scratch.scores(seen);
-            for (int h = head * group; h < (head + 1) * group; h++) {
-              int at = (row * heads.queries() + h) * size;
-              float max = sequences.scores(queries, at, keys, head, first, seen, weights, scratch);
-              float z = 0;
-              for (int p = 0; p < seen; p++) {
-                weights[p] = Elementary.exp(weights[p] - max);
-                z += weights[p];
-              }
-              Arrays.fill(y, at, at + size, 0);
-              for (int p = 0; p < seen; p++) {
-                int value = ((first + p) * heads.keyValues() + head) * size;
-                for (int d = 0; d < size; d++) {
-                  y[at + d] = Math.fma(weights[p], values[value + d], y[at + d]);
-                }
-              }
-              float inverse = 1 / z;
-              for (int d = 0; d < size; d++) {
-                y[at + d] *= inverse;
-              }
-              sums[row * heads.queries() + h] = max + (float) Elementary.log(z);
-            }
+            plain.attend(
+                i / queries,
+                i % queries,
+                floats(q),
+                floats(k),
+                floats(v),
+                floats(out),
+                floats(logSums));
           }
         });
   }
@@ -324,44 +312,6 @@ final class CpuGradients implements Gradients {
     checkShape(what + ": q", q, rows, heads.queries() * heads.size());
     checkShape(what + ": k", k, rows, heads.keyValues() * heads.size());
     checkShape(what + ": v", v, rows, heads.keyValues() * heads.size());
-  }
-
-  /** Which keys a row sees. */
-  private record Sequences(int[] starts, Heads heads) {
-    int first(int row) {
-      int found = Arrays.binarySearch(starts, row);
-      int start = starts[found >= 0 ? found : -found - 2];
-      return heads.window() == 0 ? start : Math.max(start, row + 1 - heads.window());
-    }
-
-    long products() {
-      long pairs = 0;
-      for (int s = 0; s + 1 < starts.length; s++) {
-        long length = (long) starts[s + 1] - starts[s];
-        pairs += length * (length + 1) / 2;
-      }
-      return pairs * heads.queries() * heads.size();
-    }
-
-    /** Scores of {@code seen} keys from row {@code first} on; gives the largest. */
-    float scores(
-        float[] q,
-        int at,
-        float[] k,
-        int head,
-        int first,
-        int seen,
-        float[] scores,
-        Scratch scratch) {
-      int size = heads.size();
-      float max = Float.NEGATIVE_INFINITY;
-      for (int p = 0; p < seen; p++) {
-        int key = ((first + p) * heads.keyValues() + head) * size;
-        scores[p] = heads.scale() * Elementary.dot(q, at, k, key, size, scratch.lanes);
-        max = Math.max(max, scores[p]);
-      }
-      return max;
-    }
   }
 
   @Override
@@ -383,48 +333,40 @@ final class CpuGradients implements Gradients {
     checkShape("attentionInput: out", out, rows, q.width());
     checkShape("attentionInput: dOut", dOut, rows, q.width());
     checkShape("attentionInput: logSums", logSums, rows, heads.queries());
-    clear(rows, dq);
-    clear(rows, dk);
-    clear(rows, dv);
-    Sequences sequences = new Sequences(starts, heads);
-    float[] queries = floats(q);
-    float[] keys = floats(k);
-    float[] values = floats(v);
-    float[] y = floats(out);
-    float[] sums = floats(logSums);
-    float[] dy = floats(dOut);
-    float[] dQueries = floats(dq);
-    float[] dKeys = floats(dk);
-    float[] dValues = floats(dv);
-    int group = heads.queries() / heads.keyValues();
-    int size = heads.size();
-    // A KV head's gradients are summed by one thread, rows ascending.
+    TrainingCode code = backend.trainingCode();
+    if (code != null) {
+      code.attention.attentionInput(
+          starts,
+          heads,
+          floats(q),
+          floats(k),
+          floats(v),
+          floats(out),
+          floats(logSums),
+          floats(dOut),
+          floats(dq),
+          floats(dk),
+          floats(dv),
+          backend.pool());
+      return;
+    }
+    PlainAttention plain = new PlainAttention(starts, heads);
     backend.divide(
         heads.keyValues(),
-        5 * sequences.products(),
+        5 * plain.multiplications(),
         (from, to, scratch) -> {
           for (int head = from; head < to; head++) {
-            for (int row = 0; row < rows; row++) {
-              int first = sequences.first(row);
-              for (int h = head * group; h < (head + 1) * group; h++) {
-                int at = (row * heads.queries() + h) * size;
-                float delta = Elementary.dot(dy, at, y, at, size, scratch.lanes);
-                float sum = sums[row * heads.queries() + h];
-                for (int p = first; p <= row; p++) {
-                  int key = (p * heads.keyValues() + head) * size;
-                  float score =
-                      heads.scale() * Elementary.dot(queries, at, keys, key, size, scratch.lanes);
-                  float weight = Elementary.exp(score - sum);
-                  float back = Elementary.dot(dy, at, values, key, size, scratch.lanes);
-                  float ds = weight * (back - delta) * heads.scale();
-                  for (int d = 0; d < size; d++) {
-                    dQueries[at + d] = Math.fma(ds, keys[key + d], dQueries[at + d]);
-                    dKeys[key + d] = Math.fma(ds, queries[at + d], dKeys[key + d]);
-                    dValues[key + d] = Math.fma(weight, dy[at + d], dValues[key + d]);
-                  }
-                }
-              }
-            }
+            plain.differentiate(
+                head,
+                floats(q),
+                floats(k),
+                floats(v),
+                floats(out),
+                floats(logSums),
+                floats(dOut),
+                floats(dq),
+                floats(dk),
+                floats(dv));
           }
         });
   }

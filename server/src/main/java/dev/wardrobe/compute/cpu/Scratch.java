@@ -52,6 +52,7 @@ final class Scratch {
   private Avx512Adapters.@Nullable Frame adapterFrame;
   private InputGradients.@Nullable Frame gradientsFrame;
   private Avx512Products.@Nullable Frame productsFrame;
+  private Avx512Attention.@Nullable Frame attentionFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -122,6 +123,16 @@ final class Scratch {
     if (frame == null) {
       frame = new Avx512Products.Frame();
       productsFrame = frame;
+    }
+    return frame;
+  }
+
+  /** The same for attention over whole sequences. */
+  Avx512Attention.Frame attentionFrame() {
+    Avx512Attention.Frame frame = attentionFrame;
+    if (frame == null) {
+      frame = new Avx512Attention.Frame();
+      attentionFrame = frame;
     }
     return frame;
   }

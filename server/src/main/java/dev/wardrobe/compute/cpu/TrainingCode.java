@@ -9,28 +9,37 @@ import org.jspecify.annotations.Nullable;
 final class TrainingCode implements AutoCloseable {
   final InputGradients inputs;
   final Avx512Products products;
+  final Avx512Attention attention;
 
-  private TrainingCode(InputGradients inputs, Avx512Products products) {
+  private TrainingCode(InputGradients inputs, Avx512Products products, Avx512Attention attention) {
     this.inputs = inputs;
     this.products = products;
+    this.attention = attention;
   }
 
   /** Null where the processor or the system does not take it. */
   static @Nullable TrainingCode load() {
     Avx512Blocks blocks = Avx512Blocks.load();
-    InputGradients inputs = blocks == null ? null : InputGradients.load(blocks);
+    if (blocks == null) {
+      return null;
+    }
+    InputGradients inputs = InputGradients.load(blocks);
     Avx512Products products = Avx512Products.load();
-    return inputs == null || products == null ? null : new TrainingCode(inputs, products);
+    Avx512Attention attention = Avx512Attention.load(blocks);
+    return inputs == null || products == null || attention == null
+        ? null
+        : new TrainingCode(inputs, products, attention);
   }
 
   /** Bytes that its operations work in. */
   long bytes() {
-    return inputs.bytes() + products.bytes();
+    return inputs.bytes() + products.bytes() + attention.bytes();
   }
 
   @Override
   public void close() {
     inputs.close();
     products.close();
+    attention.close();
   }
 }

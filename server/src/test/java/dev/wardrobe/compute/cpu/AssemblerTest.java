@@ -69,6 +69,12 @@ final class AssemblerTest {
     check("vmulps zmm24, zmm8, zmm16", "62213c4859c0", a -> a.multiply(24, 8, 16));
     check("vfmadd231ps zmm12, zmm28, zmm5", "62721d40b8e5", a -> a.fma(12, 28, 5));
     check("vfmadd231ps zmm28, zmm20, [rdx+64]", "62625d40b86201", a -> a.fma(28, 20, RDX, 64));
+    check("vsubps zmm3, zmm17, zmm29", "629174405cdd", a -> a.subtract(3, 17, 29));
+    check("vmaxps zmm20, zmm4, zmm31", "62815c485fe7", a -> a.max(20, 4, 31));
+    check("vminps zmm1, zmm30, zmm2", "62f10c405dca", a -> a.min(1, 30, 2));
+    check("vscalefps zmm9, zmm18, zmm27", "62126d402ccb", a -> a.scale(9, 18, 27));
+    check("vdivps zmm8, zmm21, zmm3", "627154405ec3", a -> a.divide(8, 21, 3));
+    check("vfmadd213ps zmm12, zmm28, zmm5", "62721d40a8e5", a -> a.fmaOf(12, 28, 5));
     check("vpermps zmm27, zmm15, zmm31", "6202054816df", a -> a.permute(27, 15, 31));
     check("vpermi2d zmm23, zmm14, zmm31", "62820d4876ff", a -> a.permute2(23, 14, 31));
     check("vptestmd k3, zmm22, zmm9", "62d24d4027d9", a -> a.test(3, 22, 9));
