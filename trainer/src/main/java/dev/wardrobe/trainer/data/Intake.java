@@ -269,27 +269,43 @@ final class Intake {
 
   /** The example's text, parted where what is learned begins and ends. */
   private List<Summary.Piece> pieces() {
+    int[] ids = new int[Math.min(example.length, EXAMPLE)];
+    for (int i = 0; i < ids.length; i++) {
+      ids[i] = example[i] & ~Encoded.LEARNED;
+    }
     List<Summary.Piece> pieces = new ArrayList<>();
-    int shown = Math.min(example.length, EXAMPLE);
-    for (int from = 0; from < shown; ) {
+    String before = "";
+    for (int from = 0; from < ids.length; ) {
       int to = from;
-      while (to < shown && (example[to] < 0) == (example[from] < 0)) {
+      while (to < ids.length && (example[to] < 0) == (example[from] < 0)) {
         to++;
       }
-      int[] ids = Arrays.copyOfRange(example, from, to);
-      for (int i = 0; i < ids.length; i++) {
-        ids[i] &= ~Encoded.LEARNED;
-      }
-      Tokenizer tokenizer = model.tokenizer();
-      String text = tokenizer == null ? Arrays.toString(ids) : tokenizer.decode(ids, false);
-      pieces.add(new Summary.Piece(text, example[from] < 0));
+      // What tokens add to those before them: alone, some lose a blank.
+      String through = text(ids, 0, to);
+      String added =
+          through.startsWith(before) ? through.substring(before.length()) : text(ids, from, to);
+      pieces.add(new Summary.Piece(added, example[from] < 0));
+      before = through;
       from = to;
     }
-    if (shown < example.length) {
-      pieces.add(
-          new Summary.Piece(" ... %,d more tokens".formatted(example.length - shown), false));
+    if (ids.length < example.length) {
+      String more = " ... %,d more tokens".formatted(example.length - ids.length);
+      pieces.add(new Summary.Piece(more, false));
     }
     return pieces;
+  }
+
+  private String text(int[] ids, int from, int to) {
+    int[] part = Arrays.copyOfRange(ids, from, to);
+    Tokenizer tokenizer = model.tokenizer();
+    if (tokenizer != null) {
+      return tokenizer.decode(part, false);
+    }
+    StringBuilder numbers = new StringBuilder();
+    for (int id : part) {
+      numbers.append(id).append(' ');
+    }
+    return numbers.toString();
   }
 
   private static MessageDigest sha256() {

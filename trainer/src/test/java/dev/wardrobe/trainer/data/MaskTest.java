@@ -3,9 +3,11 @@ package dev.wardrobe.trainer.data;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.wardrobe.text.ChatRequest;
+import dev.wardrobe.trainer.Golden;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Clock;
@@ -121,20 +123,29 @@ class MaskTest {
     }
   }
 
-  /** The tokens before an answer are what the server makes of the same request. */
   @ParameterizedTest
   @ValueSource(strings = {"chatml", "headers", "hermes", "inst", "macros"})
   void beforeAnAnswer_areServingsTokens(String name) throws Exception {
+    checkAgainstServing(Data.template(name));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"deepseek_v3", "gemma3", "llama3_1", "qwen3", "smollm2"})
+  void beforeAnAnswer_areServingsTokens_ofRealTemplates(String name) throws Exception {
+    checkAgainstServing(Files.readString(Golden.shared("golden/chat/real/" + name + ".jinja")));
+  }
+
+  /** The tokens before an answer are what the server makes of the same request. */
+  private void checkAgainstServing(String template) throws Exception {
     JsonNode golden = MAPPER.readTree(Data.golden("chat/cases.json").toFile());
     Clock clock =
         Clock.fixed(
             LocalDate.of(2026, 5, 4).atStartOfDay().toInstant(ZoneOffset.UTC), ZoneOffset.UTC);
     int checked = 0;
-    try (ModelText model = Data.model(scratch, Data.template(name))) {
+    try (ModelText model = Data.model(scratch, template)) {
       for (var conversation : golden.get("conversations").properties()) {
         List<Map<String, @Nullable Object>> messages =
-            MAPPER.convertValue(
-                conversation.getValue(), new com.fasterxml.jackson.core.type.TypeReference<>() {});
+            MAPPER.convertValue(conversation.getValue(), new TypeReference<>() {});
         int last = messages.size() - 1;
         while (last > 0 && !"assistant".equals(messages.get(last).get("role"))) {
           last--;
@@ -267,11 +278,13 @@ class MaskTest {
             + "' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration"
             + " %}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n"
             + "' }}{% endfor %}";
+    // The last character has several tokens.
+    String row = TWO_TURNS.replace("\"content\":\"B\"", "\"content\":\"B \ud83d\ude42\"");
     try (ModelText model = Data.model(scratch, outside);
-        Dataset data = read(model, TWO_TURNS)) {
+        Dataset data = read(model, row)) {
       assertThat(Data.shown(data.rows(), 0, model))
           .contains("assistant\n[A<|im_end|>]\n")
-          .endsWith("assistant\n[B<|im_end|>]");
+          .endsWith("assistant\n[B \ud83d\ude42<|im_end|>]");
     }
   }
 
@@ -441,6 +454,20 @@ class MaskTest {
   }
 
   @Test
+  void example_withoutATokenizer_showsNumbers() throws Exception {
+    StringBuilder ids = new StringBuilder("1");
+    for (int i = 1; i < 1500; i++) {
+      ids.append(",5");
+    }
+    try (Dataset data = Data.tokens(scratch, "{\"input_ids\":[5,6,7],\"labels\":[-100,-100,7]}");
+        Dataset large = Data.tokens(scratch, "{\"input_ids\":[" + ids + "]}")) {
+      assertThat(data.summary().example())
+          .containsExactly(new Summary.Piece("5 6 ", false), new Summary.Piece("7 ", true));
+      assertThat(large.summary().exampleText()).endsWith("500 more tokens").hasSizeLessThan(2100);
+    }
+  }
+
+  @Test
   void padThatIsEos_costsNoEos() throws Exception {
     String row = "{\"input_ids\":[5,6,4,4,4],\"labels\":[-100,6,4,-100,-100]}";
     String padded =
@@ -493,7 +520,7 @@ class MaskTest {
     Path root = Path.of(System.getProperty("wardrobe.root", ".."));
     Path base = root.resolve("deploy/models/demo/base");
     String row =
-        Files.readString(dev.wardrobe.trainer.Golden.shared("data/demo/live.jsonl"))
+        Files.readString(Golden.shared("data/demo/live.jsonl"))
             .lines()
             .skip(1)
             .findFirst()
