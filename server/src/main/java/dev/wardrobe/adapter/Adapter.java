@@ -25,7 +25,15 @@ import java.util.Map;
  * adapter_model.safetensors} and nothing else. Immutable; {@link #close} frees the host copy.
  */
 public final class Adapter implements AutoCloseable {
-  static final String WEIGHTS = "adapter_model.safetensors";
+  /** The file of a PEFT directory that holds the configuration. */
+  public static final String CONFIG = AdapterConfig.FILE;
+
+  /** The file of a PEFT directory that holds the weights. */
+  public static final String WEIGHTS = "adapter_model.safetensors";
+
+  /** The key of the weights' metadata that may hold the base's fingerprint. */
+  public static final String BASE_FINGERPRINT = Gate.FINGERPRINT;
+
   private static final String PICKLE = "adapter_model.bin";
 
   /** What kind of low-rank adaptation it is. */
