@@ -107,7 +107,7 @@ final class BenchAdaptersCommand implements Callable<Integer> {
     if (!(size > 0 && size <= 1000)) {
       throw new StartException("--scale: expected more than 0 and at most 1000, got " + size);
     }
-    Path base = ModelArguments.model(model);
+    Path base = BaseArguments.model(model);
     ModelConfig config = ModelConfig.read(base);
     long start = System.nanoTime();
     AdapterSet set = AdapterSet.make(folder, config, count, seed, size, ranks);

@@ -213,7 +213,7 @@ final class BenchCommand implements Callable<Integer> {
     Shape known = shape();
     within("--threads", threads, 1, 1024);
     PrintWriter out = spec.commandLine().getOut();
-    MathMode asked = ModelArguments.math(math);
+    MathMode asked = BaseArguments.math(math);
     try (CpuBackend backend = new CpuBackend(threads, asked);
         Model base = model(known, quantizedHead, backend)) {
       if (backend.refusal() != null) {

@@ -64,7 +64,7 @@ final class InspectCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws ModelException, AdapterException, IOException, StartException {
-    MathMode asked = ModelArguments.math(math);
+    MathMode asked = BaseArguments.math(math);
     LoadOptions load = resident.load();
     EngineOptions engine = resident.engine();
     PrintWriter out = spec.commandLine().getOut();

@@ -12,10 +12,12 @@ import java.util.Map;
 import java.util.ServiceLoader;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.IParameterExceptionHandler;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ParseResult;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The server's command line. */
 @Command(
@@ -26,7 +28,10 @@ import picocli.CommandLine.Spec;
 public final class Main implements Runnable {
   /** Commands that compute, and whether they wait until the kernels are compiled. */
   private static final Map<String, Boolean> COMPUTING =
-      Map.of("serve", true, "bench", true, "batch", false);
+      Map.of("serve", true, "bench", true, "batch", false, "train", true);
+
+  /** Commands with more options than this do not show all of them with each mistake. */
+  private static final int MOST_SHOWN = 40;
 
   private static final List<Class<?>> COMMANDS =
       List.of(
@@ -83,15 +88,32 @@ public final class Main implements Runnable {
         extension.commands().forEach(commands::addSubcommand);
       }
     }
+    IParameterExceptionHandler usual = commands.getParameterExceptionHandler();
     // The case of bench that is named as its subcommand is.
     return commands
         .setAllowSubcommandsAsOptionParameters(true)
+        .setParameterExceptionHandler((e, args) -> refuse(e, args, usual))
         .setExecutionExceptionHandler(Main::report);
   }
 
   @Override
   public void run() {
     throw new ParameterException(spec.commandLine(), "expected a command");
+  }
+
+  /** What is wrong, and how the command is used, unless that would push the former out of sight. */
+  private static int refuse(ParameterException e, String[] args, IParameterExceptionHandler usual)
+      throws Exception {
+    CommandLine command = e.getCommandLine();
+    if (command.getCommandSpec().options().size() <= MOST_SHOWN) {
+      return usual.handleParseException(e, args);
+    }
+    PrintWriter err = command.getErr();
+    err.println("wardrobe: " + e.getMessage());
+    UnmatchedArgumentException.printSuggestions(e, err);
+    err.println("All options: wardrobe " + command.getCommandName() + " --help");
+    err.flush();
+    return command.getCommandSpec().exitCodeOnInvalidInput();
   }
 
   private static int report(Exception e, CommandLine commandLine, ParseResult parsed) {

@@ -6,19 +6,19 @@ import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
 
 /** Why a command could not start; one line for the person who typed it. */
-final class StartException extends Exception {
+public final class StartException extends Exception {
   @Serial private static final long serialVersionUID = 1L;
 
-  StartException(String message) {
+  public StartException(String message) {
     super(message);
   }
 
-  StartException(String message, Throwable cause) {
+  public StartException(String message, Throwable cause) {
     super(message, cause);
   }
 
   /** What is wrong with a file, in words; the exception's own message is often its name alone. */
-  static String explain(FileSystemException e) {
+  public static String explain(FileSystemException e) {
     return switch (e) {
       case NoSuchFileException _ -> e.getFile() + ": expected a file, got none; check the path";
       case AccessDeniedException _ -> e.getFile() + ": permission denied";
@@ -27,7 +27,7 @@ final class StartException extends Exception {
   }
 
   /** The message, on one line whatever it quotes. */
-  String line() {
+  public String line() {
     String message = getMessage();
     return message == null ? toString() : message.strip().replaceAll("\\s*\\R\\s*", " ");
   }

@@ -11,6 +11,6 @@ import java.util.List;
 public final class TrainerExtension implements ServerExtension {
   @Override
   public List<Object> commands() {
-    return List.of(new PlanCommand());
+    return List.of(new TrainCommand(), new PlanCommand());
   }
 }

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.NavigableMap;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -33,6 +34,7 @@ public final class Checkpoints {
   private static final Pattern NAME = Pattern.compile("(step|best)-(\\d{8})");
   private static final ObjectMapper MAPPER = new ObjectMapper();
 
+  private final Path output;
   private final Path folder;
   private final int keep;
 
@@ -48,6 +50,7 @@ public final class Checkpoints {
    * @param keep how many to keep, at least 1
    */
   public Checkpoints(Path output, int keep) {
+    this.output = output;
     this.folder = output.resolve(FOLDER);
     this.keep = keep;
   }
@@ -64,7 +67,7 @@ public final class Checkpoints {
 
   /** Removes what a run that was killed has begun and not completed. */
   public void tidy() throws IOException {
-    Disk.tidy(folder.toAbsolutePath().getParent());
+    Disk.tidy(output);
     Disk.tidy(folder);
   }
 
@@ -75,7 +78,7 @@ public final class Checkpoints {
    * @throws IOException if it cannot be read
    */
   public @Nullable Checkpoint latest() throws IOException {
-    TreeMap<Integer, Path> steps = folders("step");
+    NavigableMap<Integer, Path> steps = folders("step");
     if (steps.isEmpty()) {
       return null;
     }
@@ -127,7 +130,7 @@ public final class Checkpoints {
             Files.writeString(to.resolve(STATE), json.toPrettyString() + "\n");
           });
     }
-    TreeMap<Integer, Path> steps = folders("step");
+    NavigableMap<Integer, Path> steps = folders("step");
     for (Path old :
         List.copyOf(steps.headMap(state.step(), true).values()).reversed().stream()
             .skip(keep)
@@ -163,8 +166,8 @@ public final class Checkpoints {
     return folder.resolve(String.format(Locale.ROOT, "%s-%08d", kind, step));
   }
 
-  private TreeMap<Integer, Path> folders(String kind) throws IOException {
-    TreeMap<Integer, Path> found = new TreeMap<>();
+  private NavigableMap<Integer, Path> folders(String kind) throws IOException {
+    NavigableMap<Integer, Path> found = new TreeMap<>();
     try (Stream<Path> all = Files.list(folder)) {
       for (Path path : (Iterable<Path>) all::iterator) {
         Matcher matcher = NAME.matcher(path.getFileName() + "");

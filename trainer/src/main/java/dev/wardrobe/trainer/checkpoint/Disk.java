@@ -21,7 +21,7 @@ import java.util.stream.Stream;
  */
 public final class Disk {
   /** What begins so was never completed. */
-  static final String UNFINISHED = ".unfinished-";
+  public static final String UNFINISHED = ".unfinished-";
 
   private Disk() {}
 
@@ -37,8 +37,7 @@ public final class Disk {
    * @throws IOException with nothing left behind but what {@link #tidy} removes
    */
   static void folder(Path target, Content content) throws IOException {
-    Path parent = target.toAbsolutePath().normalize().getParent();
-    Path unfinished = parent.resolve(UNFINISHED + target.getFileName());
+    Path unfinished = target.resolveSibling(UNFINISHED + target.getFileName());
     delete(unfinished);
     Files.createDirectories(unfinished);
     boolean complete = false;
@@ -52,7 +51,7 @@ public final class Disk {
         throw e.getCause();
       }
       Files.move(unfinished, target, StandardCopyOption.ATOMIC_MOVE);
-      flush(parent);
+      flush(target.resolveSibling("."));
       complete = true;
     } finally {
       if (!complete) {
@@ -120,7 +119,7 @@ public final class Disk {
   }
 
   /** Removes a folder or a file, if it is there. Links are removed, not followed. */
-  static void delete(Path path) throws IOException {
+  public static void delete(Path path) throws IOException {
     List<Path> all;
     try (Stream<Path> walked = Files.walk(path)) {
       all = walked.sorted(Comparator.reverseOrder()).toList();

@@ -2,7 +2,7 @@ package dev.wardrobe.trainer.checkpoint;
 
 import static java.nio.ByteOrder.LITTLE_ENDIAN;
 
-import com.fasterxml.jackson.core.JsonGenerator;
+import com.fasterxml.jackson.core.json.JsonWriteFeature;
 import com.fasterxml.jackson.core.util.DefaultIndenter;
 import com.fasterxml.jackson.core.util.DefaultPrettyPrinter;
 import com.fasterxml.jackson.core.util.Separators;
@@ -38,7 +38,7 @@ public final class PeftDirectory {
   private static final JsonMapper MAPPER =
       JsonMapper.builder()
           .enable(SerializationFeature.INDENT_OUTPUT)
-          .configure(JsonGenerator.Feature.ESCAPE_NON_ASCII, true)
+          .enable(JsonWriteFeature.ESCAPE_NON_ASCII)
           .defaultPrettyPrinter(printer())
           .build();
 

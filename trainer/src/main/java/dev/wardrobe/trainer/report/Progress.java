@@ -63,8 +63,9 @@ public final class Progress {
       losses += step.loss();
       counted++;
     }
-    long done = step.step() - first;
-    long left = done > 0 ? (nanos - began) / done * (steps - step.step()) / 1_000_000_000 : 0;
+    long done = (long) step.step() - first;
+    long left =
+        done > 0 ? (nanos - began) / done * ((long) steps - step.step()) / 1_000_000_000 : 0;
     if (live) {
       draw(step, left);
     } else if (step.step() % every == 0 || step.step() == steps) {
