@@ -173,6 +173,25 @@ public final class Tokenizer implements AutoCloseable {
   }
 
   /**
+   * Where the first tokens of a text end: what lies behind is in none of them.
+   *
+   * @param tokens how many, at least 1; special tokens are not added
+   * @return an index of {@code text}, its length if there are no more tokens
+   * @throws IllegalArgumentException as {@link #encode(String, boolean)}
+   */
+  public int end(String text, int tokens) {
+    Encoded encoded = encode(text, false, true);
+    if (encoded.ids().length <= tokens) {
+      return text.length();
+    }
+    int last = tokens - 1;
+    while (last >= 0 && encoded.spans()[last] == null) {
+      last--;
+    }
+    return last < 0 ? 0 : text.offsetByCodePoints(0, encoded.spans()[last].getEnd());
+  }
+
+  /**
    * Tokens and which of them count in a trainer's loss.
    *
    * @param assistant one flag for each id

@@ -30,7 +30,7 @@ final class Encoded {
       end--;
     }
     if (end <= 1) {
-      dropped.add(NOTHING);
+      drop(NOTHING);
       return;
     }
     if (end > length) {
@@ -41,7 +41,7 @@ final class Encoded {
         end--;
       }
       if (end <= 1) {
-        dropped.add(CUT);
+        drop(CUT);
         return;
       }
     }
@@ -50,6 +50,11 @@ final class Encoded {
       row[i] |= learned[i] ? LEARNED : 0;
     }
     rows.add(row);
+  }
+
+  /** Counts a row that is left out. */
+  void drop(String reason) {
+    dropped.add(reason);
   }
 
   void note(Note note) {

@@ -37,7 +37,10 @@ final class Encoder {
   static final String VOCABULARY = "tokens outside the vocabulary";
 
   /** Characters that may be rendered to find one conversation's answers. */
-  private static final long MAX_RENDERED = 1L << 28;
+  private static final long MAX_RENDERED = 1L << 27;
+
+  /** Messages of a long conversation. */
+  private static final int LONG = 32;
 
   private final ModelText model;
   private final DataOptions options;
@@ -310,9 +313,15 @@ final class Encoder {
     /** The whole conversation with its answers, or null if where they stand cannot be told. */
     private @Nullable RenderedChat together(String whole, Encoded encoded) throws BadRow {
       List<Span> spans = new ArrayList<>();
+      int kept = kept(whole, chat.messages().size());
       for (int i = 1; i < chat.learned().length; i++) {
         if (chat.learned()[i]) {
           int start = opening(whole, i, encoded);
+          if (start >= kept) {
+            // This answer and what follows will be cut off, wherever answers begin and end in it.
+            spans.add(new Span(start, whole.length()));
+            break;
+          }
           String through = i + 1 == chat.learned().length ? whole : beginning(i + 1, false);
           if (start < 0
               || through == null
@@ -343,6 +352,15 @@ final class Encoder {
                      + " everything: --loss all")
                     .formatted(i));
           }
+          if (start >= kept(text, i)) {
+            // So is every later answer, behind even more.
+            for (; i < chat.learned().length; i++) {
+              if (chat.learned()[i]) {
+                encoded.drop(Encoded.CUT);
+              }
+            }
+            break;
+          }
           Span span = new Span(start, text.length());
           rows.add(new RenderedChat(text, List.of(span)));
         }
@@ -351,6 +369,23 @@ final class Encoder {
         encoded.note(Note.SPLIT);
       }
       return rows;
+    }
+
+    /**
+     * How much of a text is not cut off, so that what lies behind need not be rendered to be
+     * understood. It is looked for in long conversations alone, where that would take long.
+     */
+    private int kept(String text, int messages) throws BadRow {
+      Tokenizer tokenizer = model.tokenizer();
+      if (messages < LONG || tokenizer == null) {
+        return Integer.MAX_VALUE;
+      }
+      try {
+        int end = tokenizer.end(text, options.sequenceLength());
+        return end < text.length() ? end : Integer.MAX_VALUE;
+      } catch (IllegalArgumentException e) {
+        throw new BadRow(TEXT, String.valueOf(e.getMessage()));
+      }
     }
 
     /** Where the answer that is message {@code i} begins in a text, or -1. */

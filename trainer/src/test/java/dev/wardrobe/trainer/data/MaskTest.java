@@ -14,6 +14,7 @@ import java.time.Clock;
 import java.time.LocalDate;
 import java.time.ZoneOffset;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -512,6 +513,48 @@ class MaskTest {
       assertThat(summary.text())
           .contains("3 rows cut off, 6 tokens lost")
           .contains("1 rows left out: " + Encoded.CUT);
+    }
+  }
+
+  /** Of a long conversation no more is rendered than is kept; that changes nothing but the time. */
+  @ParameterizedTest
+  @ValueSource(strings = {"chatml", "hermes"})
+  void longConversation_isCutOffLikeAShortOne(String name) throws Exception {
+    String template = Data.template(name).replaceAll("\\{%-? (end)?generation %}", "");
+    StringBuilder row = new StringBuilder("{\"messages\":[{\"role\":\"system\",\"content\":\"S\"}");
+    for (int i = 0; i < 60; i++) {
+      row.append(",{\"role\":\"user\",\"content\":\"question ").append(i).append("\"}");
+      row.append(",{\"role\":\"assistant\",\"content\":\"\ud83d\ude42 answer ")
+          .append(i)
+          .append("\"}");
+    }
+    Path file = Data.file(scratch, row.append("]}").toString());
+    try (ModelText model = Data.model(scratch, template);
+        Dataset whole = Dataset.read(List.of(file), model, Data.options(scratch))) {
+      int answers = name.equals("chatml") ? 1 : 60;
+      assertThat(whole.rows().size()).isEqualTo(answers);
+      for (int length : new int[] {70, 100, 101, 102, 103, 104, 105, 333, 1000}) {
+        try (Dataset cut =
+            Dataset.read(List.of(file), model, DataOptions.of(length).scratch(scratch))) {
+          Rows rows = cut.rows();
+          for (int r = 0; r < rows.size(); r++) {
+            boolean[] learned = Arrays.copyOf(whole.rows().learned(r), length);
+            int end = learned.length;
+            while (!learned[end - 1]) {
+              end--;
+            }
+            assertThat(rows.ids(r))
+                .as("%d tokens", length)
+                .isEqualTo(Arrays.copyOf(whole.rows().ids(r), end));
+            assertThat(rows.learned(r))
+                .as("%d tokens", length)
+                .isEqualTo(Arrays.copyOf(learned, end));
+          }
+          long dropped = cut.summary().dropped().getOrDefault(Encoded.CUT, 0L);
+          assertThat(rows.size() + dropped).isEqualTo(answers);
+          assertThat(cut.summary().truncated() + dropped).isPositive();
+        }
+      }
     }
   }
 
