@@ -417,9 +417,6 @@ final class TrainRun {
 
   private Learned read(Model model, Clock clock, Path folder)
       throws StartException, TextException, DataException {
-    ModelText text =
-        keep(
-            ModelText.read(model.directory(), model.config().vocabulary(), model.defaults().eos()));
     DataOptions reading =
         settings.data(model.config().contextLength(), clock, base.threads(), folder);
     String split = arguments.watch.split;
@@ -427,10 +424,15 @@ final class TrainRun {
       throw new StartException(
           "--eval-data and --eval-split: expected one of them, got both; drop one");
     }
-    Dataset data = keep(Dataset.read(arguments.data.files, text, reading));
-    if (!arguments.watch.files.isEmpty()) {
-      Dataset evaluation = keep(Dataset.read(arguments.watch.files, text, reading));
-      return new Learned(data, data.rows(), evaluation.rows(), evaluation.fingerprint());
+    Dataset data;
+    // The rows are tokens by then: while training, a tokenizer would only take memory.
+    try (ModelText text =
+        ModelText.read(model.directory(), model.config().vocabulary(), model.defaults().eos())) {
+      data = keep(Dataset.read(arguments.data.files, text, reading));
+      if (!arguments.watch.files.isEmpty()) {
+        Dataset evaluation = keep(Dataset.read(arguments.watch.files, text, reading));
+        return new Learned(data, data.rows(), evaluation.rows(), evaluation.fingerprint());
+      }
     }
     if (split == null) {
       return new Learned(data, data.rows(), null, null);
