@@ -3,7 +3,6 @@ package dev.wardrobe.compute.cpu;
 import static dev.wardrobe.compute.UpdateRule.BLOCK;
 
 import dev.wardrobe.compute.UpdateRule;
-import dev.wardrobe.quant.DynamicMap;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
@@ -16,8 +15,6 @@ import java.util.Arrays;
 final class Updates {
   private static final ValueLayout.OfFloat FLOAT =
       ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-  private static final float[] SIGNED = DynamicMap.SIGNED.values();
-  private static final float[] UNSIGNED = DynamicMap.UNSIGNED.values();
 
   private final float[] parameter;
   private final float[] gradient;
@@ -107,11 +104,11 @@ final class Updates {
     public void run(int p, int n, long at, Block block) {
       if (eightBit) {
         long codes = at + 2 * Float.BYTES;
-        decode(SIGNED, at, codes, n, block.m, block.codes);
-        decode(UNSIGNED, at + Float.BYTES, codes + BLOCK, n, block.v, block.codes);
+        decode(DynamicCodes.SIGNED, at, codes, n, block.m, block.codes);
+        decode(DynamicCodes.UNSIGNED, at + Float.BYTES, codes + BLOCK, n, block.v, block.codes);
         update(p, n, block.m, block.v, block.steps);
-        encode(DynamicMap.SIGNED, block.m, n, at, codes, block.codes);
-        encode(DynamicMap.UNSIGNED, block.v, n, at + Float.BYTES, codes + BLOCK, block.codes);
+        encode(DynamicCodes.SIGNED, block.m, n, at, codes, block);
+        encode(DynamicCodes.UNSIGNED, block.v, n, at + Float.BYTES, codes + BLOCK, block);
       } else {
         load(at, n, block.m);
         load(at + Float.BYTES * BLOCK, n, block.v);
@@ -160,25 +157,34 @@ final class Updates {
     @Override
     public void run(int p, int n, long at, Block block) {
       if (eightBit) {
-        decode(SIGNED, at, at + Float.BYTES, n, block.m, block.codes);
-        update(p, n, block.m);
-        encode(DynamicMap.SIGNED, block.m, n, at, at + Float.BYTES, block.codes);
+        decode(DynamicCodes.SIGNED, at, at + Float.BYTES, n, block.m, block.codes);
+        update(p, n, block.m, block.steps);
+        encode(DynamicCodes.SIGNED, block.m, n, at, at + Float.BYTES, block);
       } else {
         load(at, n, block.m);
-        update(p, n, block.m);
+        update(p, n, block.m, block.steps);
         store(block.m, n, at);
       }
     }
 
-    private void update(int p, int n, float[] m) {
+    private void update(int p, int n, float[] m, float[] signs) {
       for (int i = 0; i < n; i++) {
-        float direction = Math.signum(beta1 * m[i] + rest1 * gradient[p + i]);
-        parameter[p + i] = parameter[p + i] * keep - rate * direction;
+        signs[i] = sign(beta1 * m[i] + rest1 * gradient[p + i]);
+      }
+      for (int i = 0; i < n; i++) {
+        parameter[p + i] = parameter[p + i] * keep - rate * signs[i];
       }
       for (int i = 0; i < n; i++) {
         m[i] = beta2 * m[i] + rest2 * gradient[p + i];
       }
     }
+  }
+
+  /** 1, -1 or 0, by operations on bits, which loops over many become vectors of. */
+  private static float sign(float x) {
+    int bits = Float.floatToRawIntBits(x);
+    int nonZero = ((bits & 0x7fffffff) + 0x7fffffff) >> 31;
+    return Float.intBitsToFloat(((bits & 0x80000000) | 0x3f800000) & nonZero);
   }
 
   private final class Sgd implements Kind {
@@ -220,28 +226,26 @@ final class Updates {
     MemorySegment.copy(values, 0, state, FLOAT, at, n);
   }
 
-  private void decode(float[] map, long largestAt, long at, int n, float[] values, byte[] codes) {
+  private void decode(
+      DynamicCodes map, long largestAt, long at, int n, float[] values, byte[] codes) {
     float largest = state.get(FLOAT, largestAt);
     MemorySegment.copy(state, ValueLayout.JAVA_BYTE, at, codes, 0, n);
-    for (int i = 0; i < n; i++) {
-      values[i] = map[codes[i] & 0xff] * largest;
-    }
+    map.decode(codes, n, largest, values);
   }
 
   private void encode(
-      DynamicMap map, float[] values, int n, long largestAt, long at, byte[] codes) {
+      DynamicCodes map, float[] values, int n, long largestAt, long at, Block block) {
     float largest = 0;
     for (int i = 0; i < n; i++) {
       largest = Math.max(largest, Math.abs(values[i]));
     }
-    if (largest == 0) {
-      Arrays.fill(codes, 0, n, (byte) map.nearest(0));
-    } else {
-      for (int i = 0; i < n; i++) {
-        codes[i] = (byte) map.nearest(values[i] / largest);
-      }
+    // Of nothing but zeros each is 0 · 1.
+    float divisor = largest == 0 ? 1 : largest;
+    for (int i = 0; i < n; i++) {
+      block.steps[i] = values[i] / divisor;
     }
+    map.encode(block.steps, n, block.codes);
     state.set(FLOAT, largestAt, largest);
-    MemorySegment.copy(codes, 0, state, ValueLayout.JAVA_BYTE, at, n);
+    MemorySegment.copy(block.codes, 0, state, ValueLayout.JAVA_BYTE, at, n);
   }
 }
