@@ -87,7 +87,7 @@ public final class PlanCommand implements Callable<Integer> {
       description =
           "adamw, adamw8bit, paged_adamw_32bit, paged_adamw_8bit, lion, lion8bit, paged_lion_32bit,"
               + " paged_lion_8bit or sgd. Default: ${DEFAULT-VALUE}.")
-  private String optimizer = "paged_adamw_32bit";
+  private String optimizer = "adamw";
 
   @Option(
       names = "--paged-budget",
@@ -173,8 +173,10 @@ public final class PlanCommand implements Callable<Integer> {
             targets(),
             Map.of(),
             LoraOptions.Init.DEFAULT);
-    long usual = onGpu ? PlanOptions.PAGED_BUDGET : Long.MAX_VALUE;
-    long budget = pagedBudget == null ? usual : Device.bytes("--paged-budget", pagedBudget);
+    PlanOptions.Budget budget =
+        pagedBudget == null
+            ? PlanOptions.Budget.TENTH
+            : PlanOptions.Budget.of("--paged-budget", pagedBudget);
     String mode = math == null ? (onGpu ? "fast" : "exact") : math;
     if (!mode.equals("fast") && !mode.equals("exact")) {
       throw new IllegalArgumentException("--math: expected exact or fast, got '" + mode + "'");

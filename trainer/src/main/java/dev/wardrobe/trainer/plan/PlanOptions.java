@@ -3,6 +3,8 @@ package dev.wardrobe.trainer.plan;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.trainer.backward.LoraOptions;
 import dev.wardrobe.trainer.optim.OptimizerOptions;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * What a run is to do, as far as memory depends on it.
@@ -12,7 +14,7 @@ import dev.wardrobe.trainer.optim.OptimizerOptions;
  * @param batch sequences of a micro-batch
  * @param keep layers that keep their activations instead of computing them again; all of them is no
  *     checkpointing
- * @param pagedBudget bytes of optimizer state in fast memory, for a paged optimizer
+ * @param pagedBudget of a paged optimizer
  * @param fast whether products take bfloat16; on a GPU activations then are bfloat16 too
  */
 public record PlanOptions(
@@ -22,10 +24,35 @@ public record PlanOptions(
     int batch,
     int keep,
     OptimizerOptions optimizer,
-    long pagedBudget,
+    Budget pagedBudget,
     boolean fast) {
-  /** What stays of a paged optimizer's state in fast memory if nothing else is said. */
-  public static final long PAGED_BUDGET = 64L << 20;
+  /**
+   * How much of a paged optimizer's state may be in fast memory.
+   *
+   * @param share of all of it
+   * @param bytes if that is less
+   */
+  public record Budget(double share, long bytes) {
+    /** What {@code wardrobe train} takes if nothing else is said. */
+    public static final Budget TENTH = new Budget(0.1, Long.MAX_VALUE);
+
+    /**
+     * A budget as it is typed: bytes, or a share such as 10%.
+     *
+     * @throws IllegalArgumentException if it is neither
+     */
+    static Budget of(String option, String text) {
+      Matcher percent =
+          Pattern.compile("([0-9]{1,3}(?:\\.[0-9]{1,6})?)\\s*%").matcher(text.strip());
+      return percent.matches()
+          ? new Budget(Double.parseDouble(percent.group(1)) / 100, Long.MAX_VALUE)
+          : new Budget(1, Device.bytes(option, text));
+    }
+
+    long of(long state) {
+      return Math.min(bytes, (long) (share * state));
+    }
+  }
 
   /**
    * @throws IllegalArgumentException if a number is out of range
@@ -36,10 +63,8 @@ public record PlanOptions(
           "sequence and batch: expected at least 1 and fewer than 2^31 tokens, got %d and %d"
               .formatted(sequence, batch));
     }
-    if (keep < 0 || pagedBudget < 1) {
-      throw new IllegalArgumentException(
-          "kept layers and paged budget: expected at least 0 and 1, got %d and %d"
-              .formatted(keep, pagedBudget));
+    if (keep < 0) {
+      throw new IllegalArgumentException("kept layers: expected at least 0, got " + keep);
     }
   }
 
@@ -60,7 +85,7 @@ public record PlanOptions(
     return new PlanOptions(load, lora, sequence, batch, layers, optimizer, pagedBudget, fast);
   }
 
-  PlanOptions withOptimizer(OptimizerOptions changed, long budget) {
+  PlanOptions withOptimizer(OptimizerOptions changed, Budget budget) {
     return new PlanOptions(load, lora, sequence, batch, keep, changed, budget, fast);
   }
 }

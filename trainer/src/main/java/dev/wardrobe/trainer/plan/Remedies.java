@@ -6,6 +6,7 @@ import dev.wardrobe.model.ModelException;
 import dev.wardrobe.trainer.backward.LoraOptions;
 import dev.wardrobe.trainer.optim.OptimizerOptions;
 import dev.wardrobe.trainer.optim.OptimizerOptions.Rule;
+import dev.wardrobe.trainer.plan.PlanOptions.Budget;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -96,13 +97,10 @@ record Remedies(List<Remedy> alone, List<Remedy> together) {
     String name = "paged_%s_%s".formatted(rule(now), now.eightBit() ? "8bit" : "32bit");
     OptimizerOptions paged = OptimizerOptions.named(name);
     if (!now.paged()) {
-      return List.of(
-          new Change("--optim " + name, options.withOptimizer(paged, PlanOptions.PAGED_BUDGET)));
+      return List.of(new Change("--optim " + name, options.withOptimizer(paged, Budget.TENTH)));
     }
-    long less = 8L << 20;
-    return options.pagedBudget() <= less
-        ? List.of()
-        : List.of(new Change("--paged-budget 8MiB", options.withOptimizer(now, less)));
+    Budget less = new Budget(0.01, Long.MAX_VALUE);
+    return List.of(new Change("--paged-budget 1%", options.withOptimizer(now, less)));
   }
 
   private static List<Change> eightBits(PlanOptions options, ModelConfig config) {

@@ -154,7 +154,7 @@ final class MemoryPlanTest {
         1,
         0,
         OptimizerOptions.named(optimizer),
-        PlanOptions.PAGED_BUDGET,
+        PlanOptions.Budget.TENTH,
         true);
   }
 }

@@ -23,7 +23,8 @@ final class PlanCommandTest {
 
   @Test
   void plan_showsEachTermAndTheVerdict() throws IOException {
-    Result result = run("--rank", "64", "--seq", "512", "--gpu", "a6000");
+    Result result =
+        run("--rank", "64", "--seq", "512", "--gpu", "a6000", "--optim", "paged_adamw_32bit");
     assertThat(result.code).isZero();
     assertThat(result.out)
         .startsWith(
@@ -31,8 +32,8 @@ final class PlanCommandTest {
                 + " trains 799,539,200 (1.22 %)\n")
         .contains("micro-batch of 1 x 512 tokens\n")
         .contains("  base, 4 bits           31.11 GiB  projections\n")
-        .contains("  optimizer state         64.0 MiB  AdamW, 32 bits, paged\n")
-        .contains("paged out: 6,036.0 MiB of optimizer state, in and out once a step\n")
+        .contains("  optimizer state        610.0 MiB  AdamW, 32 bits, paged\n")
+        .contains("paged out: 5,490.0 MiB of optimizer state, in and out once a step\n")
         .containsPattern("a6000 has 47\\.99 GiB: fits, [\\d,.]+ [MG]iB left\n$");
   }
 
@@ -43,14 +44,13 @@ final class PlanCommandTest {
     assertThat(result.out)
         .contains("does not fit, ")
         .endsWith("no option makes it fit; take a smaller model or more memory\n");
-    Result together =
-        run("--rank", "64", "--seq", "4096", "--optim", "adamw", "--batch", "4", "--gpu", "44GiB");
+    Result together = run("--rank", "64", "--seq", "4096", "--batch", "4", "--gpu", "44GiB");
     assertThat(together.code).isEqualTo(PlanCommand.DOES_NOT_FIT);
     assertThat(together.out)
-        .containsPattern("with --optim paged_adamw_32bit: ")
+        .containsPattern("with --optim paged_adamw_8bit: ")
         .containsPattern("with also --batch-size [12]: ")
         .endsWith("fits with all of these\n");
-    Result alone = run("--rank", "64", "--seq", "4096", "--batch", "4", "--gpu", "66GiB");
+    Result alone = run("--rank", "64", "--seq", "4096", "--batch", "4", "--gpu", "72GiB");
     assertThat(alone.out).contains("fits with --batch-size 2: ", "fits with --seq-len 2048: ");
   }
 
@@ -79,6 +79,7 @@ final class PlanCommandTest {
     assertThat(run("--seq", "0").err).startsWith("sequence and batch: expected at least 1");
     assertThat(run("--gpu", "h200", "--memory", "4GiB").err).startsWith("--memory is");
     assertThat(run("--math", "wild").err).startsWith("--math: expected exact or fast");
+    assertThat(run("--optim", "paged_adamw_8bit", "--paged-budget", "5%").err).isEmpty();
     assertThat(run("--paged-budget", "some").err).startsWith("--paged-budget: expected bytes");
     assertThat(run("--optim", "adagrad").code).isEqualTo(CommandLine.ExitCode.USAGE);
   }

@@ -58,7 +58,8 @@ final class RoomsTest {
         Optimizer state =
             new Optimizer(adapter.parameters(), chosen, backend, PagerOptions.RESIDENT)) {
       PlanOptions options =
-          new PlanOptions(LoadOptions.DEFAULT, lora, rows, 1, keep, chosen, Long.MAX_VALUE, false);
+          new PlanOptions(
+              LoadOptions.DEFAULT, lora, rows, 1, keep, chosen, PlanOptions.Budget.TENTH, false);
       MemoryPlan plan = MemoryPlan.of(model.config(), options, Device.machine());
       trainable.accumulate(batch(rows), 1f / rows, 1);
       long activations =
