@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.databind.node.TextNode;
 import dev.wardrobe.StartException;
 import dev.wardrobe.compute.MathMode;
+import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.trainer.backward.LoraOptions;
 import dev.wardrobe.trainer.data.BatchOptions;
 import dev.wardrobe.trainer.data.DataOptions;
@@ -16,6 +17,8 @@ import dev.wardrobe.trainer.loop.LoopOptions;
 import dev.wardrobe.trainer.optim.OptimizerOptions;
 import dev.wardrobe.trainer.optim.PagerOptions;
 import dev.wardrobe.trainer.optim.Schedule;
+import dev.wardrobe.trainer.plan.Device;
+import dev.wardrobe.trainer.plan.PlanOptions;
 import java.nio.file.Path;
 import java.time.Clock;
 import java.util.ArrayList;
@@ -32,9 +35,6 @@ final class Settings {
   private static final double DEFAULT_WARMUP = 0.03;
   private static final int DEFAULT_PARTS = 10;
   private static final int MOST_SAVE_STEPS = 100;
-
-  /** Share of a paged optimizer's state that is resident if nothing is said. */
-  private static final double DEFAULT_BUDGET = 0.1;
 
   private final TrainArguments arguments;
   private final TrainArguments.AdapterArguments adapter;
@@ -199,6 +199,9 @@ final class Settings {
 
   /** That what an adapter says of itself is not said otherwise. */
   void checkInitial() throws StartException {
+    if (keepLayers() < 0) {
+      throw wrong("--keep-layers", "at least 0", keepLayers());
+    }
     if (!adapter.bias.equals("none")) {
       throw wrong("--bias", "none, since biases are served but not trained", adapter.bias);
     }
@@ -273,6 +276,35 @@ final class Settings {
   }
 
   /**
+   * What the run's memory depends on.
+   *
+   * @param longest tokens of the longest row, or of a pack
+   * @param paging where the optimizer's state may lie
+   */
+  PlanOptions plan(
+      LoadOptions load,
+      LoraOptions lora,
+      int longest,
+      OptimizerOptions optimizer,
+      PagerOptions paging,
+      MathMode math) {
+    return new PlanOptions(
+        load,
+        lora,
+        longest,
+        steps.batchSize,
+        keepLayers(),
+        optimizer,
+        paging.budget(),
+        math == MathMode.FAST);
+  }
+
+  /** Layers that keep their activations. */
+  int keepLayers() {
+    return arguments.memory.keepLayers;
+  }
+
+  /**
    * Where a paged optimizer's state may lie.
    *
    * @param stateBytes all of it
@@ -290,10 +322,7 @@ final class Settings {
       }
       return PagerOptions.RESIDENT;
     }
-    long most =
-        budget == null
-            ? (long) (DEFAULT_BUDGET * stateBytes)
-            : bytes("--paged-budget", budget, stateBytes);
+    long most = budget == null ? stateBytes : bytes("--paged-budget", budget, stateBytes);
     PagerOptions within = PagerOptions.within(Math.max(1, most), folder);
     return host == null
         ? within
@@ -306,23 +335,10 @@ final class Settings {
   }
 
   private static long bytes(String option, String text, long all) throws StartException {
-    String digits = text.strip().toUpperCase(Locale.ROOT).replaceFirst("I?B$", "");
-    double unit =
-        switch (digits.isEmpty() ? ' ' : digits.charAt(digits.length() - 1)) {
-          case 'K' -> 0x1p10;
-          case 'M' -> 0x1p20;
-          case 'G' -> 0x1p30;
-          case '%' -> all / 100.0;
-          default -> 1;
-        };
-    digits = digits.replaceFirst("[KMG%]$", "");
-    if (digits.matches("\\d{1,15}(\\.\\d{1,9})?")) {
-      double bytes = Double.parseDouble(digits) * unit;
-      if (bytes < 1e15) {
-        return (long) bytes;
-      }
+    if (text.matches("\\d{1,3}(\\.\\d{1,6})?%")) {
+      return (long) (all / 100.0 * Double.parseDouble(text.substring(0, text.length() - 1)));
     }
-    throw wrong(option, "a size such as 64M, 2G or 10%", "'" + text + "'");
+    return made(option + ", as a size or a share such as 10%", () -> Device.bytes(option, text));
   }
 
   /** How the run goes over so many steps. */

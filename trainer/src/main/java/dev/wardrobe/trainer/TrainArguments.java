@@ -261,8 +261,8 @@ final class TrainArguments {
         names = "--paged-budget",
         paramLabel = "SIZE",
         description =
-            "With a paged optimizer: how much of its state may be in memory at once, such as 64M,"
-                + " 2G or 10%%; the rest is in a file in the output folder. Default: 10%%.")
+            "With a paged optimizer: how much of its state may be in memory at once, such as 64MiB,"
+                + " 2GiB or 10%%; the rest is in a file in the output folder. Default: all of it.")
     @Nullable String budget;
 
     @Option(

@@ -45,6 +45,8 @@ import dev.wardrobe.trainer.loop.TrainingException;
 import dev.wardrobe.trainer.optim.Optimizer;
 import dev.wardrobe.trainer.optim.OptimizerOptions;
 import dev.wardrobe.trainer.optim.PagerOptions;
+import dev.wardrobe.trainer.plan.Device;
+import dev.wardrobe.trainer.plan.MemoryPlan;
 import dev.wardrobe.trainer.report.Answer;
 import dev.wardrobe.trainer.report.EventFile;
 import dev.wardrobe.trainer.report.ModelCard;
@@ -258,7 +260,7 @@ final class TrainRun {
 
     TrainableAdapter adapter = keep(adapter(checkpoint, model, backend));
     TrainableModel trainable =
-        keep(new TrainableModel(model, backend, adapter, Math.max(0, arguments.memory.keepLayers)));
+        keep(new TrainableModel(model, backend, adapter, settings.keepLayers()));
     long stateBytes =
         adapter.parameters().stream().map(Parameter::size).mapToLong(optimizing::stateBytes).sum();
     PagerOptions paging = settings.paging(optimizing, stateBytes, folder);
@@ -277,6 +279,16 @@ final class TrainRun {
         batching.accumulation(),
         batching.batchSize(),
         backend.describe());
+
+    if (arguments.adapter.from == null) {
+      int longest =
+          batching.packing() > 0 ? batching.packing() : learned.data().summary().longest();
+      sayMemory(
+          MemoryPlan.of(
+              model.config(),
+              settings.plan(load, settings.lora(), longest, optimizing, paging, backend.math()),
+              Device.machine()));
+    }
 
     ObjectNode config = PeftDirectory.config(adapter.config(), model.name());
     long began = System.nanoTime();
@@ -314,6 +326,23 @@ final class TrainRun {
     }
     finish(folder, checkpoints, state, learned, model, metrics, answers, options, began);
     return 0;
+  }
+
+  /** Where memory will go, in a line; wardrobe plan has it in full. */
+  private void sayMemory(MemoryPlan plan) {
+    StringBuilder terms = new StringBuilder();
+    for (MemoryPlan.Term term : plan.terms()) {
+      if (term.bytes() > 0) {
+        terms.append(terms.isEmpty() ? "" : "; ").append(term.name()).append(' ');
+        terms.append(Progress.gib(term.bytes()));
+      }
+    }
+    say(
+        "Memory: about %s of %s: %s.",
+        Progress.gib(plan.total()), Progress.gib(plan.device().bytes()), terms);
+    if (!plan.fits()) {
+      say("That is more than there is: lower --batch-size or --seq-len; see wardrobe plan.");
+    }
   }
 
   /** Trains; what the disk refuses is said with the way on. */

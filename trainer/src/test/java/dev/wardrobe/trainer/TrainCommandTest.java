@@ -315,6 +315,8 @@ final class TrainCommandTest {
         "--format=xml | --format: expected messages",
         "--order=random | --order: expected",
         "--on-bad-row=ignore | --on-bad-row: expected",
+        "--keep-layers=-1 | --keep-layers: expected at least 0",
+        "--optim=paged_adamw_32bit --paged-budget=x | such as 512MiB",
         "--paged-budget=1G | they go with a paged optimizer",
         "--patience=2 | expected something to evaluate on",
         "--eval-split=100% | --eval-split: expected a number of rows",
