@@ -391,7 +391,7 @@ final class TrainArguments {
     @Option(
         names = "--publish",
         paramLabel = "NAME",
-        description = "Publish the result under this name, in --store.")
+        description = "Publish the result under this name, in --store or to --server.")
     @Nullable String publish;
 
     @Option(
@@ -399,6 +399,12 @@ final class TrainArguments {
         paramLabel = "DIR",
         description = "The adapter store to publish to, which no server must have open.")
     @Nullable Path store;
+
+    @Option(
+        names = "--server",
+        paramLabel = "HOST:PORT",
+        description = "The running server to publish to, which keeps it in its own store.")
+    @Nullable String server;
 
     @Option(
         names = "--json",

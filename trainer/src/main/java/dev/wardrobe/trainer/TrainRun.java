@@ -316,7 +316,7 @@ final class TrainRun {
             progress(loop.steps(), state.step(), began),
             () -> interrupted,
             InstantSource.system());
-    state = train(training, folder);
+    state = written(folder, training::run);
     if (state.step() < loop.steps() && !state.stopped()) {
       say(
           "Interrupted after step %,d of %,d, which is saved; the same command with --resume goes"
@@ -345,10 +345,15 @@ final class TrainRun {
     }
   }
 
-  /** Trains; what the disk refuses is said with the way on. */
-  private static RunState train(Training training, Path folder) throws StartException, IOException {
+  /** Something that writes to the output folder. */
+  private interface Writing<T> {
+    T run() throws IOException;
+  }
+
+  /** Writes; what the disk refuses is said with the way on. */
+  private static <T> T written(Path folder, Writing<T> writing) throws StartException, IOException {
     try {
-      return training.run();
+      return writing.run();
     } catch (TrainingException | CheckpointException e) {
       throw e;
     } catch (IOException e) {
@@ -364,8 +369,14 @@ final class TrainRun {
 
   private void checkPublication() throws StartException {
     TrainArguments.OutputArguments output = arguments.output;
-    if ((output.publish == null) != (output.store == null)) {
-      throw new StartException("--publish and --store: expected both or neither, got one");
+    boolean somewhere = output.store != null || output.server != null;
+    if ((output.publish != null) != somewhere) {
+      throw new StartException(
+          "--publish: expected with --store or --server, and they with it, got one without the"
+              + " other");
+    }
+    if (output.store != null && output.server != null) {
+      throw new StartException("--store and --server: expected one of them, got both; drop one");
     }
     if (output.which != null && !List.of("best", "last").contains(output.which)) {
       throw new StartException("--output: expected best or last, got '%s'".formatted(output.which));
@@ -574,10 +585,15 @@ final class TrainRun {
             answers.lines(),
             data(learned),
             options);
-    Disk.text(folder.resolve(Page.FILE), page.html());
-    Disk.text(
-        folder.resolve(ModelCard.FILE), ModelCard.of(page, model.name(), model.fingerprint()));
-    PeftDirectory.copy(chosen, folder);
+    String card = ModelCard.of(page, model.name(), model.fingerprint());
+    written(
+        folder,
+        () -> {
+          Disk.text(folder.resolve(Page.FILE), page.html());
+          Disk.text(folder.resolve(ModelCard.FILE), card);
+          PeftDirectory.copy(chosen, folder);
+          return chosen;
+        });
     say(
         "Done after %s: %,d steps, loss %.4f%s. The adapter is in %s, beside %s.",
         Progress.clock(seconds),
@@ -652,9 +668,15 @@ final class TrainRun {
 
   /** Publishes the adapter; as what, or null if that was not asked for. */
   private @Nullable String publish(Path folder, Model model)
-      throws StartException, AdapterException {
+      throws StartException, AdapterException, IOException {
     String name = arguments.output.publish;
     Path directory = arguments.output.store;
+    String server = arguments.output.server;
+    if (name != null && server != null) {
+      String published = Publishing.publish(server, name, folder);
+      say("Published as %s by %s.", published, server);
+      return published;
+    }
     if (name == null || directory == null) {
       return null;
     }

@@ -142,6 +142,9 @@ public final class Progress {
 
   /** Bytes as a person reads them. */
   public static String gib(long bytes) {
+    if (bytes < 1L << 20) {
+      return String.format(Locale.ROOT, "%.0f KiB", bytes / 0x1p10);
+    }
     return bytes < 1L << 30
         ? String.format(Locale.ROOT, "%.0f MiB", bytes / 0x1p20)
         : String.format(Locale.ROOT, "%.2f GiB", bytes / 0x1p30);
