@@ -47,6 +47,7 @@ final class Assembler {
   // Opcode maps and mandatory prefixes, as an EVEX prefix holds them.
   private static final int MAP_0F = 1;
   private static final int MAP_0F38 = 2;
+  private static final int MAP_0F3A = 3;
   private static final int NONE = 0;
   private static final int P66 = 1;
   private static final int PF3 = 2;
@@ -257,6 +258,11 @@ final class Assembler {
     vector(MAP_0F, P66, 0xef, to, to, to);
   }
 
+  /** {@code to = a ^ b}. */
+  void xor(int to, int a, int b) {
+    vector(MAP_0F, P66, 0xef, to, a, b);
+  }
+
   /** {@code to = a & b}. */
   void and(int to, int a, int b) {
     vector(MAP_0F, P66, 0xdb, to, a, b);
@@ -290,6 +296,23 @@ final class Assembler {
   /** {@code to = a / b}. */
   void divide(int to, int a, int b) {
     vector(MAP_0F, NONE, 0x5e, to, a, b);
+  }
+
+  /** {@code to = a · b}, lanes of 64 bits, of which the factors take the lower halves. */
+  void multiplyWide(int to, int a, int b) {
+    vector(MAP_0F, P66 | WIDE, 0xf4, to, a, b);
+  }
+
+  /** {@code to = from >>> bits}, lanes of 64 bits. */
+  void shiftRightWide(int to, int from, int bits) {
+    vector(MAP_0F, P66 | WIDE, 0x73, 2, to, from);
+    put(bits);
+  }
+
+  /** {@code mask[lane] = a[lane] < b[lane]}, unsigned, with masks 1 to 7. */
+  void below(int mask, int a, int b) {
+    vector(MAP_0F3A, P66, 0x1e, mask, a, b);
+    put(1);
   }
 
   /** {@code to = a + b}, lanes of 32 bits as integers. */

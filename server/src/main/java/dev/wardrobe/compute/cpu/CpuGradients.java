@@ -196,12 +196,17 @@ final class CpuGradients implements Gradients {
     float[] gain = floats(weight);
     float[] out = floats(dy);
     float[] gradient = floats(dx);
+    TrainingCode code = backend.trainingCode();
     backend.divide(
         count,
         8L * count * width,
         (from, to, scratch) -> {
           for (int i = from; i < to; i++) {
-            normInput(in, i * width, width, gain, epsilon, out, gradient, scratch);
+            if (code != null) {
+              code.rows.normInput(in, i * width, gain, width, epsilon, out, gradient, scratch);
+            } else {
+              normInput(in, i * width, width, gain, epsilon, out, gradient, scratch);
+            }
           }
         });
   }
@@ -380,10 +385,17 @@ final class CpuGradients implements Gradients {
     float[] g = floats(gate);
     float[] u = floats(up);
     float[] y = floats(out);
+    TrainingCode code = backend.trainingCode();
     backend.divide(
         rows,
         16L * rows * width,
-        (from, to, scratch) -> kernels.activate(g, u, y, from * width, to * width));
+        (from, to, scratch) -> {
+          if (code != null) {
+            code.rows.activate(g, u, y, from * width, to * width, scratch);
+          } else {
+            kernels.activate(g, u, y, from * width, to * width);
+          }
+        });
   }
 
   @Override
@@ -398,10 +410,17 @@ final class CpuGradients implements Gradients {
     float[] dy = floats(dOut);
     float[] dg = floats(dGate);
     float[] du = floats(dUp);
+    TrainingCode code = backend.trainingCode();
     backend.divide(
         rows,
         24L * rows * width,
-        (from, to, scratch) -> activateInput(g, u, dy, dg, du, from * width, to * width));
+        (from, to, scratch) -> {
+          if (code != null) {
+            code.rows.activateInput(g, u, dy, dg, du, from * width, to * width, scratch);
+          } else {
+            activateInput(g, u, dy, dg, du, from * width, to * width);
+          }
+        });
   }
 
   private static void activateInput(
@@ -486,10 +505,15 @@ final class CpuGradients implements Gradients {
     float[] y = floats(out);
     float kept = 1 / (1 - p);
     long bound = (long) (p * 0x1p32);
+    TrainingCode code = backend.trainingCode();
     backend.divide(
         rows,
         16L * rows * width,
         (from, to, scratch) -> {
+          if (code != null) {
+            code.rows.drop(in, width, from, to, (int) bound, kept, key, y, adds, scratch);
+            return;
+          }
           int[] words = scratch.counter;
           for (int row = from; row < to; row++) {
             for (int i = 0; i < width; i += 4) {

@@ -54,6 +54,12 @@ final class NativeCode {
                 FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS, ADDRESS),
                 Linker.Option.critical(true));
 
+    private static final MethodHandle FIVE =
+        Linker.nativeLinker()
+            .downcallHandle(
+                FunctionDescriptor.ofVoid(JAVA_LONG, ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS),
+                Linker.Option.critical(true));
+
     private Calls() {}
   }
 
@@ -178,6 +184,29 @@ final class NativeCode {
           MemorySegment.ofArray(first),
           MemorySegment.ofArray(second),
           MemorySegment.ofArray(third));
+    } catch (Throwable e) {
+      throw new IllegalStateException("generated code does not throw", e);
+    }
+  }
+
+  /** Calls a function that takes the addresses of five arrays, too. */
+  static void call(
+      MemorySegment function,
+      long arguments,
+      float[] first,
+      float[] second,
+      float[] third,
+      float[] fourth,
+      float[] fifth) {
+    try {
+      Calls.FIVE.invokeExact(
+          function,
+          arguments,
+          MemorySegment.ofArray(first),
+          MemorySegment.ofArray(second),
+          MemorySegment.ofArray(third),
+          MemorySegment.ofArray(fourth),
+          MemorySegment.ofArray(fifth));
     } catch (Throwable e) {
       throw new IllegalStateException("generated code does not throw", e);
     }

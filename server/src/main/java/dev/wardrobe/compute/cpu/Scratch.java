@@ -53,6 +53,7 @@ final class Scratch {
   private InputGradients.@Nullable Frame gradientsFrame;
   private Avx512Products.@Nullable Frame productsFrame;
   private Avx512Attention.@Nullable Frame attentionFrame;
+  private Avx512Rows.@Nullable Frame rowsFrame;
   private float[] scales = new float[0];
   private float[] scores = new float[0];
   private float[] chunk = new float[0];
@@ -133,6 +134,16 @@ final class Scratch {
     if (frame == null) {
       frame = new Avx512Attention.Frame();
       attentionFrame = frame;
+    }
+    return frame;
+  }
+
+  /** The same for single elements and rows. */
+  Avx512Rows.Frame rowsFrame() {
+    Avx512Rows.Frame frame = rowsFrame;
+    if (frame == null) {
+      frame = new Avx512Rows.Frame();
+      rowsFrame = frame;
     }
     return frame;
   }

@@ -10,11 +10,14 @@ final class TrainingCode implements AutoCloseable {
   final InputGradients inputs;
   final Avx512Products products;
   final Avx512Attention attention;
+  final Avx512Rows rows;
 
-  private TrainingCode(InputGradients inputs, Avx512Products products, Avx512Attention attention) {
+  private TrainingCode(
+      InputGradients inputs, Avx512Products products, Avx512Attention attention, Avx512Rows rows) {
     this.inputs = inputs;
     this.products = products;
     this.attention = attention;
+    this.rows = rows;
   }
 
   /** Null where the processor or the system does not take it. */
@@ -26,9 +29,10 @@ final class TrainingCode implements AutoCloseable {
     InputGradients inputs = InputGradients.load(blocks);
     Avx512Products products = Avx512Products.load();
     Avx512Attention attention = Avx512Attention.load(blocks);
-    return inputs == null || products == null || attention == null
+    Avx512Rows rows = Avx512Rows.load();
+    return inputs == null || products == null || attention == null || rows == null
         ? null
-        : new TrainingCode(inputs, products, attention);
+        : new TrainingCode(inputs, products, attention, rows);
   }
 
   /** Bytes that its operations work in. */

@@ -69,6 +69,10 @@ final class AssemblerTest {
     check("vmulps zmm24, zmm8, zmm16", "62213c4859c0", a -> a.multiply(24, 8, 16));
     check("vfmadd231ps zmm12, zmm28, zmm5", "62721d40b8e5", a -> a.fma(12, 28, 5));
     check("vfmadd231ps zmm28, zmm20, [rdx+64]", "62625d40b86201", a -> a.fma(28, 20, RDX, 64));
+    check("vpmuludq zmm3, zmm17, zmm29", "6291f540f4dd", a -> a.multiplyWide(3, 17, 29));
+    check("vpxord zmm20, zmm4, zmm31", "62815d48efe7", a -> a.xor(20, 4, 31));
+    check("vpcmpltud k3, zmm30, zmm2", "62f30d401eda01", a -> a.below(3, 30, 2));
+    check("vpsrlq zmm9, zmm18, 32", "62b1b54873d220", a -> a.shiftRightWide(9, 18, 32));
     check("vsubps zmm3, zmm17, zmm29", "629174405cdd", a -> a.subtract(3, 17, 29));
     check("vmaxps zmm20, zmm4, zmm31", "62815c485fe7", a -> a.max(20, 4, 31));
     check("vminps zmm1, zmm30, zmm2", "62f10c405dca", a -> a.min(1, 30, 2));
