@@ -117,7 +117,8 @@ final class BenchCommand implements Callable<Integer> {
       defaultValue = "prefill,decode,depth,batch",
       description =
           "What to measure: prefill, decode (from an empty context), depth (behind a long one),"
-              + " batch, adapters. Default: ${DEFAULT-VALUE}, and adapters with --adapters.")
+              + " batch, adapters, training (of a layer). Default: ${DEFAULT-VALUE}, and adapters"
+              + " with --adapters.")
   private List<String> cases = new ArrayList<>();
 
   @Option(
@@ -309,7 +310,7 @@ final class BenchCommand implements Callable<Integer> {
         kinds.add(Measurement.Kind.valueOf(each.strip().toUpperCase(Locale.ROOT)));
       } catch (IllegalArgumentException e) {
         throw new StartException(
-            "--cases: expected some of prefill, decode, depth, batch, adapters, got '%s'"
+            "--cases: expected some of prefill, decode, depth, batch, adapters, training, got '%s'"
                 .formatted(each),
             e);
       }

@@ -49,7 +49,10 @@ final class BenchTable {
     out.printf(
         Locale.ROOT,
         "  %-26s%9s%8s%10s%9s%9s%9s%9s%8s%n",
-        "of " + (measurement.prompt() > 0 ? "a prompt" : "a step"),
+        "of "
+            + (measurement.prompt() > 0 && measurement.kind() != Measurement.Kind.TRAINING
+                ? "a prompt"
+                : "a step"),
         "ms",
         "share",
         "calls",
@@ -105,6 +108,7 @@ final class BenchTable {
           m.adapters() == 0
               ? m.streams() + " streams, base"
               : "%d streams, %d adapters of rank %d".formatted(m.streams(), m.adapters(), m.rank());
+      case TRAINING -> "training, layer and head, " + m.prompt();
     };
   }
 

@@ -177,6 +177,18 @@ final class BenchCommandTest {
         .doesNotContain("stream");
   }
 
+  @Test
+  void training_hasEveryOperation() {
+    int code = run("--shape tiny --cases training --rank 3 --profile");
+    assertThat(err.toString()).isEmpty();
+    assertThat(code).isZero();
+    assertThat(out.toString()).containsPattern("(?m)^training, layer and head, 20 +[0-9.]+ ");
+    for (String operation :
+        List.of("linear, back", "A's gradient", "attention, back", "cross-entropy", "head, back")) {
+      assertThat(out.toString()).containsPattern("(?m)^  " + operation + " +[0-9.]+ +[0-9.]+% ");
+    }
+  }
+
   @ParameterizedTest
   @CsvSource(
       delimiter = '|',
@@ -191,7 +203,7 @@ final class BenchCommandTest {
         "--shape tiny --head f32 | --head: expected bf16 or nf4, got 'f32'",
         "--shape tiny --kv f16 | --kv: expected f32 or bf16, got 'f16'",
         "--shape tiny --cases decode,train | --cases: expected some of prefill, decode, depth,"
-            + " batch, adapters, got 'train'",
+            + " batch, adapters, training, got 'train'",
         "--shape tiny --cases adapters | --cases adapters: expected --adapters N as well, got none",
         "--shape tiny --batch 0 | --batch: expected 1 to 4096, got 0",
         "--shape tiny --depth 5000 | a sequence of 5003 tokens is to be measured, but the model's"

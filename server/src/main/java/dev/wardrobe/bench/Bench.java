@@ -71,6 +71,7 @@ public final class Bench {
               .map(streams -> decode(kind, streams, BATCH_PROMPT, steps(BATCH_STEPS)))
               .toList();
       case ADAPTERS -> adapters(steps(BATCH_STEPS));
+      case TRAINING -> List.of(training());
     };
   }
 
@@ -81,6 +82,7 @@ public final class Bench {
       int tokens =
           switch (kind) {
             case PREFILL -> options.prompt() + 1;
+            case TRAINING -> options.prompt();
             case DECODE -> steps(options, DECODE_STEPS) + 1;
             case DEPTH -> options.depth() + steps(options, DEPTH_STEPS) + 1;
             case BATCH, ADAPTERS -> BATCH_PROMPT + steps(options, BATCH_STEPS) + 1;
@@ -143,6 +145,24 @@ public final class Bench {
                     });
               });
       return new Measurement(kind, count, depth, 0, steps, 0, 0, runs);
+    }
+  }
+
+  private Measurement training() {
+    int tokens = options.prompt();
+    try (TrainingLayer layer =
+        new TrainingLayer(model, backend, tokens, options.rank(), options.seed())) {
+      warmUp(layer::run);
+      List<Run> runs =
+          repeat(
+              () -> {
+                Occupancy before = Occupancy.now();
+                List<Cost> costs = layer.run();
+                double seconds = costs.stream().mapToDouble(Cost::seconds).sum();
+                return new Run(
+                    tokens, seconds, before.others(), options.profile() ? costs : List.of());
+              });
+      return new Measurement(Measurement.Kind.TRAINING, 1, 0, tokens, 0, 1, options.rank(), runs);
     }
   }
 

@@ -10,8 +10,8 @@ import java.util.stream.Stream;
  * @param kind of what was measured
  * @param streams sequences in a step
  * @param depth tokens of each stream before the timed ones
- * @param prompt timed tokens of a prompt; 0 where tokens are generated
- * @param generated timed tokens of each stream; 0 for a prefill
+ * @param prompt timed tokens of a prompt, or of a sequence trained on; 0 where tokens are generated
+ * @param generated timed tokens of each stream; 0 where none are
  * @param adapters different adapters in a step
  * @param rank theirs, or 0
  * @param runs in the order they were made
@@ -37,7 +37,9 @@ public record Measurement(
     /** Many streams of the base. */
     BATCH,
     /** Many streams of the base and of different adapters, a step of either in turn. */
-    ADAPTERS
+    ADAPTERS,
+    /** What training a layer and the head takes, operation by operation. */
+    TRAINING
   }
 
   public Measurement {
