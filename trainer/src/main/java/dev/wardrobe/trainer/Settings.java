@@ -17,7 +17,6 @@ import dev.wardrobe.trainer.loop.LoopOptions;
 import dev.wardrobe.trainer.optim.OptimizerOptions;
 import dev.wardrobe.trainer.optim.PagerOptions;
 import dev.wardrobe.trainer.optim.Schedule;
-import dev.wardrobe.trainer.plan.Device;
 import dev.wardrobe.trainer.plan.PlanOptions;
 import java.nio.file.Path;
 import java.time.Clock;
@@ -295,7 +294,7 @@ final class Settings {
         steps.batchSize,
         keepLayers(),
         optimizer,
-        paging.budget(),
+        new PlanOptions.Budget(1, paging.budget()),
         math == MathMode.FAST);
   }
 
@@ -322,7 +321,10 @@ final class Settings {
       }
       return PagerOptions.RESIDENT;
     }
-    long most = budget == null ? stateBytes : bytes("--paged-budget", budget, stateBytes);
+    long most =
+        budget == null
+            ? PlanOptions.Budget.TENTH.of(stateBytes)
+            : bytes("--paged-budget", budget, stateBytes);
     PagerOptions within = PagerOptions.within(Math.max(1, most), folder);
     return host == null
         ? within
@@ -335,10 +337,9 @@ final class Settings {
   }
 
   private static long bytes(String option, String text, long all) throws StartException {
-    if (text.matches("\\d{1,3}(\\.\\d{1,6})?%")) {
-      return (long) (all / 100.0 * Double.parseDouble(text.substring(0, text.length() - 1)));
-    }
-    return made(option + ", as a size or a share such as 10%", () -> Device.bytes(option, text));
+    return made(
+        "expected a size or a share such as 10%",
+        () -> PlanOptions.Budget.of(option, text).of(all));
   }
 
   /** How the run goes over so many steps. */

@@ -262,7 +262,7 @@ final class TrainArguments {
         paramLabel = "SIZE",
         description =
             "With a paged optimizer: how much of its state may be in memory at once, such as 64MiB,"
-                + " 2GiB or 10%%; the rest is in a file in the output folder. Default: all of it.")
+                + " 2GiB or 10%%; the rest is in a file in the output folder. Default: 10%%.")
     @Nullable String budget;
 
     @Option(

@@ -41,7 +41,7 @@ public record PlanOptions(
      *
      * @throws IllegalArgumentException if it is neither
      */
-    static Budget of(String option, String text) {
+    public static Budget of(String option, String text) {
       Matcher percent =
           Pattern.compile("([0-9]{1,3}(?:\\.[0-9]{1,6})?)\\s*%").matcher(text.strip());
       return percent.matches()
@@ -49,7 +49,8 @@ public record PlanOptions(
           : new Budget(1, Device.bytes(option, text));
     }
 
-    long of(long state) {
+    /** Bytes of so many of state. */
+    public long of(long state) {
       return Math.min(bytes, (long) (share * state));
     }
   }
