@@ -3,6 +3,7 @@
 1. A checkpoint that Wardrobe quantized loads there: identical stored tensors, identical weights.
 2. A checkpoint that they quantized loads here, and gives their logits.
 3. Adapters that PEFT wrote load here, and give their logits.
+4. Adapters that were trained here had their losses on the way, load in PEFT, and give its logits.
 
 WARDROBE_INTEROP_SEED=N runs that seed alone; WARDROBE_INTEROP_TRIALS says how many otherwise.
 """
@@ -27,6 +28,7 @@ from safetensors.torch import load_file
 
 import drawn
 import peers
+import training
 import wardrobe
 
 ADAPTERS = 6
@@ -255,6 +257,35 @@ def trial(seed, folder, score):
             f"{how} {kind}",
             lambda: compare(peers.load(base, path), prompts, answers, path.name),
         )
+
+
+    train(rng, seed, base, config, prompts, folder, score)
+
+
+def train(rng, seed, base, config, prompts, folder, score):
+    """Trains one adapter of a kind, and has the peers and the server answer with it."""
+    kinds = training.kinds(rng)
+    kind, options = kinds[seed % len(kinds)]
+    init = folder / f"init-{kind}"
+    file = folder / "rows.jsonl"
+    how = training.initial(rng, peers.load(base), options, init)
+    rows = training.rows(rng, config.vocab_size, file)
+    written = []
+
+    def steps():
+        out, seen = training.trained(folder, base, init, rows, file)
+        written.append(out)
+        return seen
+
+    score.check(seed, f"wardrobe train, {kind}, {how}", steps)
+
+    def served():
+        assert written, "nothing was trained"
+        asked = requests("trained", "trained", prompts)
+        answers = wardrobe.batch(folder, base, {"trained": written[0]}, asked)
+        return compare(peers.load(base, written[0]), prompts, answers, "trained")
+
+    score.check(seed, f"what was trained, {kind}", served)
 
 
 def main():

@@ -137,7 +137,8 @@ final class ChildServer implements AutoCloseable {
     delete(folder);
   }
 
-  private static void delete(Path folder) {
+  /** Removes a folder and all that is in it, as far as that is possible. */
+  static void delete(Path folder) {
     try (Stream<Path> files = Files.walk(folder)) {
       for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
         Files.deleteIfExists(file);

@@ -72,7 +72,8 @@ final class Demo {
     return answers;
   }
 
-  private static GenerateRequest.Builder question(String adapter) {
+  /** The demo's question, to the base if {@code adapter} is empty. */
+  static GenerateRequest.Builder question(String adapter) {
     return GenerateRequest.newBuilder()
         .setAdapter(adapter)
         .setTemperature(0)

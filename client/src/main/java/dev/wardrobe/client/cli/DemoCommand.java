@@ -9,6 +9,7 @@ import dev.wardrobe.v1.StepRecord;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.Writer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -24,7 +25,9 @@ import picocli.CommandLine.Spec;
     name = "demo",
     description = {
       "Starts a server on the embedded model, asks the base and three adapters the same question",
-      "in one batch, swaps a further adapter in while a stream runs, and stops it again."
+      "in one batch, swaps a further adapter in while a stream runs, trains a new one, publishes"
+          + " it",
+      "to the running server, and stops it again."
     },
     mixinStandardHelpOptions = true)
 final class DemoCommand implements Callable<Integer> {
@@ -47,15 +50,31 @@ final class DemoCommand implements Callable<Integer> {
               + " 'deploy/wardrobe demo'");
     }
     PrintWriter out = json ? new PrintWriter(Writer.nullWriter()) : spec.commandLine().getOut();
-    Path adapters = Path.of(home, "models", "demo", "adapters");
     out.println("Starting a server on the embedded model ...");
     out.flush();
+    Path folder = Files.createTempDirectory("wardrobe-demo");
+    try {
+      run(Path.of(home), folder, out);
+    } finally {
+      ChildServer.delete(folder);
+    }
+    return 0;
+  }
+
+  private void run(Path home, Path folder, PrintWriter out) throws IOException, DemoException {
+    Path adapters = home.resolve("models/demo/adapters");
     try (ChildServer server =
         ChildServer.start(
-            Path.of(home, "wardrobe"), List.of("--adapter-root", adapters.toString()))) {
+            home.resolve("wardrobe"),
+            List.of(
+                "--adapter-root",
+                adapters.toString(),
+                "--store",
+                folder.resolve("store").toString()))) {
       DemoReport report;
       try (WardrobeClient client = WardrobeClient.connect(server.target())) {
-        report = run(server, client, out);
+        report =
+            run(server, client, new DemoTraining(home, folder.resolve(DemoTraining.NAME)), out);
       }
       int exit = server.stop();
       if (exit != 0) {
@@ -71,11 +90,11 @@ final class DemoCommand implements Callable<Integer> {
         document.flush();
       }
     }
-    return 0;
   }
 
-  private DemoReport run(ChildServer server, WardrobeClient client, PrintWriter out)
-      throws DemoException {
+  private DemoReport run(
+      ChildServer server, WardrobeClient client, DemoTraining training, PrintWriter out)
+      throws IOException, DemoException {
     ModelInfoResponse info = client.modelInfo();
     double startUp = server.startUp().toNanos() / 1e6;
     print(
@@ -164,6 +183,28 @@ final class DemoCommand implements Callable<Integer> {
         "  its tokens are the same as without the swap. Alone it makes %.0f tokens/s.",
         swap.aloneTokensPerSecond());
 
+    print(out, "");
+    print(out, "Training an outfit of formal letters, which the base never writes:");
+    print(out, "  %s", String.join(" ", training.command()));
+    DemoReport.Training trained = training.run(client, answers.getFirst().text(), !json);
+    print(
+        out,
+        "  %d steps, loss %.2f to %.2f, in %.1f s with start and end; published to the running"
+            + " server in %.1f ms (%s).",
+        trained.steps(),
+        trained.firstLoss(),
+        trained.lastLoss(),
+        trained.seconds(),
+        trained.publishMs(),
+        brief(trained.digest()));
+    print(out, "  Before: %s", trained.before());
+    print(out, "  After:  %s", trained.after());
+    print(
+        out,
+        "  Of %d conversations that it never saw, %d answers are the reference's word for word.",
+        trained.heldOut(),
+        trained.wordForWord());
+
     MemoryUse memory = client.modelInfo().getMemory();
     print(out, "");
     print(out, "Where each byte is:");
@@ -176,6 +217,7 @@ final class DemoCommand implements Callable<Integer> {
         answers,
         batch,
         swap,
+        trained,
         Demo.memory(memory),
         0);
   }

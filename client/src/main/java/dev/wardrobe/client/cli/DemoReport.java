@@ -13,6 +13,7 @@ record DemoReport(
     @JsonProperty("answers") List<Answer> answers,
     @JsonProperty("batch") BatchSeen batch,
     @JsonProperty("swap") Swap swap,
+    @JsonProperty("training") Training training,
     @JsonProperty("memory") Map<String, Object> memory,
     @JsonProperty("server_exit_code") int serverExitCode) {
 
@@ -68,4 +69,25 @@ record DemoReport(
       @JsonProperty("stream_longest_gap_ms") double longestGapMs,
       @JsonProperty("stream_same_as_alone") boolean sameAsAlone,
       @JsonProperty("alone_tokens_per_second") double aloneTokensPerSecond) {}
+
+  /**
+   * An adapter that was trained and published while the server ran.
+   *
+   * @param seconds of the whole command, from its start to its end
+   * @param before what the base said to the question
+   * @param after what the new adapter says
+   * @param heldOut conversations that training never saw
+   * @param wordForWord how many of their answers are the reference's, word for word
+   */
+  record Training(
+      @JsonProperty("steps") int steps,
+      @JsonProperty("seconds") double seconds,
+      @JsonProperty("first_loss") double firstLoss,
+      @JsonProperty("last_loss") double lastLoss,
+      @JsonProperty("publish_ms") double publishMs,
+      @JsonProperty("adapter_digest") String digest,
+      @JsonProperty("before") String before,
+      @JsonProperty("after") String after,
+      @JsonProperty("held_out") int heldOut,
+      @JsonProperty("word_for_word") int wordForWord) {}
 }
