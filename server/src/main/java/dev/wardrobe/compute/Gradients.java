@@ -194,7 +194,8 @@ public interface Gradients {
    *
    * @param from first element, row-major; a multiple of {@link UpdateRule#BLOCK}
    * @param count elements
-   * @param state at least {@link UpdateRule#stateBytes} of {@code count}, as the rule lays it out
+   * @param state at least {@link UpdateRule#stateBytes} of {@code count}, as the rule lays it out;
+   *     open to all threads
    */
   void update(
       UpdateRule rule, Buffer parameter, Buffer gradient, int from, int count, MemorySegment state);

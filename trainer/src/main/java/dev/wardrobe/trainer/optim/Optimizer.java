@@ -28,6 +28,7 @@ public final class Optimizer implements AutoCloseable {
   /**
    * @param paging of state, if the options are for a paged optimizer; else all stays in memory
    * @throws OptimizerException if the disk has no room for what is to be paged there
+   * @throws dev.wardrobe.compute.OutOfMemoryException if memory has none for what is to stay
    */
   public Optimizer(
       List<Parameter> parameters, OptimizerOptions options, Backend backend, PagerOptions paging)

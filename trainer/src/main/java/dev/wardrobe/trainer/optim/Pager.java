@@ -1,5 +1,6 @@
 package dev.wardrobe.trainer.optim;
 
+import dev.wardrobe.compute.OutOfMemoryException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -99,8 +100,14 @@ final class Pager implements AutoCloseable {
     this.store = store;
     this.trim = trim;
     PagePlan plan = plan(this.most);
-    grow(resident, plan.resident());
-    grow(ring, plan.ring());
+    try {
+      grow(resident, plan.resident());
+      grow(ring, plan.ring());
+    } catch (OutOfMemoryError e) {
+      shrink(resident, 0);
+      shrink(ring, 0);
+      throw exhausted(e);
+    }
     for (int page = 0; page < resident.size(); page++) {
       resident.get(page).page = page;
     }
@@ -133,6 +140,16 @@ final class Pager implements AutoCloseable {
   /** How pages are divided if there are {@code frames}. */
   private PagePlan plan(int frames) {
     return PagePlan.of(pages, frames, ringSize);
+  }
+
+  private OutOfMemoryException exhausted(OutOfMemoryError cause) {
+    OutOfMemoryException refused =
+        new OutOfMemoryException(
+            ("optimizer state: no memory for pages of %,d bytes; lower the paging budget, or take a"
+                    + " paged or 8-bit optimizer")
+                .formatted(pageBytes));
+    refused.initCause(cause);
+    return refused;
   }
 
   private void grow(List<Frame> frames, int count) {
@@ -315,8 +332,13 @@ final class Pager implements AutoCloseable {
       shrink(ring, 0);
     }
     int from = resident.size();
-    grow(resident, plan.resident());
-    grow(ring, plan.ring());
+    try {
+      grow(resident, plan.resident());
+      grow(ring, plan.ring());
+    } catch (OutOfMemoryError e) {
+      failure = exhausted(e);
+      throw exhausted(e);
+    }
     for (int page = from; page < resident.size(); page++) {
       Frame frame = resident.get(page);
       frame.page = page;

@@ -103,6 +103,7 @@ final class PagedProcessTest {
     Path output = folder.resolve("output");
     Process process =
         new ProcessBuilder(new ArrayList<>(command))
+            .directory(folder.toFile())
             .redirectErrorStream(true)
             .redirectOutput(output.toFile())
             .start();
