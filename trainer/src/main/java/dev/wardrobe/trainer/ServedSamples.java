@@ -12,6 +12,7 @@ import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.serve.Prompts;
 import dev.wardrobe.text.TextException;
 import dev.wardrobe.trainer.loop.Sampler;
+import dev.wardrobe.trainer.loop.TrainingException;
 import dev.wardrobe.trainer.report.Answer;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
@@ -89,11 +90,13 @@ final class ServedSamples implements Sampler, AutoCloseable {
       }
       return all;
     } catch (AdapterException e) {
-      throw new IOException("sampling failed: " + e.getMessage(), e);
+      throw new TrainingException("--sample-prompt: " + e.getMessage());
     } catch (CompletionException e) {
       Throwable cause = e.getCause();
-      throw new IOException(
-          "--sample-prompt: " + (cause == null ? e.getMessage() : cause.getMessage()), e);
+      throw new TrainingException(
+          "--sample-prompt: "
+              + (cause == null ? e.getMessage() : cause.getMessage())
+              + "; what was saved is kept, and --resume goes on from it");
     }
   }
 

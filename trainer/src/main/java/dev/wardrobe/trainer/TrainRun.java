@@ -65,6 +65,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.time.Clock;
+import java.time.Duration;
 import java.time.Instant;
 import java.time.InstantSource;
 import java.time.ZoneId;
@@ -100,6 +101,9 @@ final class TrainRun {
   private final CountDownLatch over = new CountDownLatch(1);
   private volatile boolean interrupted;
 
+  /** What the process ends with if a signal ends it. */
+  private volatile int exit = 1;
+
   /**
    * @param out standard output
    * @param err standard error
@@ -134,12 +138,11 @@ final class TrainRun {
           "%s is missing; wardrobe train --help shows what it takes"
               .formatted(folder == null ? "--out" : "--data"));
     }
-    Thread shutdown = new Thread(this::interrupt, "wardrobe-shutdown");
+    Thread caller = Thread.currentThread();
+    Thread shutdown = new Thread(() -> interrupt(caller), "wardrobe-shutdown");
     Runtime.getRuntime().addShutdownHook(shutdown);
-    boolean ended = false;
     try {
-      int exit = run(folder);
-      ended = true;
+      exit = run(folder);
       return exit;
     } catch (DataException | TextException e) {
       throw new StartException(String.valueOf(e.getMessage()), e);
@@ -153,9 +156,6 @@ final class TrainRun {
       try {
         close();
       } finally {
-        if (!ended) {
-          out.flush();
-        }
         over.countDown();
         if (!interrupted) {
           forget(shutdown);
@@ -173,16 +173,20 @@ final class TrainRun {
   }
 
   /** On SIGINT and SIGTERM: has the run end at a checkpoint, and waits for it. */
-  private void interrupt() {
+  private void interrupt(Thread caller) {
     interrupted = true;
     boolean running = over.getCount() > 0;
     try {
       over.await();
+      if (running && exit == 1) {
+        // What it failed of is said by the caller, which cannot end while the process does.
+        caller.join(Duration.ofSeconds(1));
+      }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
     if (running) {
-      Runtime.getRuntime().halt(INTERRUPTED);
+      Runtime.getRuntime().halt(exit);
     }
   }
 
@@ -324,7 +328,17 @@ final class TrainRun {
           state.step(), loop.steps());
       return INTERRUPTED;
     }
-    finish(folder, checkpoints, state, learned, model, metrics, answers, options, began);
+    finish(
+        folder,
+        checkpoints,
+        state,
+        learned,
+        model,
+        adapter.size(),
+        metrics,
+        answers,
+        options,
+        began);
     return 0;
   }
 
@@ -545,6 +559,7 @@ final class TrainRun {
       RunState state,
       Learned learned,
       Model model,
+      long trained,
       StepLines<StepMetrics> metrics,
       StepLines<Answer> answers,
       Map<String, String> options,
@@ -559,6 +574,7 @@ final class TrainRun {
     long seconds = (System.nanoTime() - began) / 1_000_000_000;
     Map<String, String> facts = new LinkedHashMap<>();
     facts.put("Steps", String.format(Locale.ROOT, "%,d", state.step()));
+    facts.put("Parameters trained", String.format(Locale.ROOT, "%,d", trained));
     facts.put("Loss", String.format(Locale.ROOT, "%.4f", loss));
     if (state.best() >= 0) {
       facts.put("Best evaluation", String.format(Locale.ROOT, "%.4f", state.bestLoss()));
