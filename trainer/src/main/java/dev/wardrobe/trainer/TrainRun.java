@@ -416,7 +416,11 @@ final class TrainRun {
 
   /** Makes the output folder this run's; true if it holds one to go on with. */
   private boolean open(Path folder) throws StartException, IOException {
-    boolean used = Checkpoints.used(folder);
+    if (Files.exists(folder) && !Files.isDirectory(folder)) {
+      throw new StartException(
+          "--out: expected a new or empty folder, got the file %s; name another".formatted(folder));
+    }
+    boolean used = Checkpoints.used(folder, Set.of(RUN, LOCK));
     if (used && !arguments.output.resume) {
       throw new StartException(
           "--out: expected a new or empty folder, got %s; name another, or go on with the run that"

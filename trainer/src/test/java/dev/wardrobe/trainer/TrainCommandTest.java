@@ -282,8 +282,24 @@ final class TrainCommandTest {
     assertThat(train(arguments(to, "--max-steps=2", "--resume"))).isEqualTo(1);
     assertThat(err.toString()).contains("the data's digest was");
     assertThat(to.resolve("adapter_model.safetensors")).hasBinaryContent(adapter);
+    assertThat(train(arguments(data, "--max-steps=2"))).isEqualTo(1);
+    assertThat(err.toString()).contains("--out: expected a new or empty folder, got the file");
     assertThat(train(arguments(folder, "--resume"))).isEqualTo(1);
     assertThat(err.toString()).contains("expected a folder that wardrobe train has written");
+  }
+
+  @Test
+  void refusedRun_leavesItsFolderToTheNext() throws Exception {
+    Path to = folder.resolve("out");
+    assertThat(train(arguments(to, "--target-modules=nothing"))).isEqualTo(1);
+    int exit = train(arguments(to, "--max-steps=1"));
+    assertThat(err.toString() + exit).endsWith("0");
+    assertThat(to.resolve("adapter_model.safetensors")).exists();
+    Path theirs = folder.resolve("theirs");
+    Files.createDirectories(theirs);
+    Files.writeString(theirs.resolve("notes.txt"), "mine");
+    assertThat(train(arguments(theirs, "--max-steps=1"))).isEqualTo(1);
+    assertThat(err.toString()).contains("--out: expected a new or empty folder");
   }
 
   @Test

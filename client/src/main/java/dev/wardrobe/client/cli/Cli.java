@@ -21,8 +21,8 @@ import picocli.CommandLine.Spec;
     versionProvider = Version.class,
     footer = {
       "",
-      "On this machine, without a server: serve, batch, quantize, inspect, store, bench",
-      "(each explains itself with --help).",
+      "On this machine, without a server (each explains itself with --help):",
+      "train, plan, serve, batch, quantize, inspect, store, bench",
       "",
       "Exit codes: 0 done, 1 failed, 2 wrong usage."
     },

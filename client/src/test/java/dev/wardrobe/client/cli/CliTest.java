@@ -77,7 +77,7 @@ final class CliTest {
             "embed",
             "adapters",
             "info",
-            "serve, batch, quantize, inspect, store, bench");
+            "train, plan, serve, batch, quantize, inspect, store, bench");
   }
 
   @Test

@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.NavigableMap;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -55,13 +56,19 @@ public final class Checkpoints {
     this.keep = keep;
   }
 
-  /** Whether a folder holds what a run has left. */
-  public static boolean used(Path output) throws IOException {
+  /**
+   * Whether a folder holds anything to lose.
+   *
+   * @param beginnings names of files that a run makes before it has done anything: one that was
+   *     refused may be given again
+   */
+  public static boolean used(Path output, Set<String> beginnings) throws IOException {
     if (!Files.isDirectory(output)) {
       return false;
     }
     try (Stream<Path> all = Files.list(output)) {
-      return all.findAny().isPresent();
+      return all.map(path -> path.getFileName() + "")
+          .anyMatch(name -> !beginnings.contains(name) && !name.startsWith(Disk.UNFINISHED));
     }
   }
 
