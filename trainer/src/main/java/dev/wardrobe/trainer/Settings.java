@@ -197,7 +197,7 @@ final class Settings {
   }
 
   /** That what an adapter says of itself is not said otherwise. */
-  void checkInitial() throws StartException {
+  private void checkInitial() throws StartException {
     if (keepLayers() < 0) {
       throw wrong("--keep-layers", "at least 0", keepLayers());
     }
@@ -222,6 +222,18 @@ final class Settings {
           "--init-adapter: its configuration says what is trained; leave out "
               + String.join(", ", given));
     }
+  }
+
+  /** That options have values that they may have, before anything is read that takes time. */
+  void check() throws StartException {
+    checkInitial();
+    if (adapter.from == null) {
+      lora();
+    }
+    optimizer();
+    epochs();
+    // How many steps there will be, the data says; their number is no matter of the others.
+    loop(total(Integer.MAX_VALUE));
   }
 
   private static void add(List<String> given, String option, boolean is) {
@@ -345,7 +357,9 @@ final class Settings {
   /** How the run goes over so many steps. */
   LoopOptions loop(int total) throws StartException {
     TrainArguments.WatchArguments watch = arguments.watch;
-    int warmup = steps.warmup == null ? (int) Math.ceil(DEFAULT_WARMUP * total) : steps.warmup;
+    // The first step of a warm-up has rate 0, so that a run of one step would learn nothing.
+    int share = Math.min((int) Math.ceil(DEFAULT_WARMUP * total), total - 1);
+    int warmup = steps.warmup == null ? share : steps.warmup;
     int tenth = Math.max(1, total / DEFAULT_PARTS);
     int evalSteps = positive("--eval-steps", watch.steps == null ? tenth : watch.steps);
     int sampleSteps =

@@ -224,7 +224,7 @@ final class TrainRun {
           IOException,
           ModelException,
           AdapterException {
-    settings.checkInitial();
+    settings.check();
     checkPublication();
     boolean resumes = open(folder);
     Checkpoints checkpoints = new Checkpoints(folder, Math.max(1, arguments.output.keep));

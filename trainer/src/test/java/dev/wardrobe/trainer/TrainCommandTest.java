@@ -28,6 +28,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import picocli.CommandLine;
 
 final class TrainCommandTest {
@@ -107,6 +108,22 @@ final class TrainCommandTest {
       lines.add(MAPPER.readTree(line));
     }
     return lines;
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"--rank=0", "--lr=-1", "--optim=sdg", "--schedule=round", "--epochs=0"})
+  void options_areCheckedBeforeModelAndDataAreRead(String wrong) throws Exception {
+    Path to = folder.resolve("out");
+    assertThat(train(arguments(to, wrong, "--model=nowhere", "--data=nothing"))).isEqualTo(1);
+    assertThat(err.toString()).contains(wrong.substring(0, wrong.indexOf('='))).hasLineCount(1);
+    assertThat(to).doesNotExist();
+  }
+
+  @Test
+  void oneStep_learns() throws Exception {
+    Path to = folder.resolve("out");
+    assertThat(train(arguments(to, "--max-steps=1"))).isZero();
+    assertThat(metrics(to).getLast().path("lr").doubleValue()).isEqualTo(5e-3);
   }
 
   @Test
