@@ -144,10 +144,11 @@ final class DecoderLayer {
     int rows = pass.rows();
     int hidden = d.width();
 
-    Buffer dActivated = cleared(pass, gate.out());
+    // Not the room of those below, which may be as wide.
+    Buffer dActivated = cleared(pass, gate.out(), 9);
     back(pass, down, from.activated, d, dActivated, from.savedDown);
     g.activateInput(rows, from.gate, from.up, dActivated, from.gate, dActivated);
-    Buffer dInput = cleared(pass, hidden);
+    Buffer dInput = cleared(pass, hidden, 8);
     back(pass, gate, from.mlpInput, from.gate, dInput, from.savedGate);
     back(pass, up, from.mlpInput, dActivated, dInput, from.savedUp);
     g.normInput(middle, middleNorm, epsilon, rows, dInput, d);
@@ -155,7 +156,7 @@ final class DecoderLayer {
     if (!below && !attentionTrained() && !o.trained()) {
       return;
     }
-    Buffer dAttended = cleared(pass, q.out());
+    Buffer dAttended = cleared(pass, q.out(), 8);
     back(pass, o, from.attended, d, dAttended, from.savedO);
     if (!below && !attentionTrained()) {
       return;
@@ -183,7 +184,7 @@ final class DecoderLayer {
     if (kNorm != null && from.plainK != null) {
       dk = normBack(pass, from.plainK, kNorm, dk, from.k);
     }
-    Buffer dNormed = below ? cleared(pass, hidden) : null;
+    Buffer dNormed = below ? cleared(pass, hidden, 8) : null;
     back(pass, q, from.attentionInput, dq, dNormed, from.savedQ);
     back(pass, k, from.attentionInput, dk, dNormed, from.savedK);
     back(pass, v, from.attentionInput, dv, dNormed, from.savedV);
@@ -199,8 +200,8 @@ final class DecoderLayer {
     return dx;
   }
 
-  private static Buffer cleared(Pass pass, int width) {
-    Buffer buffer = pass.workspace.scratch(width, 8);
+  private static Buffer cleared(Pass pass, int width, int number) {
+    Buffer buffer = pass.workspace.scratch(width, number);
     pass.gradients.clear(pass.rows(), buffer);
     return buffer;
   }

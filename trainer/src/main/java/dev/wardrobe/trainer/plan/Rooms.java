@@ -115,7 +115,7 @@ final class Rooms {
       bytes += shared(trained.rank(), 2);
     }
     bytes += shared(m.q().out(), 5) + shared(m.k().out(), 6) + shared(m.k().out(), 7);
-    return bytes + shared(m.gate().out(), 8) + shared(hidden, 8) + shared(m.q().out(), 8);
+    return bytes + shared(m.gate().out(), 9) + shared(hidden, 8) + shared(m.q().out(), 8);
   }
 
   private static List<Module> projections(Modules.Layer m) {

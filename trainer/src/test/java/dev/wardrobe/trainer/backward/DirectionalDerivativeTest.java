@@ -10,7 +10,10 @@ import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
+import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.model.ModelLoader;
+import dev.wardrobe.model.RandomModel;
+import dev.wardrobe.model.Rope;
 import dev.wardrobe.trainer.Golden;
 import dev.wardrobe.trainer.data.MicroBatch;
 import java.nio.file.Path;
@@ -85,11 +88,61 @@ final class DirectionalDerivativeTest {
     check("llama3", options);
   }
 
+  @ParameterizedTest
+  @CsvSource({"0, false", "0.3, true"})
+  void partsOfOneWidth_doNotShareRoom(double dropout, boolean dora) throws Exception {
+    LoraOptions options =
+        new LoraOptions(
+            64,
+            64,
+            dropout,
+            false,
+            dora,
+            new LinkedHashMap<>(),
+            new LinkedHashMap<>(),
+            TextNode.valueOf(LoraOptions.ALL_LINEAR),
+            Map.of(),
+            LoraOptions.Init.RANDOM);
+    ModelConfig config =
+        new ModelConfig(
+            "llama",
+            2,
+            64,
+            2,
+            2,
+            32,
+            64,
+            200,
+            1e-5f,
+            Rope.unscaled(10000),
+            List.of(0, 0),
+            false,
+            false,
+            false,
+            false,
+            false,
+            128,
+            null,
+            List.of(2),
+            null,
+            null);
+    try (CpuBackend backend = new CpuBackend(2, MathMode.EXACT);
+        Model model = RandomModel.of("square", config, false, 9, backend)) {
+      check("square", options, model, backend);
+    }
+  }
+
   private void check(String base, LoraOptions options) throws Exception {
     Path directory = Golden.path("models/%s-nf4-dq".formatted(base));
     try (CpuBackend backend = new CpuBackend(2, MathMode.EXACT);
-        Model model = ModelLoader.load(directory, LoadOptions.AS_STORED, backend);
-        TrainableAdapter adapter = TrainableAdapter.create(options, 5, model, backend);
+        Model model = ModelLoader.load(directory, LoadOptions.AS_STORED, backend)) {
+      check(base, options, model, backend);
+    }
+  }
+
+  private void check(String base, LoraOptions options, Model model, CpuBackend backend)
+      throws Exception {
+    try (TrainableAdapter adapter = TrainableAdapter.create(options, 5, model, backend);
         TrainableModel trainable = new TrainableModel(model, backend, adapter, 0)) {
       MicroBatch batch = batch(model.config().vocabulary(), 9, 1, 40, 5);
       trainable.clearGradients();
