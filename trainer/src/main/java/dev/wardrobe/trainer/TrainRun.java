@@ -287,6 +287,8 @@ final class TrainRun {
     if (arguments.adapter.from == null) {
       int longest =
           batching.packing() > 0 ? batching.packing() : learned.data().summary().longest();
+      // All at once, as planned: room that grows leaves behind what it was before.
+      trainable.reserve(Math.multiplyExact(longest, batching.batchSize()));
       sayMemory(
           MemoryPlan.of(
               model.config(),
