@@ -265,6 +265,9 @@ final class TrainRun {
     TrainableAdapter adapter = keep(adapter(checkpoint, model, backend));
     TrainableModel trainable =
         keep(new TrainableModel(model, backend, adapter, settings.keepLayers()));
+    // All at once: room that grows with the rows leaves behind what it was before.
+    int evaluated = evaluation == null ? 0 : evaluation.mostTokens();
+    trainable.reserve(Math.max(batches.mostTokens(), evaluated));
     long stateBytes =
         adapter.parameters().stream().map(Parameter::size).mapToLong(optimizing::stateBytes).sum();
     PagerOptions paging = settings.paging(optimizing, stateBytes, folder);
@@ -287,8 +290,6 @@ final class TrainRun {
     if (arguments.adapter.from == null) {
       int longest =
           batching.packing() > 0 ? batching.packing() : learned.data().summary().longest();
-      // All at once, as planned: room that grows leaves behind what it was before.
-      trainable.reserve(Math.multiplyExact(longest, batching.batchSize()));
       sayMemory(
           MemoryPlan.of(
               model.config(),

@@ -40,8 +40,7 @@ final class Activations {
   Activations(DecoderLayer layer, int hidden, Workspace workspace, boolean own) {
     IntFunction<Buffer> rows =
         width -> own ? workspace.buffer(width) : workspace.scratch(width, number++);
-    IntFunction<Buffer> row =
-        width -> own ? workspace.buffer(1, width) : workspace.scratchRow(width, number++);
+    IntFunction<Buffer> row = width -> workspace.buffer(1, width);
     attentionInput = rows.apply(hidden);
     q = rows.apply(layer.q.out());
     k = rows.apply(layer.k.out());

@@ -3,6 +3,7 @@ package dev.wardrobe.trainer.backward;
 import dev.wardrobe.compute.Buffer;
 import dev.wardrobe.compute.Gradients;
 import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.trainer.data.SplitMix64;
 import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 
@@ -145,8 +146,11 @@ final class AdaptedLinear {
     Buffer z = of(saved.direction);
     Buffer norms = of(saved.norms);
     Buffer gains = of(saved.gains);
-    gradients.rowNorms(weight, own.scale, own.a.value(), own.b.value(), norms);
-    gradients.divide(of(own.magnitude).value(), norms, gains);
+    if (y != null) {
+      // They are there still when a pass is made once more: between steps alone they change.
+      gradients.rowNorms(weight, own.scale, own.a.value(), own.b.value(), norms);
+      gradients.divide(of(own.magnitude).value(), norms, gains);
+    }
     gradients.linear(weight, null, rows, dropped, z);
     if (y == null) {
       expand(gradients, own, rows, t, z);

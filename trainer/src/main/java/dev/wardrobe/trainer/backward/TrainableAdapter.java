@@ -15,6 +15,7 @@ import dev.wardrobe.compute.Delta;
 import dev.wardrobe.compute.DenseMatrix;
 import dev.wardrobe.model.Model;
 import dev.wardrobe.model.Module;
+import dev.wardrobe.trainer.data.SplitMix64;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;

@@ -10,6 +10,7 @@ import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.model.Module;
 import dev.wardrobe.model.Modules;
 import dev.wardrobe.trainer.data.MicroBatch;
+import dev.wardrobe.trainer.data.SplitMix64;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;

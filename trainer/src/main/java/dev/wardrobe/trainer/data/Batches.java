@@ -95,6 +95,29 @@ public final class Batches {
     return tokens;
   }
 
+  /**
+   * Tokens that no micro-batch has more of: those of the longest rows, or packs, if they met in
+   * one.
+   */
+  public int mostTokens() {
+    int[] lengths = new int[units()];
+    Arrays.setAll(lengths, unit -> packs == null ? rows.length(unit) : length(packs[unit]));
+    Arrays.sort(lengths);
+    long most = 0;
+    for (int i = Math.max(0, lengths.length - options.batchSize()); i < lengths.length; i++) {
+      most += lengths[i];
+    }
+    return (int) Math.min(Integer.MAX_VALUE, most);
+  }
+
+  private int length(int[] pack) {
+    int length = 0;
+    for (int row : pack) {
+      length += rows.length(row);
+    }
+    return length;
+  }
+
   /** A step's micro-batches, in order. */
   public List<MicroBatch> step(long step) {
     List<MicroBatch> batches = new ArrayList<>();

@@ -3,7 +3,7 @@ package dev.wardrobe.trainer.data;
 /**
  * Permutations that are the same for ever: a run that is resumed with a later version goes on with
  * the same rows. They are Fisher and Yates' shuffle, from the last place down, with numbers of
- * SplitMix64 (Steele, Lea, Flood 2014), drawn again where a remainder would favour small ones.
+ * {@link SplitMix64}, drawn again where a remainder would favour small ones.
  */
 final class Shuffle {
   /** What a permutation is for, so that one seed serves all. */
@@ -13,12 +13,12 @@ final class Shuffle {
   static final int PACKING = 3;
   static final int GROUPS = 4;
 
-  private static final long GAMMA = 0x9e3779b97f4a7c15L;
-
-  private long state;
+  private final SplitMix64 random;
 
   private Shuffle(long seed, int purpose, long number) {
-    this.state = mix(mix(mix(seed + GAMMA) + purpose * GAMMA) + number * GAMMA);
+    long of = SplitMix64.mix(seed);
+    of = SplitMix64.mix(of + (purpose - 1) * SplitMix64.GAMMA);
+    random = new SplitMix64(SplitMix64.mix(of + (number - 1) * SplitMix64.GAMMA));
   }
 
   /** The numbers below {@code size}, in an order that depends on the arguments alone. */
@@ -42,15 +42,8 @@ final class Shuffle {
     long limit = Long.MAX_VALUE - Long.MAX_VALUE % bound;
     long drawn;
     do {
-      state += GAMMA;
-      drawn = mix(state) >>> 1;
+      drawn = random.next() >>> 1;
     } while (drawn >= limit);
     return (int) (drawn % bound);
-  }
-
-  private static long mix(long z) {
-    long a = (z ^ (z >>> 30)) * 0xbf58476d1ce4e5b9L;
-    long b = (a ^ (a >>> 27)) * 0x94d049bb133111ebL;
-    return b ^ (b >>> 31);
   }
 }

@@ -96,7 +96,7 @@ final class Rooms {
       if (trained != null) {
         bytes += activation(trained.rank(), own);
         if (dora) {
-          bytes += activation(module.out(), own) + row(module.out(), own) + row(module.out(), own);
+          bytes += activation(module.out(), own) + 2L * elementBytes * module.out();
         }
       }
     }
@@ -124,10 +124,6 @@ final class Rooms {
 
   private long activation(int width, boolean own) {
     return own ? buffer(width) : shared(width, number++);
-  }
-
-  private long row(int width, boolean own) {
-    return own ? (long) elementBytes * width : sharedRow(width, number++);
   }
 
   private long shared(int width, int use) {

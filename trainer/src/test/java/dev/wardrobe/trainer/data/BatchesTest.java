@@ -127,6 +127,31 @@ class BatchesTest {
   }
 
   @Test
+  void mostTokens_areThoseOfTheLongestRowsThatCouldMeet() throws Exception {
+    String[] lines = new String[6];
+    int[] lengths = {3, 12, 6, 4, 5, 2};
+    for (int i = 0; i < lines.length; i++) {
+      lines[i] = "{\"input_ids\":" + Arrays.toString(new int[lengths[i]]) + "}";
+    }
+    try (Dataset data = Data.tokens(scratch, lines)) {
+      Rows rows = data.rows();
+      assertThat(new Batches(rows, BatchOptions.of(1, 3), 0).mostTokens()).isEqualTo(12);
+      assertThat(new Batches(rows, BatchOptions.of(2, 1), 0).mostTokens()).isEqualTo(18);
+      assertThat(new Batches(rows, BatchOptions.of(100, 1), 0).mostTokens()).isEqualTo(32);
+      BatchOptions packed = BatchOptions.of(2, 1).packing(12);
+      assertThat(new Batches(rows, packed, 0).mostTokens()).isEqualTo(23);
+    }
+    try (Dataset data = lengths(300, 3)) {
+      BatchOptions options = BatchOptions.of(4, 2).groupByLength(true);
+      Batches batches = new Batches(data.rows(), options, 5);
+      for (int step = 0; step < 100; step++) {
+        assertThat(batches.step(step))
+            .allSatisfy(each -> assertThat(each.rows()).isLessThanOrEqualTo(batches.mostTokens()));
+      }
+    }
+  }
+
+  @Test
   void sequential_isTheFilesOrder() throws Exception {
     try (Dataset data = lengths(11, 1)) {
       Batches batches =
