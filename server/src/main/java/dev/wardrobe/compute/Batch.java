@@ -1,5 +1,6 @@
 package dev.wardrobe.compute;
 
+import com.google.errorprone.annotations.FormatMethod;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -64,6 +65,20 @@ public final class Batch {
 
     public int[] blocks() {
       return blocks;
+    }
+
+    /**
+     * Checks the blocks of positions {@code first} to {@code end} (exclusive).
+     *
+     * @throws IllegalArgumentException if one is not of a cache of so many
+     */
+    public void checkBlocks(int first, int end, int cacheBlocks) {
+      for (int i = first / KvShape.BLOCK_TOKENS; i * KvShape.BLOCK_TOKENS < end; i++) {
+        if (blocks[i] < 0 || blocks[i] >= cacheBlocks) {
+          throw new IllegalArgumentException(
+              "block table: block %d of a cache of %d".formatted(blocks[i], cacheBlocks));
+        }
+      }
     }
   }
 
@@ -213,6 +228,115 @@ public final class Batch {
       outputs = Arrays.copyOf(outputs, 2 * outputCount);
     }
     outputs[outputCount++] = row;
+  }
+
+  /**
+   * Checks that the table holds together, and that its adapters are of one backend.
+   *
+   * @param own the backend's adapters
+   * @throws IllegalArgumentException if not, saying what does not fit
+   */
+  public void check(Class<? extends Lora> own) {
+    checkRuns();
+    checkSegments(own);
+    int before = -1;
+    for (int i = 0; i < outputCount; i++) {
+      if (outputs[i] <= before || outputs[i] >= size) {
+        throw refused(
+            "outputs: expected ascending rows below %d, got %d after %d", size, outputs[i], before);
+      }
+      before = outputs[i];
+    }
+  }
+
+  private void checkRuns() {
+    int row = 0;
+    for (int i = 0; i < runs.size(); i++) {
+      Run run = runs.get(i);
+      if (run.from != row || run.to <= row || run.to > size) {
+        throw refused(
+            "run %d: expected rows from %d within %d, got %d to %d",
+            i, row, size, run.from, run.to);
+      }
+      if (run.position < 0) {
+        throw refused("run %d: position %d", i, run.position);
+      }
+      long end = (long) run.position + run.to - run.from;
+      long covered = (long) run.blocks.length * KvShape.BLOCK_TOKENS;
+      if (end > covered) {
+        throw refused("run %d: positions up to %d, but its block table covers %d", i, end, covered);
+      }
+      row = run.to;
+    }
+    if (row != size) {
+      throw refused("runs: expected to cover %d rows, got %d", size, row);
+    }
+  }
+
+  private void checkSegments(Class<? extends Lora> own) {
+    int row = 0;
+    int run = 0;
+    for (int i = 0; i < segments.used.size(); i++) {
+      Segment segment = segments.used.get(i);
+      if (i > 0 && segment.from == segments.used.get(i - 1).from) {
+        checkMixed(i, segments.used.get(i - 1), segment, own);
+        continue;
+      }
+      if (segment.from != row || segment.to <= row || segment.to > size) {
+        throw refused(
+            "segment %d: expected rows from %d within %d, got %d to %d",
+            i, row, size, segment.from, segment.to);
+      }
+      while (runs.get(run).from < row) {
+        run++;
+      }
+      if (runs.get(run).from != row) {
+        throw refused("segment %d: begins at row %d within a run", i, row);
+      }
+      checkLora(i, segment, own);
+      row = segment.to;
+    }
+    if (row != size) {
+      throw refused("segments: expected to cover %d rows, got %d", size, row);
+    }
+  }
+
+  private static void checkLora(int i, Segment segment, Class<? extends Lora> own) {
+    Lora lora = segment.lora;
+    if (lora != null && !own.isInstance(lora)) {
+      throw refused("segment %d: the adapter is of another backend", i);
+    }
+    if (!Float.isFinite(segment.scale)) {
+      throw refused("segment %d: a scale of %s", i, segment.scale);
+    }
+    if (segment.scale != 1 && lora != null && !lora.additive()) {
+      throw refused(
+          "segment %d: a scale of %s for an adapter that can be used at scale 1 only",
+          i, segment.scale);
+    }
+  }
+
+  /** A segment that shares its rows with the one before it. */
+  private static void checkMixed(
+      int i, Segment before, Segment segment, Class<? extends Lora> own) {
+    if (segment.to != before.to) {
+      throw refused(
+          "segment %d: expected the rows of the one before it, %d to %d, got %d to %d",
+          i, before.from, before.to, segment.from, segment.to);
+    }
+    checkLora(i, segment, own);
+    if (!adds(before) || !adds(segment)) {
+      throw refused("segment %d: shares its rows, which only deltas that can be summed may", i);
+    }
+  }
+
+  private static boolean adds(Segment segment) {
+    return segment.lora != null && segment.lora.additive();
+  }
+
+  @FormatMethod
+  private static IllegalArgumentException refused(String message, Object... arguments) {
+    return new IllegalArgumentException(message.formatted(arguments));
   }
 
   /** Tokens in all. */

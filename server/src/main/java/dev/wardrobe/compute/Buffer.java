@@ -15,6 +15,20 @@ public interface Buffer extends AutoCloseable {
     return 4L * rows() * width();
   }
 
+  /**
+   * Checks that it has at least so many rows, of exactly this width.
+   *
+   * @param what names it in the error
+   * @throws IllegalArgumentException if not
+   */
+  default void expect(String what, int rows, int width) {
+    if (rows() < rows || width() != width) {
+      throw new IllegalArgumentException(
+          "%s: expected at least %d rows of %d, got (%d, %d)"
+              .formatted(what, rows, width, rows(), width()));
+    }
+  }
+
   @Override
   void close();
 }

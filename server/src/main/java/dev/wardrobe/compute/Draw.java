@@ -240,6 +240,53 @@ public final class Draw {
     return mask;
   }
 
+  /**
+   * Checks that it fits a buffer of logits.
+   *
+   * @param i names it in the error
+   * @throws IllegalArgumentException if a row or a token is none of the buffer's, or a parameter is
+   *     out of range
+   */
+  public void check(int i, Buffer logits) {
+    if (row < 0 || row >= logits.rows()) {
+      throw new IllegalArgumentException(
+          "draw %d: row %d of %d rows of logits".formatted(i, row, logits.rows()));
+    }
+    if (score >= logits.width()) {
+      throw new IllegalArgumentException(
+          "draw %d: token %d of a vocabulary of %d".formatted(i, score, logits.width()));
+    }
+    if (length > tokens.length || promptLength > length) {
+      throw new IllegalArgumentException(
+          "draw %d: a prompt of %d and %d tokens in all, but %d given"
+              .formatted(i, promptLength, length, tokens.length));
+    }
+    if (!(temperature >= 0) || !(repetition > 0)) {
+      throw new IllegalArgumentException(
+          "draw %d: temperature %s (expected at least 0), repetition penalty %s (above 0)"
+              .formatted(i, temperature, repetition));
+    }
+    checkTokens(i, tokens, length, logits);
+    TokenBias applied = bias();
+    if (applied != null) {
+      checkTokens(i, applied.tokens(), applied.tokens().length, logits);
+    }
+    if (mask != null && mask.length < Math.ceilDiv(logits.width(), 64)) {
+      throw new IllegalArgumentException(
+          "draw %d: a mask of %d numbers for a vocabulary of %d"
+              .formatted(i, mask.length, logits.width()));
+    }
+  }
+
+  private static void checkTokens(int draw, int[] tokens, int count, Buffer logits) {
+    for (int at = 0; at < count; at++) {
+      if (tokens[at] < 0 || tokens[at] >= logits.width()) {
+        throw new IllegalArgumentException(
+            "draw %d: token %d of a vocabulary of %d".formatted(draw, tokens[at], logits.width()));
+      }
+    }
+  }
+
   /** What came of it, once it was sampled. */
   public Outcome outcome() {
     return outcome;

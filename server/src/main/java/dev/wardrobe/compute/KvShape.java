@@ -34,6 +34,24 @@ public record KvShape(int layers, int kvHeads, int headDim, int blocks, Type typ
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   }
 
+  /**
+   * Checks that a layer of such heads is one of this cache's.
+   *
+   * @throws IllegalArgumentException if not
+   */
+  public void expect(Heads heads, int layer) {
+    if (heads.keyValues() != kvHeads
+        || heads.size() != headDim
+        || heads.size() % 2 != 0
+        || heads.keyValues() < 1
+        || heads.queries() % heads.keyValues() != 0
+        || layer < 0
+        || layer >= layers) {
+      throw new IllegalArgumentException(
+          "layer %d, %s do not fit a cache of %s".formatted(layer, heads, this));
+    }
+  }
+
   public long bytes() {
     return blockBytes() * blocks;
   }

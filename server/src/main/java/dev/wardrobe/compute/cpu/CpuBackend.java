@@ -17,7 +17,6 @@ import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
-import dev.wardrobe.compute.TokenBias;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.lang.foreign.MemorySegment;
 import java.time.Duration;
@@ -548,7 +547,7 @@ public final class CpuBackend implements Backend {
         throw new IllegalArgumentException(
             "rope: position %d, but the tables end at %d".formatted(end - 1, cos.rows()));
       }
-      checkBlocks(run, 0, end, pages);
+      run.checkBlocks(0, end, pages.shape().blocks());
     }
     rotation.step = (CpuStep) step;
     rotation.heads = heads;
@@ -609,7 +608,7 @@ public final class CpuBackend implements Backend {
       int count = run.to() - run.from();
       int end = run.position() + count;
       int first = heads.window() == 0 ? 0 : Math.max(0, run.position() + 1 - heads.window());
-      checkBlocks(run, first, end, pages);
+      run.checkBlocks(first, end, pages.shape().blocks());
       multiplications += 2L * count * end * heads.queries() * heads.size();
     }
     attention.run(
@@ -644,7 +643,7 @@ public final class CpuBackend implements Backend {
   public void sample(Step step, Buffer logits, List<Draw> draws) {
     int vocabulary = logits.width();
     for (int i = 0; i < draws.size(); i++) {
-      checkDraw(draws.get(i), i, logits);
+      draws.get(i).check(i, logits);
     }
     sampling.draws = draws;
     sampling.logits = floats(logits);
@@ -686,47 +685,6 @@ public final class CpuBackend implements Backend {
     }
     return new NotFiniteException(
         "logits: " + problems, failed.stream().mapToInt(i -> i).toArray());
-  }
-
-  private static void checkDraw(Draw draw, int i, Buffer logits) {
-    if (draw.row() < 0 || draw.row() >= logits.rows()) {
-      throw new IllegalArgumentException(
-          "draw %d: row %d of %d rows of logits".formatted(i, draw.row(), logits.rows()));
-    }
-    if (draw.score() >= logits.width()) {
-      throw new IllegalArgumentException(
-          "draw %d: token %d of a vocabulary of %d".formatted(i, draw.score(), logits.width()));
-    }
-    if (draw.length() > draw.tokens().length || draw.promptLength() > draw.length()) {
-      throw new IllegalArgumentException(
-          "draw %d: a prompt of %d and %d tokens in all, but %d given"
-              .formatted(i, draw.promptLength(), draw.length(), draw.tokens().length));
-    }
-    if (!(draw.temperature() >= 0) || !(draw.repetition() > 0)) {
-      throw new IllegalArgumentException(
-          "draw %d: temperature %s (expected at least 0), repetition penalty %s (above 0)"
-              .formatted(i, draw.temperature(), draw.repetition()));
-    }
-    checkTokens(i, draw.tokens(), draw.length(), logits);
-    TokenBias bias = draw.bias();
-    if (bias != null) {
-      checkTokens(i, bias.tokens(), bias.tokens().length, logits);
-    }
-    long[] mask = draw.mask();
-    if (mask != null && mask.length < Math.ceilDiv(logits.width(), 64)) {
-      throw new IllegalArgumentException(
-          "draw %d: a mask of %d numbers for a vocabulary of %d"
-              .formatted(i, mask.length, logits.width()));
-    }
-  }
-
-  private static void checkTokens(int draw, int[] tokens, int count, Buffer logits) {
-    for (int at = 0; at < count; at++) {
-      if (tokens[at] < 0 || tokens[at] >= logits.width()) {
-        throw new IllegalArgumentException(
-            "draw %d: token %d of a vocabulary of %d".formatted(draw, tokens[at], logits.width()));
-      }
-    }
   }
 
   @Override
@@ -929,36 +887,11 @@ public final class CpuBackend implements Backend {
     if (!(cache instanceof KvPages pages)) {
       throw new IllegalArgumentException("a cache of another backend: " + cache.getClass());
     }
-    KvShape shape = pages.shape();
-    if (heads.keyValues() != shape.kvHeads()
-        || heads.size() != shape.headDim()
-        || heads.size() % 2 != 0
-        || heads.keyValues() < 1
-        || heads.queries() % heads.keyValues() != 0
-        || layer < 0
-        || layer >= shape.layers()) {
-      throw new IllegalArgumentException(
-          "layer %d, %s do not fit a cache of %s".formatted(layer, heads, shape));
-    }
+    pages.shape().expect(heads, layer);
     return pages;
   }
 
-  private static void checkBlocks(Batch.Run run, int first, int end, KvPages pages) {
-    int blocks = pages.shape().blocks();
-    for (int i = first / KvPages.TOKENS; i * KvPages.TOKENS < end; i++) {
-      int block = run.blocks()[i];
-      if (block < 0 || block >= blocks) {
-        throw new IllegalArgumentException(
-            "block table: block %d of a cache of %d".formatted(block, blocks));
-      }
-    }
-  }
-
   static void checkShape(String what, Buffer buffer, int rows, int width) {
-    if (buffer.rows() < rows || buffer.width() != width) {
-      throw new IllegalArgumentException(
-          "%s: expected at least %d rows of %d, got (%d, %d)"
-              .formatted(what, rows, width, buffer.rows(), buffer.width()));
-    }
+    buffer.expect(what, rows, width);
   }
 }

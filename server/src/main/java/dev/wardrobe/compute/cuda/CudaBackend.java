@@ -1,0 +1,277 @@
+package dev.wardrobe.compute.cuda;
+
+import dev.wardrobe.compute.Backend;
+import dev.wardrobe.compute.Batch;
+import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.Delta;
+import dev.wardrobe.compute.DenseMatrix;
+import dev.wardrobe.compute.Draw;
+import dev.wardrobe.compute.Gradients;
+import dev.wardrobe.compute.Heads;
+import dev.wardrobe.compute.KvCache;
+import dev.wardrobe.compute.KvShape;
+import dev.wardrobe.compute.Linear;
+import dev.wardrobe.compute.Lora;
+import dev.wardrobe.compute.MathMode;
+import dev.wardrobe.compute.Matrix;
+import dev.wardrobe.compute.OutOfMemoryException;
+import dev.wardrobe.compute.PackedMatrix;
+import dev.wardrobe.compute.Step;
+import dev.wardrobe.quant.QuantizedMatrix;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.function.IntFunction;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A CUDA device as a backend: weights, activations, keys and values, and adapters in its memory.
+ * Operations are queued; a step of single tokens is one launch of a graph, see {@link Tape}.
+ *
+ * <p>Activations are float32. Projections and attention round what they multiply to bfloat16 and
+ * sum in float32, each row in an order of its own that no other row has part in.
+ */
+public final class CudaBackend implements Backend {
+  private final Gpu gpu;
+  private final List<CudaStep> steps = new ArrayList<>();
+  private @Nullable CudaStep spare;
+
+  /** The step whose operations may be waiting for the end of their graph. */
+  private @Nullable CudaStep active;
+
+  CudaBackend(Gpu gpu) {
+    this.gpu = gpu;
+  }
+
+  @Override
+  public String describe() {
+    return "cuda: " + gpu.describe();
+  }
+
+  @Override
+  public MathMode math() {
+    return MathMode.EXACT;
+  }
+
+  /** Bytes of buffers, matrices, adapters and caches that are not closed. */
+  public long liveBytes() {
+    return gpu.live();
+  }
+
+  /** Steps that were one launch of a graph so far. */
+  long replays() {
+    return steps.stream().mapToLong(step -> step.tape().replays()).sum();
+  }
+
+  @Override
+  public Buffer buffer(int rowCount, int width) {
+    if (rowCount < 1 || width < 1) {
+      throw new IllegalArgumentException(
+          "buffer: expected at least one row and column, got (%d, %d)".formatted(rowCount, width));
+    }
+    String what = "buffer (%d, %d)".formatted(rowCount, width);
+    long bytes = Math.multiplyHigh(4L * rowCount, width) != 0 ? -1 : 4L * rowCount * width;
+    if (bytes < 0) {
+      throw new OutOfMemoryException(what + ": more bytes than can be counted");
+    }
+    Gpu.Memory memory = gpu.allocate(what, bytes);
+    gpu.clear(memory);
+    return new CudaBuffer(rowCount, width, memory);
+  }
+
+  @Override
+  public void write(Buffer to, int row, float[] values) {
+    int width = to.width();
+    if (values.length % width != 0) {
+      throw new IllegalArgumentException(
+          "write: expected whole rows of %d, got %d values".formatted(width, values.length));
+    }
+    checkRows("write", to, row, values.length / width);
+    flush();
+    gpu.await();
+    gpu.upload(MemorySegment.ofArray(values), own(to).address() + 4L * row * width);
+  }
+
+  @Override
+  public float[] read(Buffer from, int row, int rowCount) {
+    checkRows("read", from, row, rowCount);
+    flush();
+    float[] values = new float[Math.multiplyExact(rowCount, from.width())];
+    MemorySegment staged = MemorySegment.ofArray(values);
+    gpu.download(own(from).address() + 4L * row * from.width(), staged);
+    return values;
+  }
+
+  private static void checkRows(String what, Buffer buffer, int row, int rowCount) {
+    if (row < 0 || rowCount < 0 || rowCount > buffer.rows() - row) {
+      throw new IllegalArgumentException(
+          "%s: rows %d to %d of a buffer of %d"
+              .formatted(what, row, (long) row + rowCount, buffer.rows()));
+    }
+  }
+
+  @Override
+  public Matrix matrix(QuantizedMatrix weights) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public Matrix matrix(DenseMatrix weights) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public String layout() {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public Matrix matrix(PackedMatrix weights) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void trim() {
+    // What is freed is the device's again at once.
+  }
+
+  @Override
+  public KvCache kvCache(KvShape shape) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public Lora lora(Map<Integer, Delta> deltas, IntFunction<Matrix> base) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public long loraBytes(Map<Integer, Delta> deltas) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public Step step(Batch batch) {
+    CudaStep step = spare;
+    if (step == null) {
+      step = new CudaStep(gpu, this::closed);
+      steps.add(step);
+    }
+    flush();
+    step.open(batch);
+    spare = null;
+    return step;
+  }
+
+  private void closed(CudaStep step) {
+    activate(step);
+    step.tape().end();
+    active = null;
+    spare = step;
+  }
+
+  /** The step as our own, with everything queued that other steps wait with. */
+  private CudaStep activate(Step step) {
+    if (!(step instanceof CudaStep own)) {
+      throw new IllegalArgumentException("a step of another backend: " + step.getClass());
+    }
+    if (active != own) {
+      flush();
+      active = own;
+    }
+    return own;
+  }
+
+  private void flush() {
+    if (active != null) {
+      active.tape().flush();
+    }
+  }
+
+  @Override
+  public void embed(Step step, int module, Matrix table, Buffer out) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void norm(
+      Step step,
+      int module,
+      Buffer residual,
+      @Nullable Buffer x,
+      Buffer weight,
+      float epsilon,
+      Buffer out) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void normHeads(Step step, int module, Buffer x, int size, Buffer weight, float epsilon) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void linear(Step step, List<Linear> linears, Buffer x, List<Buffer> outs) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void rope(
+      Step step,
+      Heads heads,
+      Buffer cos,
+      Buffer sin,
+      Buffer q,
+      Buffer k,
+      Buffer v,
+      KvCache cache,
+      int layer) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void attention(Step step, Heads heads, Buffer q, KvCache cache, int layer, Buffer out) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void activate(Step step, Buffer gate, Buffer up, Buffer out) {
+    int tokens = step.batch().size();
+    gate.expect("activate: gate", tokens, gate.width());
+    up.expect("activate: up", tokens, gate.width());
+    out.expect("activate: out", tokens, gate.width());
+    Rows.activate(activate(step), gate, up, out);
+  }
+
+  @Override
+  public void logits(Step step, Linear head, Buffer x, int from, int to, Buffer logits) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void sample(Step step, Buffer logits, List<Draw> draws) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public Gradients gradients() {
+    throw new UnsupportedOperationException(
+        "training runs on the CPU: the CUDA backend serves; use --backend cpu to train");
+  }
+
+  /** A buffer as our own. */
+  static CudaBuffer own(Buffer buffer) {
+    if (buffer instanceof CudaBuffer own) {
+      return own;
+    }
+    throw new IllegalArgumentException("a buffer of another backend: " + buffer.getClass());
+  }
+
+  @Override
+  public void close() {
+    steps.forEach(CudaStep::destroy);
+    steps.clear();
+    gpu.close();
+  }
+}
