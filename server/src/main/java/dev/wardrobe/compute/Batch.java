@@ -287,10 +287,10 @@ public final class Batch {
             "segment %d: expected rows from %d within %d, got %d to %d",
             i, row, size, segment.from, segment.to);
       }
-      while (runs.get(run).from < row) {
+      while (run < runs.size() && runs.get(run).from < row) {
         run++;
       }
-      if (runs.get(run).from != row) {
+      if (run == runs.size() || runs.get(run).from != row) {
         throw refused("segment %d: begins at row %d within a run", i, row);
       }
       checkLora(i, segment, own);
