@@ -1,16 +1,24 @@
 package dev.wardrobe;
 
+import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.MathMode;
+import dev.wardrobe.compute.UnavailableException;
+import dev.wardrobe.compute.cpu.CpuBackend;
+import dev.wardrobe.compute.cuda.CudaBackend;
 import dev.wardrobe.model.CacheOptions;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 import picocli.CommandLine.Option;
 
 /** Which base, and how is computed with it: the options of every command that reads a model. */
 public final class BaseArguments {
+  private static final Logger log = LoggerFactory.getLogger(BaseArguments.class);
+
   @Option(
       names = "--model",
       paramLabel = "DIR",
@@ -36,6 +44,15 @@ public final class BaseArguments {
       paramLabel = "N",
       description = "Threads that compute. Default: as many as there are processors.")
   private int threads = Runtime.getRuntime().availableProcessors();
+
+  @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      defaultValue = "auto",
+      description =
+          "What computes: cuda, cpu, or auto, which is cuda where there is a CUDA device of compute"
+              + " capability 8.0 or newer, else cpu. Default: ${DEFAULT-VALUE}.")
+  private String backend = "auto";
 
   @Option(
       names = "--math",
@@ -94,6 +111,53 @@ public final class BaseArguments {
 
   public MathMode math() throws StartException {
     return math(math);
+  }
+
+  /**
+   * The device that was asked for, or the best there is.
+   *
+   * @throws StartException if CUDA was asked for and cannot be had
+   */
+  Backend backend() throws StartException {
+    MathMode mode = math();
+    int most = threads();
+    switch (backend.toLowerCase(Locale.ROOT)) {
+      case "cpu" -> {
+        return new CpuBackend(most, mode);
+      }
+      case "cuda" -> {
+        try {
+          return CudaBackend.open(mode);
+        } catch (UnavailableException e) {
+          throw new StartException(
+              "--backend cuda: %s; --backend cpu needs no device".formatted(e.getMessage()), e);
+        }
+      }
+      case "auto" -> {
+        try {
+          return CudaBackend.open(mode);
+        } catch (UnavailableException e) {
+          log.info("cuda: not used: {}", e.getMessage());
+          return new CpuBackend(most, mode);
+        }
+      }
+      default ->
+          throw new StartException(
+              "--backend: expected auto, cpu or cuda, got '%s'".formatted(backend));
+    }
+  }
+
+  /**
+   * Refuses what only serving can do.
+   *
+   * @throws StartException if anything but the CPU was asked for
+   */
+  public void requireCpu(String command) throws StartException {
+    String asked = backend.toLowerCase(Locale.ROOT);
+    if (!asked.equals("auto") && !asked.equals("cpu")) {
+      throw new StartException(
+          "--backend: %s computes on the CPU only, got '%s'".formatted(command, backend));
+    }
   }
 
   static MathMode math(String name) throws StartException {

@@ -1,6 +1,6 @@
 package dev.wardrobe;
 
-import dev.wardrobe.compute.MathMode;
+import dev.wardrobe.compute.Backend;
 import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.serve.Conversation;
@@ -90,8 +90,9 @@ final class ModelArguments {
     return maxLogprobs;
   }
 
-  MathMode math() throws StartException {
-    return base.math();
+  /** See {@link BaseArguments#backend}. */
+  Backend backend() throws StartException {
+    return base.backend();
   }
 
   int threads() throws StartException {

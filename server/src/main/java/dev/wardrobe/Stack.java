@@ -6,9 +6,7 @@ import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.AdapterStore;
 import dev.wardrobe.adapter.StoreOptions;
 import dev.wardrobe.compute.Backend;
-import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.OutOfMemoryException;
-import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.engine.Budget;
 import dev.wardrobe.engine.Engine;
 import dev.wardrobe.engine.EngineOptions;
@@ -48,7 +46,7 @@ final class Stack implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Stack.class);
 
   private final Deque<AutoCloseable> parts = new ArrayDeque<>();
-  private final CpuBackend backend;
+  private final Backend backend;
   private final Model model;
   private final AdapterRegistry adapters;
   private final Engine engine;
@@ -81,9 +79,8 @@ final class Stack implements AutoCloseable {
     Path directory = arguments.model();
     Map<String, Path> named = arguments.adapters();
     LoadOptions load = arguments.load();
-    EngineOptions engineOptions = arguments.engine();
+    EngineOptions asked = arguments.engine();
     int threads = arguments.threads();
-    MathMode math = arguments.math();
     int maxLogprobs = arguments.maxLogprobs();
     boolean complete = false;
     // Beside the weights: it takes longer than to map them.
@@ -96,11 +93,12 @@ final class Stack implements AutoCloseable {
                     new BackgroundThreads("wardrobe-grammar-slow-")));
     Thread.ofPlatform().daemon().name("wardrobe-prompts").start(reading);
     try {
-      backend = keep(new CpuBackend(threads, math));
+      backend = keep(arguments.backend());
       sayHowItComputes();
       Backend computing = around.apply(backend);
       model = keep(ModelLoader.load(directory, load, computing));
       warnOfIgnored(model.defaults());
+      EngineOptions engineOptions = asked.onDevice(backend.spareBytes());
       prompts = keep(await(reading));
       workers = keep(threads("wardrobe-worker-", Math.clamp(threads, 2, 8)));
       // Apart from the workers, which a long load must not keep from tokenizing.
@@ -215,7 +213,7 @@ final class Stack implements AutoCloseable {
     return part;
   }
 
-  CpuBackend backend() {
+  Backend backend() {
     return backend;
   }
 

@@ -19,6 +19,7 @@ import dev.wardrobe.compute.Step;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.Modules;
 import dev.wardrobe.quant.QuantizedMatrix;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
@@ -269,6 +270,26 @@ final class ProfiledBackend implements Backend {
   @Override
   public String describe() {
     return backend.describe();
+  }
+
+  @Override
+  public @Nullable String refusal() {
+    return backend.refusal();
+  }
+
+  @Override
+  public boolean awaitWarm(Duration atMost) throws InterruptedException {
+    return backend.awaitWarm(atMost);
+  }
+
+  @Override
+  public long workspaceBytes() {
+    return backend.workspaceBytes();
+  }
+
+  @Override
+  public long spareBytes() {
+    return backend.spareBytes();
   }
 
   @Override

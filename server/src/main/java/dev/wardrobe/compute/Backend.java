@@ -1,6 +1,7 @@
 package dev.wardrobe.compute;
 
 import dev.wardrobe.quant.QuantizedMatrix;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntFunction;
@@ -19,7 +20,8 @@ import org.jspecify.annotations.Nullable;
  * threads or vector width.
  *
  * <p>Errors: shapes that do not fit are {@link IllegalArgumentException}; memory that cannot be had
- * is {@link OutOfMemoryException}, with nothing allocated.
+ * is {@link OutOfMemoryException}, with nothing allocated; a device that can be used no longer is
+ * {@link DeviceLostException}.
  */
 public interface Backend extends AutoCloseable {
 
@@ -28,6 +30,25 @@ public interface Backend extends AutoCloseable {
 
   /** How projections are computed: what is in effect, whatever was asked for. */
   MathMode math();
+
+  /** Why the mode that was asked for is not the one in effect; null if it is. */
+  @Nullable String refusal();
+
+  /**
+   * Waits until operations are as fast as they will be; before, they have the same bits, slower.
+   *
+   * @return false if they are not so fast after that time
+   */
+  boolean awaitWarm(Duration atMost) throws InterruptedException;
+
+  /** Bytes that operations work in, beside the buffers that were asked for. */
+  long workspaceBytes();
+
+  /**
+   * Bytes of a device's own memory that are free for keys, values and adapters, or -1 where memory
+   * is the machine's, which others use too.
+   */
+  long spareBytes();
 
   // Memory.
 

@@ -5,6 +5,7 @@ import dev.wardrobe.adapter.Lease;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Buffer;
+import dev.wardrobe.compute.DeviceLostException;
 import dev.wardrobe.compute.Draw;
 import dev.wardrobe.compute.KvCache;
 import dev.wardrobe.compute.KvShape;
@@ -850,6 +851,9 @@ public final class Engine implements AutoCloseable {
           complete(sequence);
         }
       }
+    } catch (DeviceLostException e) {
+      failStep(plan, e);
+      throw e;
     } catch (Throwable e) {
       failStep(plan, e);
     }

@@ -152,6 +152,16 @@ public record EngineOptions(
     return with(draft -> draft.maxLoads = most);
   }
 
+  /**
+   * The same on a device with memory of its own: where no memory is given, all that it spares.
+   *
+   * @param spare bytes, or less than 0 if memory is the machine's
+   */
+  public EngineOptions onDevice(long spare) {
+    boolean given = memoryBytes != AUTO || kvTokens != AUTO || adapterBytes != AUTO;
+    return spare <= 0 || given ? this : withMemoryBytes(spare);
+  }
+
   private static long autoAdapterBytes() {
     if (!System.getProperty("os.name", "").startsWith("Linux")) {
       return EAGER_ADAPTER_BYTES;

@@ -51,6 +51,7 @@ final class TrainCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws StartException, IOException, Exception {
+    base.requireCpu("train");
     var commandLine = spec.commandLine();
     return new TrainRun(base, arguments, commandLine.getOut(), commandLine.getErr()).run();
   }

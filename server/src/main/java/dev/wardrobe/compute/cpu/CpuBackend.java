@@ -156,12 +156,7 @@ public final class CpuBackend implements Backend {
     }
   }
 
-  /**
-   * Waits until the vector kernels are compiled and in use; before, plain ones give the same bits,
-   * slower.
-   *
-   * @return false if they are not in use after that time
-   */
+  @Override
   public boolean awaitWarm(Duration atMost) throws InterruptedException {
     long end = System.nanoTime() + atMost.toNanos();
     boolean warm = !(kernels instanceof TieredKernels tiered) || tiered.awaitDrilled(atMost);
@@ -195,7 +190,7 @@ public final class CpuBackend implements Backend {
     return null;
   }
 
-  /** Why the mode that was asked for is not the one in effect; null if it is. */
+  @Override
   public @Nullable String refusal() {
     return refusal;
   }
@@ -213,7 +208,12 @@ public final class CpuBackend implements Backend {
     return memory.live();
   }
 
-  /** Bytes that the operations work in, beside the buffers that were asked for. */
+  @Override
+  public long spareBytes() {
+    return -1;
+  }
+
+  @Override
   public long workspaceBytes() {
     return (fast == null ? 0 : fast.bytes()) + (trainingCode == null ? 0 : trainingCode.bytes());
   }

@@ -17,8 +17,10 @@ import dev.wardrobe.compute.Matrix;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.compute.PackedMatrix;
 import dev.wardrobe.compute.Step;
+import dev.wardrobe.compute.UnavailableException;
 import dev.wardrobe.quant.QuantizedMatrix;
 import java.lang.foreign.MemorySegment;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -33,15 +35,44 @@ import org.jspecify.annotations.Nullable;
  * sum in float32, each row in an order of its own that no other row has part in.
  */
 public final class CudaBackend implements Backend {
+  /** What activations, tables and graphs take at most, roughly. */
+  private static final long KEPT_FREE = 1L << 30;
+
   private final Gpu gpu;
+  private final MathMode asked;
   private final List<CudaStep> steps = new ArrayList<>();
   private @Nullable CudaStep spare;
 
   /** The step whose operations may be waiting for the end of their graph. */
   private @Nullable CudaStep active;
 
-  CudaBackend(Gpu gpu) {
+  /** A backend over a device whose kernels are loaded; closed with it. */
+  CudaBackend(Gpu gpu, MathMode asked) {
     this.gpu = gpu;
+    this.asked = asked;
+  }
+
+  /**
+   * The first device that CUDA shows.
+   *
+   * @throws UnavailableException if there is none that can be used; says why
+   */
+  public static CudaBackend open(MathMode asked) throws UnavailableException {
+    Gpu gpu = Gpu.open();
+    boolean complete = false;
+    try {
+      for (byte[] image : KernelImages.of(gpu)) {
+        gpu.load(image);
+      }
+      complete = true;
+      return new CudaBackend(gpu, asked);
+    } catch (CudaException e) {
+      throw new UnavailableException(String.valueOf(e.getMessage()), e);
+    } finally {
+      if (!complete) {
+        gpu.close();
+      }
+    }
   }
 
   @Override
@@ -52,6 +83,26 @@ public final class CudaBackend implements Backend {
   @Override
   public MathMode math() {
     return MathMode.EXACT;
+  }
+
+  @Override
+  public @Nullable String refusal() {
+    return asked == MathMode.EXACT ? null : "on a CUDA device everything is computed exactly";
+  }
+
+  @Override
+  public boolean awaitWarm(Duration atMost) {
+    return true;
+  }
+
+  @Override
+  public long workspaceBytes() {
+    return gpu.workspaceBytes();
+  }
+
+  @Override
+  public long spareBytes() {
+    return Math.max(0, gpu.free() - KEPT_FREE) / 10 * 9;
   }
 
   /** Bytes of buffers, matrices, adapters and caches that are not closed. */

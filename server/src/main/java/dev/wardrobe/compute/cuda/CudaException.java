@@ -4,7 +4,7 @@ import jcuda.driver.CUresult;
 
 /**
  * A CUDA call that failed: which one, with what code, and what can be done about it. Errors of a
- * kernel are found by a later call, and leave the context unusable: see {@link #sticky}.
+ * kernel are found by a later call, and leave the context unusable.
  */
 public final class CudaException extends RuntimeException {
   private static final long serialVersionUID = 1L;
@@ -16,13 +16,8 @@ public final class CudaException extends RuntimeException {
     this.code = code;
   }
 
-  /** The driver's {@code CUresult}. */
-  int code() {
-    return code;
-  }
-
   /** Whether no further call in this process can succeed. */
-  public boolean sticky() {
+  boolean sticky() {
     return switch (code) {
       case CUresult.CUDA_ERROR_ECC_UNCORRECTABLE,
           CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,

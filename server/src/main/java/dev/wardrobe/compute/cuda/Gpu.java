@@ -1,6 +1,8 @@
 package dev.wardrobe.compute.cuda;
 
+import dev.wardrobe.compute.DeviceLostException;
 import dev.wardrobe.compute.OutOfMemoryException;
+import dev.wardrobe.compute.UnavailableException;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
@@ -58,6 +60,7 @@ final class Gpu implements AutoCloseable {
   private final Pinned staging;
   private final CUevent[] staged = {new CUevent(), new CUevent()};
   private final AtomicLong live = new AtomicLong();
+  private final AtomicLong workspace = new AtomicLong();
 
   /** The thread that has the context, of those that had it last. */
   private final ThreadLocal<Boolean> current = ThreadLocal.withInitial(() -> false);
@@ -65,19 +68,6 @@ final class Gpu implements AutoCloseable {
   private final LaunchArguments arguments = new LaunchArguments();
   private volatile @Nullable CudaException broken;
   private boolean closed;
-
-  /** Why there is no device to compute on. */
-  static final class UnavailableException extends Exception {
-    private static final long serialVersionUID = 1L;
-
-    UnavailableException(String message) {
-      super(message);
-    }
-
-    UnavailableException(String message, Throwable cause) {
-      super(message, cause);
-    }
-  }
 
   /** Bytes of device memory, until it is closed. */
   final class Memory implements AutoCloseable {
@@ -110,9 +100,7 @@ final class Gpu implements AutoCloseable {
       if (address != 0) {
         long freed = address;
         address = 0;
-        if (counts) {
-          live.addAndGet(-bytes);
-        }
+        (counts ? live : workspace).addAndGet(-bytes);
         if (usable()) {
           enter();
           check("cuMemFree", JCudaDriver.cuMemFree(pointer(freed)));
@@ -321,9 +309,7 @@ final class Gpu implements AutoCloseable {
       throw outOfMemory(what, bytes);
     }
     check("cuMemAlloc", code);
-    if (counts) {
-      live.addAndGet(bytes);
-    }
+    (counts ? live : workspace).addAndGet(bytes);
     return new Memory(what, address(pointer), bytes, counts);
   }
 
@@ -346,6 +332,11 @@ final class Gpu implements AutoCloseable {
   /** Bytes taken and not freed. */
   long live() {
     return live.get();
+  }
+
+  /** Bytes that operations work in. */
+  long workspaceBytes() {
+    return workspace.get();
   }
 
   /** Counts memory that was taken otherwise. */
@@ -460,13 +451,16 @@ final class Gpu implements AutoCloseable {
     return !closed && broken == null;
   }
 
-  /** What made the device unusable, or null. */
-  @Nullable CudaException broken() {
-    return broken;
-  }
-
-  /** Makes the context the calling thread's. */
+  /**
+   * Makes the context the calling thread's.
+   *
+   * @throws DeviceLostException if the device can be used no longer
+   */
   void enter() {
+    CudaException failure = broken;
+    if (failure != null) {
+      throw new DeviceLostException(failure);
+    }
     if (!current.get()) {
       check("cuCtxSetCurrent", JCudaDriver.cuCtxSetCurrent(context));
       current.set(true);
@@ -513,6 +507,7 @@ final class Gpu implements AutoCloseable {
       CudaException failure = new CudaException(call, code);
       if (failure.sticky()) {
         broken = failure;
+        throw new DeviceLostException(failure);
       }
       throw failure;
     }

@@ -1,8 +1,10 @@
 package dev.wardrobe.compute.cuda;
 
-import dev.wardrobe.compute.cuda.Gpu.UnavailableException;
+import dev.wardrobe.compute.UnavailableException;
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.foreign.Arena;
+import java.lang.foreign.SymbolLookup;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
@@ -24,6 +26,7 @@ final class Natives {
    * @throws UnavailableException if there is none for this platform, or no CUDA driver
    */
   static synchronized void load() throws UnavailableException {
+    requireDriver();
     // JCuda takes its library out of its jar into the folder for temporary files, under a name that
     // anybody can guess, and uses what is there already. So it finds its own in a folder that only
     // we may write to.
@@ -47,8 +50,7 @@ final class Natives {
     } catch (IOException e) {
       throw new UnavailableException("the CUDA binding cannot be taken out of its jar: " + e, e);
     } catch (UnsatisfiedLinkError | NoClassDefFoundError e) {
-      throw new UnavailableException(
-          "there is no CUDA driver on this machine (libcuda.so.1 does not load)", e);
+      throw new UnavailableException("the CUDA binding does not load: " + e, e);
     } finally {
       if (shared != null) {
         System.setProperty(TEMPORARY, shared);
@@ -56,6 +58,21 @@ final class Natives {
       if (folder != null) {
         delete(folder);
       }
+    }
+  }
+
+  // Native code is the point.
+  @SuppressWarnings("restricted")
+  private static void requireDriver() throws UnavailableException {
+    try (Arena arena = Arena.ofConfined()) {
+      SymbolLookup.libraryLookup("libcuda.so.1", arena);
+    } catch (IllegalArgumentException e) {
+      throw new UnavailableException("there is no CUDA driver on this machine (libcuda.so.1)", e);
+    } catch (IllegalCallerException e) {
+      throw new UnavailableException(
+          "Java was started without native access; start it with"
+              + " --enable-native-access=ALL-UNNAMED",
+          e);
     }
   }
 

@@ -1,0 +1,67 @@
+package dev.wardrobe.compute.cuda;
+
+import dev.wardrobe.compute.UnavailableException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * The kernels as the driver loads them: what nvcc made of them in the build, or NVRTC makes now.
+ */
+final class KernelImages {
+  /** The sources, without their suffix; also what the images are named after. */
+  static final List<String> SOURCES = List.of("rows");
+
+  private KernelImages() {}
+
+  /**
+   * Images of all kernels for a device.
+   *
+   * @throws UnavailableException if the build had no nvcc and there is no NVRTC
+   */
+  static List<byte[]> of(Gpu gpu) throws UnavailableException {
+    List<byte[]> images = new ArrayList<>();
+    for (String source : SOURCES) {
+      try (InputStream image = KernelImages.class.getResourceAsStream(source + ".fatbin")) {
+        if (image != null) {
+          images.add(image.readAllBytes());
+        }
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+    return images.size() == SOURCES.size()
+        ? images
+        : compiled(Nvrtc.load(), architecture(gpu.architecture()));
+  }
+
+  /** Compiles all sources now. */
+  static List<byte[]> compiled(Nvrtc compiler, String architecture) {
+    String header = text("wardrobe.cuh");
+    List<byte[]> images = new ArrayList<>();
+    for (String source : SOURCES) {
+      String name = source + ".cu";
+      images.add(compiler.compile(name, text(name), header, architecture));
+    }
+    return images;
+  }
+
+  /** Hopper's own instructions are in sm_90a only. */
+  static String architecture(int capability) {
+    return "sm_" + capability + (capability == 90 ? "a" : "");
+  }
+
+  private static String text(String resource) {
+    try (InputStream source = KernelImages.class.getResourceAsStream(resource)) {
+      if (source == null) {
+        throw new IllegalStateException("this build lacks the kernels' source " + resource);
+      }
+      return new String(source.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+}
