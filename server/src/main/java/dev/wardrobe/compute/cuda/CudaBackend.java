@@ -189,7 +189,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public KvCache kvCache(KvShape shape) {
-    throw new UnsupportedOperationException();
+    return new CudaKvCache(shape, gpu);
   }
 
   @Override

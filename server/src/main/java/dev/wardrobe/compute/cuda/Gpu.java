@@ -356,6 +356,13 @@ final class Gpu implements AutoCloseable {
     }
   }
 
+  /** Queues zeroing {@code bytes} after everything queued on the computing stream. */
+  void clearInOrder(long address, long bytes) {
+    enter();
+    check(
+        "cuMemsetD8Async", JCudaDriver.cuMemsetD8Async(pointer(address), (byte) 0, bytes, compute));
+  }
+
   /**
    * Copies to the device, beside what is computed, and waits until it is there: piece by piece
    * through pinned memory, from which the device reads while the next piece is put there.
