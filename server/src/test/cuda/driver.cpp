@@ -159,6 +159,7 @@ using Work = std::function<int()>;
 struct Node {
   Work work;
   std::vector<int> after;
+  std::function<void()> asked;  // what happens when the graph is launched, long before it runs
 };
 
 struct Stream;
@@ -198,6 +199,7 @@ struct Stream {
 
 struct Module {
   void* library;
+  int file;
 };
 
 struct Function {
@@ -237,10 +239,15 @@ constexpr size_t kGranularity = 2 << 20;
 constexpr size_t kDefaultBudget = size_t(4) << 30;
 constexpr size_t kPinnedQuarantine = 64 << 20;
 
+uint64_t firstSeed() {
+  const char* text = getenv("WARDROBE_EMULATOR_SEED");
+  return text == nullptr ? 1 : strtoull(text, nullptr, 10);
+}
+
 struct Device {
   std::recursive_mutex lock;
-  uint64_t seed = 1;
-  Random random{1};
+  uint64_t seed = firstSeed();
+  Random random{seed};
   size_t budget = kDefaultBudget;
   size_t used = 0;
   int sticky = SUCCESS;
@@ -515,19 +522,22 @@ int legacyInCapture(const char* call, const Stream* s) {
 }
 
 // Queues work, or adds it to the stream's capture.
-int submit(const char* call, Stream* s, Work work) {
+int submit(const char* call, Stream* s, Work work, std::function<void()> asked = nullptr) {
   Device& d = device();
   if (s->capture != nullptr) {
     Capture& capture = *s->capture;
     if (capture.invalid) {
       return CAPTURE_INVALIDATED;
     }
-    capture.nodes.push_back({std::move(work), s->tail});
+    capture.nodes.push_back({std::move(work), s->tail, std::move(asked)});
     s->tail = {int(capture.nodes.size()) - 1};
     return SUCCESS;
   }
   if (int code = legacyInCapture(call, s)) {
     return code;
+  }
+  if (asked) {
+    asked();
   }
   Operation operation;
   operation.work = std::move(work);
@@ -625,11 +635,14 @@ int copyToHost(const char* call, void* to, Address from, size_t size, Stream* s)
   if (int code = checkPinned(call, to, size)) {
     return code;
   }
-  if (s->capture == nullptr) {
-    memset(to, memory::kPoison, size);  // what the host reads before it has waited
-  }
   device().counts["copies"]++;
-  return submit(call, s, [=] { return copyNow(call, to, at(from), size, false, true); });
+  return submit(
+      call, s, [=] { return copyNow(call, to, at(from), size, false, true); },
+      [=] {
+        if (isPinned(addressOf(to), size)) {
+          memset(to, memory::kPoison, size);  // what the host reads before it has waited
+        }
+      });
 }
 
 int copyOnDevice(const char* call, Address to, Address from, size_t size, Stream* s) {
@@ -730,11 +743,23 @@ void dropMapping(uintptr_t address) {
   }
 }
 
-// Everything that lives in a context, gone with it. Says how many bytes of device memory were left.
+std::string filePath(int file) { return "/proc/self/fd/" + std::to_string(file); }
+
+void unload(Module* module) {
+  dlclose(module->library);
+  // The loader knows libraries by their path: while it keeps this one, no other may have it.
+  if (dlopen(filePath(module->file).c_str(), RTLD_NOLOAD | RTLD_LAZY) == nullptr) {
+    close(module->file);
+  }
+  delete module;
+}
+
+// Everything that lives in a context, gone with it. Says how many bytes of device memory were left;
+// none after an error that made it impossible to free them.
 size_t endContext() {
   Device& d = device();
   clearQueues();
-  size_t left = d.used;
+  size_t left = d.sticky == SUCCESS ? d.used : 0;
   std::string list;
   for (auto& [address, size] : d.allocations) {
     if (list.size() < 400) {
@@ -749,7 +774,7 @@ size_t endContext() {
       list += (list.empty() ? "" : ", ") + std::to_string(physical.size) + " bytes of cuMemCreate";
     }
   }
-  if (left > 0 && d.sticky == SUCCESS) {
+  if (left > 0) {
     report("the context ended with %zu bytes of device memory live: %s", left, list.c_str());
   }
   while (!d.mappings.empty()) {
@@ -764,6 +789,7 @@ size_t endContext() {
     freeAllocation(d.allocations.begin());
   }
   for (auto& [address, size] : d.reservations) {
+    memory::unnameReservation(address);
     memory::release(address, size);
   }
   d.reservations.clear();
@@ -782,8 +808,7 @@ size_t endContext() {
   }
   d.functions.clear();
   for (Module* module : d.modules) {
-    dlclose(module->library);
-    delete module;
+    unload(module);
   }
   d.modules.clear();
   for (Graph* graph : d.graphs) {
@@ -1176,7 +1201,7 @@ int cuMemAlloc_v2(Address* address, size_t size) {
   }
   memory::poison(at, size);
   memory::allow(at, size);
-  memory::name(at, size, "an allocation");
+  memory::name(at, size, "allocation");
   d.allocations[at] = size;
   *address = at;
   return SUCCESS;
@@ -1438,6 +1463,7 @@ int cuMemAddressReserve(Address* address, size_t size, size_t alignment, Address
     report("cuMemAddressReserve: no addresses left for %zu bytes", size);
     return OUT_OF_MEMORY;
   }
+  memory::nameReservation(at, size);
   d.reservations[at] = size;
   *address = at;
   return SUCCESS;
@@ -1456,6 +1482,7 @@ int cuMemAddressFree(Address address, size_t size) {
            at(mapped->first));
     return INVALID_VALUE;
   }
+  memory::unnameReservation(address);
   memory::release(address, size);
   d.reservations.erase(reservation);
   return SUCCESS;
@@ -1541,7 +1568,7 @@ int cuMemMap(Address address, size_t size, size_t offset, uint64_t handle, Addre
   }
   physical->second.mappings++;
   d.mappings[address] = {size, handle};
-  memory::name(address, size, "a mapping without access");
+  memory::name(address, size, "mapping without access");
   return SUCCESS;
 }
 
@@ -1568,10 +1595,10 @@ int cuMemSetAccess(Address address, size_t size, const AccessDescription* access
     size_t length = d.mappings[next].size;
     if (access[0].flags == 3) {
       memory::allow(next, length);
-      memory::name(next, length, "a mapping");
+      memory::name(next, length, "mapping");
     } else {
       memory::forbid(next, length);
-      memory::name(next, length, "a mapping without access");
+      memory::name(next, length, "mapping without access");
     }
     next += length;
   }
@@ -1882,9 +1909,7 @@ int cuModuleLoadDataEx(Module** module, const void* image, unsigned, int*, void*
   }
   // The section headers end an ELF file.
   size_t size = header->e_shoff + size_t(header->e_shnum) * header->e_shentsize;
-  const char* folder = getenv("TMPDIR");
-  std::string path = std::string(folder == nullptr ? "/tmp" : folder) + "/wardrobe-kernels-XXXXXX";
-  int file = mkstemp(path.data());
+  int file = memfd_create("wardrobe-kernels", 0);
   bool written = file >= 0;
   for (size_t done = 0; written && done < size;) {
     ssize_t count = write(file, text + done, size - done);
@@ -1893,21 +1918,20 @@ int cuModuleLoadDataEx(Module** module, const void* image, unsigned, int*, void*
   }
   void* library = nullptr;
   if (written) {
-    library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    library = dlopen(filePath(file).c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
       report("cuModuleLoadData: %s", dlerror());
     }
   } else {
-    report("cuModuleLoadData: cannot write %s", path.c_str());
-  }
-  if (file >= 0) {
-    close(file);
-    unlink(path.c_str());
+    report("cuModuleLoadData: the host has no memory for %zu bytes", size);
   }
   if (library == nullptr) {
+    if (file >= 0) {
+      close(file);
+    }
     return SHARED_OBJECT_INIT_FAILED;
   }
-  *module = new Module{library};
+  *module = new Module{library, file};
   d.modules.insert(*module);
   return SUCCESS;
 }
@@ -1941,8 +1965,7 @@ int cuModuleUnload(Module* module) {
     }
   }
   d.modules.erase(module);
-  dlclose(module->library);
-  delete module;
+  unload(module);
   return SUCCESS;
 }
 
@@ -2278,6 +2301,11 @@ int cuGraphLaunch(Graph* executable, void* streamHandle) {
     return invalidStream("cuGraphLaunch", streamHandle);
   }
   d.counts["graphs"]++;
+  for (const Node& node : executable->nodes) {
+    if (node.asked) {
+      node.asked();
+    }
+  }
   auto copy = std::make_shared<Graph>(*executable);  // it may be destroyed before it ran
   return submit("cuGraphLaunch", s, [copy] { return runGraph(*copy); });
 }
@@ -2371,7 +2399,7 @@ size_t emulator_reset() {
   d.failures.clear();
   d.counts.clear();
   d.budget = kDefaultBudget;
-  d.seed = d.random.state = 1;
+  d.seed = d.random.state = firstSeed();
   return left;
 }
 

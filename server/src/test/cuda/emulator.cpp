@@ -15,9 +15,12 @@
 
 #include "runtime.h"
 
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdarg>
@@ -63,7 +66,7 @@ __thread Here here;
 namespace memory {
 namespace {
 
-constexpr size_t kArena = size_t(1) << 38;
+constexpr size_t kArena = size_t(1) << 40;  // most of it never touched
 constexpr size_t kGuard = 4096;  // at least this much between two ranges
 
 struct Range {
@@ -78,6 +81,7 @@ struct Arena {
   uintptr_t next;
   std::map<uintptr_t, size_t> free;    // ranges given back, for when `next` has reached the end
   std::map<uintptr_t, Range> ranges;  // by name(), live and past
+  std::map<uintptr_t, size_t> reservations;
 
   Arena() {
     base = map(kArena);
@@ -97,8 +101,8 @@ struct Arena {
 };
 
 Arena& arena() {
-  static Arena instance;
-  return instance;
+  static auto* instance = new Arena;
+  return *instance;
 }
 
 // Copies for the checks, which must be fast.
@@ -158,7 +162,20 @@ uintptr_t reserve(size_t size, size_t alignment) {
 void release(uintptr_t address, size_t size) {
   size_t whole = roundUp(size, kGuard) + kGuard;
   madvise(reinterpret_cast<void*>(address), roundUp(size, kGuard), MADV_DONTNEED);
-  arena().free[address] = whole;
+  auto& free = arena().free;
+  auto range = free.emplace(address, whole).first;
+  auto after = std::next(range);
+  if (after != free.end() && address + whole == after->first) {
+    range->second += after->second;
+    free.erase(after);
+  }
+  if (range != free.begin()) {
+    auto before = std::prev(range);
+    if (before->first + before->second == address) {
+      before->second += range->second;
+      free.erase(range);
+    }
+  }
 }
 
 void allow(uintptr_t address, size_t size) {
@@ -207,11 +224,26 @@ void unname(uintptr_t address) {
   }
 }
 
+void nameReservation(uintptr_t address, size_t size) { arena().reservations[address] = size; }
+
+void unnameReservation(uintptr_t address) { arena().reservations.erase(address); }
+
 std::string describe(uintptr_t address) {
   char text[256];
   if (!contains(address)) {
     return address < 65536 ? "a null pointer, or nearly one"
                            : "no device memory: the host's, or a wild pointer";
+  }
+  const auto& reservations = arena().reservations;
+  auto reservation = reservations.upper_bound(address);
+  if (reservation != reservations.begin()) {
+    --reservation;
+    if (address < reservation->first + reservation->second) {
+      snprintf(text, sizeof text,
+               "%zu bytes into a reservation of %zu bytes, where nothing is mapped for access",
+               size_t(address - reservation->first), reservation->second);
+      return text;
+    }
   }
   const auto& ranges = arena().ranges;
   auto after = ranges.upper_bound(address);
@@ -239,8 +271,8 @@ std::string describe(uintptr_t address) {
   if (range == nullptr) {
     return "no device memory was ever allocated";
   }
-  snprintf(text, sizeof text, "%zu bytes %s %s%s of %zu bytes", size_t(distance), where,
-           range->live ? "" : "a freed ", range->live ? range->kind : range->kind, range->size);
+  snprintf(text, sizeof text, "%zu bytes %s %s %s of %zu bytes", size_t(distance), where,
+           range->live ? "an" : "a freed", range->kind, range->size);
   return text;
 }
 
@@ -342,7 +374,10 @@ struct Run {
   uint64_t step = 1, offset = 0;  // block i of the order is (i * step + offset) mod blocks
   std::atomic<bool> failed{false};
   std::mutex lock;
-  Outcome outcome{0, ""};
+  int code = 0;  // of the first failure, and the rest about it
+  std::string who, what;
+  Site site{nullptr, 0};
+  const void* instruction = nullptr;
 
   Run(const Launch& launch, uint64_t seed) : launch(launch), seed(seed) {}
 };
@@ -357,6 +392,7 @@ struct Block {
   unsigned runnable;  // warps with a lane that can run
   unsigned arrived;   // threads in the barrier
   unsigned exited;
+  unsigned patience;  // collectives until another warp's turn
   int predicates, barrierResult;
   Site barrierSite;
   uintptr_t shared;
@@ -383,8 +419,12 @@ struct Block {
   Fiber& pick();
   void resume(Fiber& to);
   [[noreturn]] void exit();
+  // Reports what the running thread did and leaves the block for good. Where: a site, or an address
+  // in the kernel's code, or neither.
   [[noreturn]] void fail(int code, Site site, const char* format, ...)
       __attribute__((format(printf, 4, 5)));
+  [[noreturn]] void failAt(int code, Site site, const void* instruction, const char* format,
+                           va_list arguments);
   [[noreturn]] void stuck();
   Warp& arrive(Collective kind, unsigned mask, Site site, const Operand& operand);
   void compute(Warp& warp);
@@ -445,6 +485,7 @@ bool Block::execute(uint64_t index) {
   globalStart = globalEnd = 0;
   dynamicShared = 0;
   arrived = exited = 0;
+  patience = 1 + unsigned(random.below(32));
   predicates = 0;
   unsigned i = 0;
   uint3 thread{};
@@ -542,25 +583,28 @@ void Block::exit() {
 }
 
 void Block::fail(int code, Site site, const char* format, ...) {
-  char what[640];
   va_list arguments;
   va_start(arguments, format);
+  failAt(code, site, nullptr, format, arguments);
+}
+
+void Block::failAt(int code, Site site, const void* instruction, const char* format,
+                   va_list arguments) {
+  char what[640];
   vsnprintf(what, sizeof what, format, arguments);
-  va_end(arguments);
-  char at[160] = "";
-  if (site.file != nullptr) {
-    const char* slash = strrchr(site.file, '/');
-    snprintf(at, sizeof at, " (%s:%d)", slash == nullptr ? site.file : slash + 1, site.line);
-  }
-  char text[1024];
+  char who[256];
   const uint3& b = here.block;
   const uint3& t = here.thread;
-  snprintf(text, sizeof text, "kernel %s, block (%u, %u, %u), thread (%u, %u, %u)%s: %s",
-           run->launch.kernel->name, b.x, b.y, b.z, t.x, t.y, t.z, at, what);
+  snprintf(who, sizeof who, "kernel %s, block (%u, %u, %u), thread (%u, %u, %u)",
+           run->launch.kernel->name, b.x, b.y, b.z, t.x, t.y, t.z);
   {
     std::lock_guard<std::mutex> guard(run->lock);
-    if (run->outcome.code == 0) {
-      run->outcome = {code, text};
+    if (run->code == 0) {
+      run->code = code;
+      run->who = who;
+      run->what = what;
+      run->site = site;
+      run->instruction = instruction;
     }
   }
   run->failed = true;
@@ -568,6 +612,71 @@ void Block::fail(int code, Site site, const char* format, ...) {
   emulator_switch(&abandoned, mainStack);
   __builtin_unreachable();
 }
+
+namespace {
+
+[[noreturn, gnu::format(printf, 3, 4)]] void failAccess(int code, const void* instruction,
+                                                        const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  here.running->failAt(code, {nullptr, 0}, instruction, format, arguments);
+}
+
+const char* fileName(const char* path) {
+  const char* slash = strrchr(path, '/');
+  return slash == nullptr ? path : slash + 1;
+}
+
+// Source lines of an instruction, the innermost first, as binutils' addr2line knows them; empty if
+// it does not.
+std::string sourceOf(const void* instruction) {
+  Dl_info info;
+  if (dladdr(instruction, &info) == 0 || info.dli_fname == nullptr) {
+    return "";
+  }
+  std::string file = info.dli_fname;
+  const std::string self = "/proc/self/";  // which would be addr2line
+  if (file.compare(0, self.size(), self) == 0) {
+    file = "/proc/" + std::to_string(getpid()) + "/" + file.substr(self.size());
+  }
+  // The call returns to `instruction`: the byte before is the call's own.
+  size_t offset = reinterpret_cast<uintptr_t>(instruction) -
+                  reinterpret_cast<uintptr_t>(info.dli_fbase) - 1;
+  char command[512];
+  snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%zx 2>/dev/null", file.c_str(), offset);
+  FILE* output = popen(command, "r");
+  if (output == nullptr) {
+    return "";
+  }
+  std::string lines;
+  char line[512];
+  while (fgets(line, sizeof line, output) != nullptr) {
+    if (line[0] == '?' || strstr(line, ":?") != nullptr) {
+      continue;
+    }
+    line[strcspn(line, " \n")] = 0;  // without "(discriminator 2)"
+    lines += lines.empty() ? "" : ", called from ";
+    lines += fileName(line);
+  }
+  pclose(output);
+  return lines;
+}
+
+std::string message(const Run& run) {
+  std::string where;
+  if (run.site.file != nullptr) {
+    where = fileName(run.site.file) + (":" + std::to_string(run.site.line));
+  } else if (run.instruction != nullptr) {
+    where = sourceOf(run.instruction);
+  }
+  std::string text = run.who;
+  if (!where.empty()) {
+    text.append(" (").append(where).append(")");
+  }
+  return text.append(": ").append(run.what);
+}
+
+}  // namespace
 
 // Nothing can go on: says where the threads stand.
 void Block::stuck() {
@@ -606,11 +715,8 @@ inline Warp& Block::arrive(Collective kind, unsigned mask, Site site, const Oper
            name(kind), mask, warp.all);
     }
   } else if (warp.kind != kind || warp.site.line != site.line) {
-    const char* slash = strrchr(warp.site.file, '/');
-    fail(kLaunchFailed, site,
-         "%s in divergent code: lanes %08x of the warp are at %s (%s:%d)", name(kind),
-         warp.waiting, name(warp.kind), slash == nullptr ? warp.site.file : slash + 1,
-         warp.site.line);
+    fail(kLaunchFailed, site, "%s in divergent code: lanes %08x of the warp are at %s (%s:%d)",
+         name(kind), warp.waiting, name(warp.kind), fileName(warp.site.file), warp.site.line);
   }
   warp.operands[fiber.lane] = operand;
   warp.waiting |= self;
@@ -622,6 +728,10 @@ inline Warp& Block::arrive(Collective kind, unsigned mask, Site site, const Oper
   compute(warp);
   warp.waiting = 0;
   warp.ready = kAllLanes;
+  if (--patience == 0) {  // now and then another warp goes first
+    patience = 1 + unsigned(random.below(32));
+    resume(pick());
+  }
   return warp;
 }
 
@@ -741,10 +851,9 @@ int Block::barrier(bool predicate, Site site) {
   if (arrived == 0) {
     barrierSite = site;
   } else if (barrierSite.line != site.line) {
-    const char* slash = strrchr(barrierSite.file, '/');
     fail(kLaunchFailed, site,
          "__syncthreads in divergent code: %u threads of the block wait at another one (%s:%d)",
-         arrived, slash == nullptr ? barrierSite.file : slash + 1, barrierSite.line);
+         arrived, fileName(barrierSite.file), barrierSite.line);
   }
   predicates += predicate ? 1 : 0;
   warp.ready &= ~(1u << fiber.lane);
@@ -963,7 +1072,8 @@ void trap(Site site) { here.running->fail(kLaunchFailed, site, "__trap"); }
 
 namespace {
 
-[[gnu::noinline]] void checkSlowly(uintptr_t address, size_t size, bool write) {
+[[gnu::noinline]] void checkSlowly(uintptr_t address, size_t size, bool write,
+                                   const void* instruction) {
   if (here.fiber == nullptr) {
     return;  // a module's initializer
   }
@@ -991,20 +1101,25 @@ namespace {
       }
     }
   }
-  block.fail(kIllegalAddress, {nullptr, 0}, "%s of %zu bytes at %p: %s", write ? "write" : "read",
-             size, reinterpret_cast<void*>(address), block.describe(address).c_str());
+  // The first byte that is not there: what lies before it may be sound.
+  uintptr_t bad = address;
+  while (bad + 1 < address + size && (block.inShared(bad, 1) || memory::allowed(bad, 1))) {
+    bad++;
+  }
+  failAccess(kIllegalAddress, instruction, "%s of %zu bytes at %p: %s", write ? "write" : "read",
+             size, reinterpret_cast<void*>(address), block.describe(bad).c_str());
 }
 
-[[gnu::noinline, gnu::cold]] void misaligned(uintptr_t address, size_t size, bool write) {
+[[gnu::noinline, gnu::cold]] void misaligned(uintptr_t address, size_t size, bool write,
+                                             const void* instruction) {
   if (here.fiber != nullptr) {
-    here.running->fail(kMisalignedAddress, {nullptr, 0},
-                       "%s of %zu bytes at %p, which is no multiple of %zu",
-                       write ? "write" : "read", size, reinterpret_cast<void*>(address), size);
+    failAccess(kMisalignedAddress, instruction, "%s of %zu bytes at %p, which is no multiple of %zu",
+               write ? "write" : "read", size, reinterpret_cast<void*>(address), size);
   }
 }
 
 template <size_t size>
-inline void check(uintptr_t address, bool write) {
+inline void check(uintptr_t address, bool write, const void* instruction) {
   if (address - here.stack < kStack) {
     return;
   }
@@ -1016,17 +1131,17 @@ inline void check(uintptr_t address, bool write) {
              (offset = address - here.running->shared) < kSharedArena) {
     shadow = here.running->sharedShadow + (offset >> 3);
   } else {
-    checkSlowly(address, size, write);
+    checkSlowly(address, size, write, instruction);
     return;
   }
   if (address % size != 0) {
-    misaligned(address, size, write);
+    misaligned(address, size, write, instruction);
   } else if constexpr (size == 16) {
     if (shadow[0] != 8 || shadow[1] != 8) {
-      checkSlowly(address, size, write);
+      checkSlowly(address, size, write, instruction);
     }
   } else if ((address & 7) + size > *shadow) {
-    checkSlowly(address, size, write);
+    checkSlowly(address, size, write, instruction);
   }
 }
 
@@ -1034,7 +1149,7 @@ inline void check(uintptr_t address, bool write) {
 
 void checkAligned(const void* address, size_t size, bool write) {
   if (reinterpret_cast<uintptr_t>(address) % size != 0) {
-    misaligned(reinterpret_cast<uintptr_t>(address), size, write);
+    misaligned(reinterpret_cast<uintptr_t>(address), size, write, __builtin_return_address(0));
   }
 }
 
@@ -1158,7 +1273,7 @@ Outcome run(const Launch& launch, uint64_t seed) {
     run.step = 1 + random.below(run.blocks);
   } while (greatestCommonDivisor(run.step, run.blocks) != 1);
   workers->work(run);
-  return run.outcome;
+  return {run.code, run.code == 0 ? "" : message(run)};
 }
 
 }  // namespace emulator
@@ -1168,9 +1283,13 @@ Outcome run(const Launch& launch, uint64_t seed) {
 using emulator::check;
 using emulator::checkSlowly;
 
-#define CHECK(size)                                                             \
-  extern "C" void __asan_load##size##_noabort(uintptr_t at) { check<size>(at, false); } \
-  extern "C" void __asan_store##size##_noabort(uintptr_t at) { check<size>(at, true); }
+#define CHECK(size)                                                  \
+  extern "C" void __asan_load##size##_noabort(uintptr_t at) {        \
+    check<size>(at, false, __builtin_return_address(0));             \
+  }                                                                  \
+  extern "C" void __asan_store##size##_noabort(uintptr_t at) {       \
+    check<size>(at, true, __builtin_return_address(0));              \
+  }
 CHECK(1)
 CHECK(2)
 CHECK(4)
@@ -1179,12 +1298,12 @@ CHECK(16)
 
 extern "C" void __asan_loadN_noabort(uintptr_t at, size_t size) {
   if (at - emulator::here.stack >= emulator::kStack) {
-    checkSlowly(at, size, false);
+    checkSlowly(at, size, false, __builtin_return_address(0));
   }
 }
 extern "C" void __asan_storeN_noabort(uintptr_t at, size_t size) {
   if (at - emulator::here.stack >= emulator::kStack) {
-    checkSlowly(at, size, true);
+    checkSlowly(at, size, true, __builtin_return_address(0));
   }
 }
 extern "C" void __asan_handle_no_return() {}

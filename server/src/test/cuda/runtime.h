@@ -28,9 +28,11 @@ bool contains(uintptr_t address);
 bool allowed(uintptr_t address, size_t size);
 void poison(uintptr_t address, size_t size);
 
-// Names a range in reports, until others have taken its place.
+// Says in reports what a range is, until another has taken its place.
 void name(uintptr_t address, size_t size, const char* kind);
 void unname(uintptr_t address);
+void nameReservation(uintptr_t address, size_t size);
+void unnameReservation(uintptr_t address);
 std::string describe(uintptr_t address);
 }  // namespace memory
 
