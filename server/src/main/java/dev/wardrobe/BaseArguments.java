@@ -113,37 +113,33 @@ public final class BaseArguments {
     return math(math);
   }
 
+  /** See {@link #backend(String, MathMode, int)}. */
+  Backend backend() throws StartException {
+    return backend(backend, math(), threads());
+  }
+
   /**
    * The device that was asked for, or the best there is.
    *
    * @throws StartException if CUDA was asked for and cannot be had
    */
-  Backend backend() throws StartException {
-    MathMode mode = math();
-    int most = threads();
-    switch (backend.toLowerCase(Locale.ROOT)) {
-      case "cpu" -> {
-        return new CpuBackend(most, mode);
+  static Backend backend(String name, MathMode math, int threads) throws StartException {
+    String asked = name.toLowerCase(Locale.ROOT);
+    if (!List.of("auto", "cpu", "cuda").contains(asked)) {
+      throw new StartException("--backend: expected auto, cpu or cuda, got '%s'".formatted(name));
+    }
+    if (asked.equals("cpu")) {
+      return new CpuBackend(threads, math);
+    }
+    try {
+      return CudaBackend.open(math);
+    } catch (UnavailableException e) {
+      if (asked.equals("cuda")) {
+        throw new StartException(
+            "--backend cuda: %s; --backend cpu needs no device".formatted(e.getMessage()), e);
       }
-      case "cuda" -> {
-        try {
-          return CudaBackend.open(mode);
-        } catch (UnavailableException e) {
-          throw new StartException(
-              "--backend cuda: %s; --backend cpu needs no device".formatted(e.getMessage()), e);
-        }
-      }
-      case "auto" -> {
-        try {
-          return CudaBackend.open(mode);
-        } catch (UnavailableException e) {
-          log.info("cuda: not used: {}", e.getMessage());
-          return new CpuBackend(most, mode);
-        }
-      }
-      default ->
-          throw new StartException(
-              "--backend: expected auto, cpu or cuda, got '%s'".formatted(backend));
+      log.info("cuda: not used: {}", e.getMessage());
+      return new CpuBackend(threads, math);
     }
   }
 

@@ -49,7 +49,7 @@ import picocli.CommandLine.Spec;
           + " right while",
       "adapters come and go (each explains itself with --help)."
     },
-    subcommands = BenchAdaptersCommand.class,
+    subcommands = {BenchAdaptersCommand.class, BenchDeviceCommand.class},
     mixinStandardHelpOptions = true)
 final class BenchCommand implements Callable<Integer> {
   /** How long the vector kernels may take to be compiled. */
@@ -61,7 +61,8 @@ final class BenchCommand implements Callable<Integer> {
       names = "--shape",
       paramLabel = "NAME",
       description =
-          "A model's shape, given random weights: tinyllama, smollm2, llama3-8b-2layers or tiny.")
+          "A model's shape, given random weights: tinyllama, smollm2, llama3-8b-2layers, llama3-8b,"
+              + " llama-65b or tiny.")
   private @Nullable String shape;
 
   @Option(
@@ -102,6 +103,13 @@ final class BenchCommand implements Callable<Integer> {
       paramLabel = "N",
       description = "Threads that compute. Default: as many as there are processors.")
   private int threads = Runtime.getRuntime().availableProcessors();
+
+  @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      defaultValue = "auto",
+      description = "auto, cpu or cuda, as to serve. Default: ${DEFAULT-VALUE}.")
+  private String device = "auto";
 
   @Option(
       names = "--math",
@@ -215,7 +223,7 @@ final class BenchCommand implements Callable<Integer> {
     within("--threads", threads, 1, 1024);
     PrintWriter out = spec.commandLine().getOut();
     MathMode asked = BaseArguments.math(math);
-    try (CpuBackend backend = new CpuBackend(threads, asked);
+    try (Backend backend = BaseArguments.backend(device, asked, threads);
         Model base = model(known, quantizedHead, backend)) {
       if (backend.refusal() != null) {
         throw new StartException("--math fast is not to be had: " + backend.refusal());
@@ -225,6 +233,11 @@ final class BenchCommand implements Callable<Integer> {
         throw new StartException(
             "the vector kernels were not in use after %d s; the machine is too busy to measure"
                 .formatted(WARM.toSeconds()));
+      }
+      if (profile && !(backend instanceof CpuBackend)) {
+        throw new StartException(
+            "--profile: expected --backend cpu; on a device operations overlap, and nsys times"
+                + " them");
       }
       Roof roof = profile ? Roof.measure(threads) : null;
       if (!json) {

@@ -17,7 +17,11 @@ public enum Shape {
   /** SmolLM2-135M. */
   SMOLLM2("smollm2", 30, 576, 9, 3, 1536, 49152, 100000, 8192, true),
   /** The first two layers of Llama-3-8B, its embedding and its head. */
-  LLAMA3_8B_2LAYERS("llama3-8b-2layers", 2, 4096, 32, 8, 14336, 128256, 500000, 8192, false);
+  LLAMA3_8B_2LAYERS("llama3-8b-2layers", 2, 4096, 32, 8, 14336, 128256, 500000, 8192, false),
+  /** Llama-3-8B. */
+  LLAMA3_8B("llama3-8b", 32, 4096, 32, 8, 14336, 128256, 500000, 8192, false),
+  /** LLaMA-65B, the largest model of the QLoRA paper (arXiv 2305.14314). */
+  LLAMA_65B("llama-65b", 80, 8192, 64, 64, 22016, 32000, 10000, 2048, false);
 
   private final String id;
 

@@ -71,29 +71,34 @@ public final class RandomModel {
    * @return resident in {@code backend}; the caller closes it
    */
   public static Lora adapter(Model model, int rank, long seed, Backend backend) {
-    Map<Integer, Delta> deltas = new HashMap<>();
     try (Arena arena = Arena.ofConfined()) {
-      for (Module module : model.modules().all()) {
-        if (module.kind() == Module.Kind.LINEAR) {
-          SplittableRandom random = new SplittableRandom(seed(seed, module.id()));
-          // B·A·x is about a tenth of x.
-          float a = (float) (1 / Math.sqrt(module.in()));
-          float b = (float) (0.1 / Math.sqrt(rank));
-          deltas.put(
-              module.id(),
-              new Delta(
-                  new Delta.LowRank(
-                      dense(rank, module.in(), a, random, arena),
-                      dense(module.out(), rank, b, random, arena)),
-                  1,
-                  null,
-                  null,
-                  null,
-                  null));
-        }
-      }
-      return backend.lora(deltas, model::matrix);
+      return backend.lora(deltas(model, rank, seed, arena), model::matrix);
     }
+  }
+
+  /** What such an adapter consists of, by module. */
+  public static Map<Integer, Delta> deltas(Model model, int rank, long seed, Arena arena) {
+    Map<Integer, Delta> deltas = new HashMap<>();
+    for (Module module : model.modules().all()) {
+      if (module.kind() == Module.Kind.LINEAR) {
+        SplittableRandom random = new SplittableRandom(seed(seed, module.id()));
+        // B·A·x is about a tenth of x.
+        float a = (float) (1 / Math.sqrt(module.in()));
+        float b = (float) (0.1 / Math.sqrt(rank));
+        deltas.put(
+            module.id(),
+            new Delta(
+                new Delta.LowRank(
+                    dense(rank, module.in(), a, random, arena),
+                    dense(module.out(), rank, b, random, arena)),
+                1,
+                null,
+                null,
+                null,
+                null));
+      }
+    }
+    return deltas;
   }
 
   private static Matrix matrix(Module module, long seed, Backend backend) {

@@ -105,6 +105,11 @@ public final class CudaBackend implements Backend {
     return Math.max(0, gpu.free() - KEPT_FREE) / 10 * 9;
   }
 
+  /** How fast the device copies within its memory, in bytes read and written per second. */
+  public double copyRate() {
+    return gpu.copyRate();
+  }
+
   /** Bytes of buffers, matrices, adapters and caches that are not closed. */
   public long liveBytes() {
     return gpu.live();

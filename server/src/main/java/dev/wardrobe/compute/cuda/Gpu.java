@@ -9,6 +9,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -38,6 +39,9 @@ import org.jspecify.annotations.Nullable;
 final class Gpu implements AutoCloseable {
   /** Bytes of a piece of an upload. */
   private static final long STAGE = 4 << 20;
+
+  /** Copies that are timed. */
+  private static final int COPIES = 9;
 
   /** The oldest architecture that has bf16 tensor cores and asynchronous copies: Ampere. */
   private static final int OLDEST = 80;
@@ -327,6 +331,39 @@ final class Gpu implements AutoCloseable {
     long[] total = {0};
     check("cuMemGetInfo", JCudaDriver.cuMemGetInfo(free, total));
     return free[0];
+  }
+
+  /**
+   * How fast the device copies within its memory, in bytes read and written per second: the median
+   * of some copies too large for its caches, or of what fits.
+   */
+  double copyRate() {
+    long bytes = Math.min(1L << 30, free() / 4);
+    double[] rates = new double[COPIES];
+    CUevent begin = new CUevent();
+    CUevent end = new CUevent();
+    check("cuEventCreate", JCudaDriver.cuEventCreate(begin, CUevent_flags.CU_EVENT_DEFAULT));
+    check("cuEventCreate", JCudaDriver.cuEventCreate(end, CUevent_flags.CU_EVENT_DEFAULT));
+    try (Memory from = workspace("a copy's source", bytes);
+        Memory to = workspace("a copy's target", bytes)) {
+      for (int i = 0; i < COPIES; i++) {
+        check("cuEventRecord", JCudaDriver.cuEventRecord(begin, compute));
+        check(
+            "cuMemcpyDtoDAsync",
+            JCudaDriver.cuMemcpyDtoDAsync(
+                pointer(to.address()), pointer(from.address()), bytes, compute));
+        check("cuEventRecord", JCudaDriver.cuEventRecord(end, compute));
+        check("cuEventSynchronize", JCudaDriver.cuEventSynchronize(end));
+        float[] milliseconds = {0};
+        check("cuEventElapsedTime", JCudaDriver.cuEventElapsedTime(milliseconds, begin, end));
+        rates[i] = 2e3 * bytes / milliseconds[0];
+      }
+    } finally {
+      JCudaDriver.cuEventDestroy(begin);
+      JCudaDriver.cuEventDestroy(end);
+    }
+    Arrays.sort(rates);
+    return rates[COPIES / 2];
   }
 
   /** Bytes taken and not freed. */
