@@ -17,6 +17,20 @@ public final class NotFiniteException extends RuntimeException {
     this.draws = draws.clone();
   }
 
+  /**
+   * What is wrong with the row of logits {@code (vocabulary)} from {@code at} on, from which
+   * nothing could be drawn.
+   */
+  public static String problem(float[] logits, int at, int vocabulary) {
+    for (int i = 0; i < vocabulary; i++) {
+      float logit = logits[at + i];
+      if (Float.isNaN(logit) || logit == Float.POSITIVE_INFINITY) {
+        return "the logit of token %d is %s".formatted(i, logit);
+      }
+    }
+    return "no token has a finite logit";
+  }
+
   /** Which of the draws failed: indices into the list given to {@link Backend#sample}. */
   public int[] draws() {
     return draws.clone();

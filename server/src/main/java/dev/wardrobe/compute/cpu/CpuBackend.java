@@ -680,7 +680,8 @@ public final class CpuBackend implements Backend {
         failed.add(i);
         int row = draws.get(i).row();
         problems.add(
-            "row %d: %s".formatted(row, Sampler.problem(logits, row * vocabulary, vocabulary)));
+            "row %d: %s"
+                .formatted(row, NotFiniteException.problem(logits, row * vocabulary, vocabulary)));
       }
     }
     return new NotFiniteException(

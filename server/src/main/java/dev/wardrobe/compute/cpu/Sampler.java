@@ -1,6 +1,7 @@
 package dev.wardrobe.compute.cpu;
 
 import dev.wardrobe.compute.Draw;
+import dev.wardrobe.compute.NotFiniteException;
 import dev.wardrobe.compute.TokenBias;
 import java.util.Arrays;
 
@@ -19,7 +20,7 @@ final class Sampler {
 
   /**
    * Gives the draw its outcome for the logits {@code (vocabulary)} from {@code at} on; false if
-   * they are not finite, see {@link #problem}.
+   * they are not finite, see {@link NotFiniteException#problem}.
    */
   boolean sample(Draw draw, float[] logits, int at, int vocabulary, Scratch scratch) {
     Draw.Outcome outcome = draw.outcome();
@@ -54,17 +55,6 @@ final class Sampler {
     }
     outcome.set(token, logprob(logits[at + token], max, logSum));
     return true;
-  }
-
-  /** What {@link #sample} found wrong with a row. */
-  static String problem(float[] logits, int at, int vocabulary) {
-    for (int i = 0; i < vocabulary; i++) {
-      float logit = logits[at + i];
-      if (Float.isNaN(logit) || logit == Float.POSITIVE_INFINITY) {
-        return "the logit of token %d is %s".formatted(i, logit);
-      }
-    }
-    return "no token has a finite logit";
   }
 
   private static float logprob(float logit, float max, double logSum) {

@@ -42,6 +42,7 @@ public final class CudaBackend implements Backend {
   private final MathMode asked;
   private final List<CudaStep> steps = new ArrayList<>();
   private @Nullable CudaStep spare;
+  private @Nullable Sampling sampling;
 
   /** The step whose operations may be waiting for the end of their graph. */
   private @Nullable CudaStep active;
@@ -307,7 +308,15 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void sample(Step step, Buffer logits, List<Draw> draws) {
-    throw new UnsupportedOperationException();
+    for (int i = 0; i < draws.size(); i++) {
+      draws.get(i).check(i, logits);
+    }
+    Sampling own = sampling;
+    if (own == null) {
+      own = new Sampling(gpu);
+      sampling = own;
+    }
+    own.sample(activate(step), own(logits), draws);
   }
 
   @Override
@@ -328,6 +337,10 @@ public final class CudaBackend implements Backend {
   public void close() {
     steps.forEach(CudaStep::destroy);
     steps.clear();
+    if (sampling != null) {
+      sampling.close();
+      sampling = null;
+    }
     gpu.close();
   }
 }

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import jcuda.driver.CUgraph;
 import jcuda.driver.CUgraphExec;
+import jcuda.driver.CUresult;
 import jcuda.driver.CUstreamCaptureMode;
 import jcuda.driver.JCudaDriver;
 import org.jspecify.annotations.Nullable;
@@ -125,7 +126,12 @@ final class Tape implements AutoCloseable {
     flush();
     Sizes noted = sizes;
     if (noted != null && !ops.isEmpty()) {
-      graphs.put(noted, capture(current, List.copyOf(ops)));
+      try {
+        graphs.put(noted, capture(current, List.copyOf(ops)));
+      } catch (IllegalStateException e) {
+        // What the step worked on was closed before it: no later step can be the same.
+        graphs.remove(noted);
+      }
     }
     abandon();
   }
@@ -155,6 +161,9 @@ final class Tape implements AutoCloseable {
     }
     int code = JCudaDriver.cuStreamEndCapture(gpu.compute(), graph);
     if (failure != null) {
+      if (code == CUresult.CUDA_SUCCESS) {
+        JCudaDriver.cuGraphDestroy(graph);
+      }
       throw failure;
     }
     gpu.check("cuStreamEndCapture", code);
