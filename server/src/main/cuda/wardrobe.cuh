@@ -136,9 +136,82 @@ __device__ __forceinline__ float exp_exact(float x) {
   return __fmul_rn(__fmul_rn(p, first), second);
 }
 
+// A resident matrix (rows, cols). Dense ones lie by rows. 4-bit ones hold pairs of codes, of two
+// neighbours the first in the upper half of a byte: in the order of the source, or by tiles, see
+// tile_pair. A scale is shared by 2^blockShift neighbours; it is a float32, or, where there is a
+// map, a code: map[code] * nested[its index / nestedSize] + offset, each step rounded.
+struct Weights {
+  const void* data;
+  const void* absmax;
+  const float* nested;
+  const float* map;       // 256
+  const float* codebook;  // 16
+  int form;
+  int rows;
+  int cols;
+  int blockShift;
+  int nestedSize;
+  float offset;
+};
+
+// Forms; the dense ones are also the types of an adapter's factors.
+static constexpr int F32 = 0;
+static constexpr int BF16 = 1;
+static constexpr int F16 = 2;
+static constexpr int TILES = 3;   // 4-bit, by tiles
+static constexpr int STORED = 4;  // 4-bit, in the order of the source
+
+// An element of a dense array.
+__device__ __forceinline__ float dense_at(const void* data, int form, i64 index) {
+  if (form == F32) {
+    return static_cast<const float*>(data)[index];
+  }
+  u32 half = static_cast<const u16*>(data)[index];
+  return form == BF16 ? low_bf16(half) : from_f16(half);
+}
+
+// The pair of neighbours at an even column of a 4-bit matrix that lies by tiles of 16 rows and 64
+// columns, 512 bytes each. Lane 4g + t has 16 bytes of a tile: for each half h of the columns and
+// each step s of two a word with four pairs, row g and row g + 8 at column 32h + 8t + 4s, then both
+// at 2 more. Words were rotated left by 7, see table_entry.
+__device__ __forceinline__ u32 tile_pair(const void* data, int cols, i64 row, int column) {
+  i64 tile = (row >> 4) * (cols >> 6) + (column >> 6);
+  int lane = static_cast<int>(row & 7) * 4 + ((column >> 3) & 3);
+  int word = ((column >> 5) & 1) * 2 + ((column >> 2) & 1);
+  int pair = (column & 2) + (static_cast<int>(row >> 3) & 1);
+  u32 rotated = static_cast<const u32*>(data)[(tile * 32 + lane) * 4 + word];
+  return (__funnelshift_r(rotated, rotated, 7) >> (8 * pair)) & 0xffu;
+}
+
+// One element, decoded as the CPU does.
+__device__ __forceinline__ float weight_at(const Weights& w, i64 row, int column) {
+  if (w.form <= F16) {
+    return dense_at(w.data, w.form, row * w.cols + column);
+  }
+  i64 index = row * w.cols + column;
+  i64 block = index >> w.blockShift;
+  i64 scaleAt = block;
+  u32 pair;
+  if (w.form == TILES) {
+    pair = tile_pair(w.data, w.cols, row, column & ~1);
+    int blocks = w.cols >> w.blockShift;
+    scaleAt = ((row >> 4) * blocks + (column >> w.blockShift)) * 16 + (row & 15);
+  } else {
+    pair = static_cast<const u8*>(w.data)[index >> 1];
+  }
+  float scale;
+  if (w.map == nullptr) {
+    scale = static_cast<const float*>(w.absmax)[scaleAt];
+  } else {
+    float decoded = w.map[static_cast<const u8*>(w.absmax)[scaleAt]];
+    scale = __fadd_rn(__fmul_rn(decoded, w.nested[block / w.nestedSize]), w.offset);
+  }
+  u32 code = (w.form == TILES ? column & 1 : index & 1) == 0 ? pair >> 4 : pair & 15u;
+  return __fmul_rn(w.codebook[code], scale);
+}
+
 // One adapter's delta of one module, resident: y = gain * (W·x + scale·(B·(A·x) + loraBias)) + bias.
-// Null pointers where it has none. `type` is 0 for float32, 1 for bf16, 2 for float16, of both
-// factors unless bType differs.
+// Null pointers where it has none. The types of the factors are those of Weights.form.
 struct Part {
   const void* a;          // (rank, in), by rows
   const void* b;          // (out, rank), by rows
@@ -195,4 +268,9 @@ static constexpr int BLOCK_TOKENS = 16;
 // The part of a segment for a module, or null.
 __device__ __forceinline__ const Part* part_of(const Segment& segment, int module) {
   return segment.parts == nullptr || module >= segment.modules ? nullptr : segment.parts + module;
+}
+
+// Whether there is something to be added to a linear module's product.
+__device__ __forceinline__ bool adds_to_linear(const Part& part) {
+  return part.a != nullptr || part.bias != nullptr;
 }

@@ -40,6 +40,7 @@ public final class CudaBackend implements Backend {
 
   private final Gpu gpu;
   private final MathMode asked;
+  private final SharedTables tables;
   private final List<CudaStep> steps = new ArrayList<>();
   private @Nullable CudaStep spare;
   private @Nullable Sampling sampling;
@@ -50,6 +51,7 @@ public final class CudaBackend implements Backend {
   /** A backend over a device whose kernels are loaded; closed with it. */
   CudaBackend(Gpu gpu, MathMode asked) {
     this.gpu = gpu;
+    tables = new SharedTables(gpu);
     this.asked = asked;
   }
 
@@ -170,22 +172,22 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Matrix matrix(QuantizedMatrix weights) {
-    throw new UnsupportedOperationException();
+    return CudaMatrix.of(gpu, tables, weights);
   }
 
   @Override
   public Matrix matrix(DenseMatrix weights) {
-    throw new UnsupportedOperationException();
+    return CudaMatrix.of(gpu, tables, weights);
   }
 
   @Override
   public String layout() {
-    throw new UnsupportedOperationException();
+    return CudaMatrix.LAYOUT;
   }
 
   @Override
   public Matrix matrix(PackedMatrix weights) {
-    throw new UnsupportedOperationException();
+    return CudaMatrix.of(gpu, tables, weights);
   }
 
   @Override
@@ -323,6 +325,14 @@ public final class CudaBackend implements Backend {
   public Gradients gradients() {
     throw new UnsupportedOperationException(
         "training runs on the CPU: the CUDA backend serves; use --backend cpu to train");
+  }
+
+  /** A matrix as our own. */
+  static CudaMatrix own(Matrix matrix) {
+    if (matrix instanceof CudaMatrix own) {
+      return own;
+    }
+    throw new IllegalArgumentException("a matrix of another backend: " + matrix.getClass());
   }
 
   /** A buffer as our own. */
