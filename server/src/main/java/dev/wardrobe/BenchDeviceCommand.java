@@ -110,8 +110,21 @@ final class BenchDeviceCommand implements Callable<Integer> {
       description = "Where device.json and device.md go. Default: Markdown on standard output.")
   private @Nullable Path out;
 
+  @Option(
+      names = "--images",
+      description = "Only list the kernels that this build has as machine code; needs no device.")
+  private boolean images;
+
   @Override
   public Integer call() throws StartException, IOException {
+    if (images) {
+      try {
+        CudaBackend.images().forEach(spec.commandLine().getOut()::println);
+      } catch (UnavailableException e) {
+        throw new StartException(String.valueOf(e.getMessage()), e);
+      }
+      return 0;
+    }
     Shape timed = shape("--shape", shape);
     Shape resident = large.equals("none") ? null : shape("--large", large);
     ObjectNode report = new ObjectMapper().createObjectNode();

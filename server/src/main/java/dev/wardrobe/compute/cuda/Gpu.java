@@ -59,8 +59,8 @@ final class Gpu implements AutoCloseable {
   private final int sharedLimit;
   private final List<CUmodule> modules = new ArrayList<>();
   private final Map<String, CUfunction> kernels = new HashMap<>();
-  private final CUstream compute;
-  private final CUstream upload;
+  private final Stream compute;
+  private final Stream upload;
   private final Pinned staging;
   private final CUevent[] staged = {new CUevent(), new CUevent()};
   private final AtomicLong live = new AtomicLong();
@@ -283,6 +283,11 @@ final class Gpu implements AutoCloseable {
   /** The stream that operations are queued on. */
   CUstream compute() {
     return compute;
+  }
+
+  /** The computing stream's handle, for calls that do not go through JCuda. */
+  long computeHandle() {
+    return compute.handle();
   }
 
   /** Waits for everything queued on the computing stream. */
@@ -511,8 +516,8 @@ final class Gpu implements AutoCloseable {
     }
   }
 
-  private CUstream stream() {
-    CUstream stream = new CUstream();
+  private Stream stream() {
+    Stream stream = new Stream();
     check(
         "cuStreamCreate",
         JCudaDriver.cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING));
@@ -538,6 +543,13 @@ final class Gpu implements AutoCloseable {
 
     long value() {
       return getNativePointer() + getByteOffset();
+    }
+  }
+
+  /** JCuda keeps handles to itself, too. */
+  private static final class Stream extends CUstream {
+    long handle() {
+      return getNativePointer();
     }
   }
 

@@ -13,7 +13,7 @@ import java.util.List;
  */
 final class KernelImages {
   /** The sources, without their suffix; also what the images are named after. */
-  static final List<String> SOURCES = List.of("attention", "rows", "sampling");
+  static final List<String> SOURCES = List.of("rows", "sampling");
 
   private KernelImages() {}
 
@@ -36,6 +36,28 @@ final class KernelImages {
     return images.size() == SOURCES.size()
         ? images
         : compiled(Nvrtc.load(), architecture(gpu.architecture()));
+  }
+
+  /**
+   * What this build has, a line for each source.
+   *
+   * @throws UnavailableException if one was not compiled
+   */
+  static List<String> inventory() throws UnavailableException {
+    List<String> lines = new ArrayList<>();
+    for (String source : SOURCES) {
+      try (InputStream image = KernelImages.class.getResourceAsStream(source + ".fatbin")) {
+        if (image == null) {
+          throw new UnavailableException(
+              "%s.cu was not compiled in this build: build with nvcc (CUDA_HOME)"
+                  .formatted(source));
+        }
+        lines.add("%s.fatbin, %d bytes".formatted(source, image.readAllBytes().length));
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+    return lines;
   }
 
   /** Compiles all sources now. */

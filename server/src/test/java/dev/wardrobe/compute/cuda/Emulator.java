@@ -135,6 +135,16 @@ public final class Emulator {
     }
   }
 
+  /** A cuBLASLt that computes on the emulated device, as a library to load. */
+  Path cublasLt() {
+    Path object = compile(SOURCES.resolve("cublaslt.cpp"), RUNTIME);
+    return link(
+        "cublaslt-",
+        ".so",
+        List.of(object),
+        List.of("-Wl,-soname,libcublasLt.so.13", driver.toString()));
+  }
+
   /** Where the emulator's own sources are, and those of the kernels that test it. */
   static Path sources() {
     return SOURCES;
