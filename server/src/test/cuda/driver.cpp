@@ -1587,7 +1587,13 @@ static bool mapped(Address address, size_t size) {
 
 int cuMemSetAccess(Address address, size_t size, const AccessDescription* access, size_t count) {
   DEVICE_CALL;
-  if (count != 1 || access[0].location != 0 || !mapped(address, size)) {
+  if (count != 1 || access[0].locationType != 1 || access[0].location != 0) {
+    report("cuMemSetAccess: %zu descriptions, the first of location type %d, number %d; expected "
+           "one of device 0, whose type is 1",
+           count, access[0].locationType, access[0].location);
+    return INVALID_VALUE;
+  }
+  if (!mapped(address, size)) {
     report("cuMemSetAccess: %zu bytes at %p are not mapped", size, at(address));
     return INVALID_VALUE;
   }

@@ -637,7 +637,7 @@ std::string sourceOf(const void* instruction) {
   std::string file = info.dli_fname;
   const std::string self = "/proc/self/";  // which would be addr2line
   if (file.compare(0, self.size(), self) == 0) {
-    file = "/proc/" + std::to_string(getpid()) + "/" + file.substr(self.size());
+    file.replace(0, self.size(), std::string("/proc/").append(std::to_string(getpid())).append("/"));
   }
   // The call returns to `instruction`: the byte before is the call's own.
   size_t offset = reinterpret_cast<uintptr_t>(instruction) -
