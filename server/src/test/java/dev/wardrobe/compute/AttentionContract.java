@@ -233,7 +233,7 @@ public abstract class AttentionContract extends BackendContract {
     for (int head = 0; head < sequence.heads.queries(); head++) {
       double[] expected = expected(sequence, tables, position, type == KvShape.Type.BF16, head);
       // Scores of this size come out of exp with an error of 1e-6 relative.
-      lab.assertClose(
+      lab.assertProducts(
           "%s position %d head %d".formatted(sequence.heads, position, head),
           Lab.rows(actual, size, head, head + 1),
           expected,

@@ -25,11 +25,27 @@ import org.jspecify.annotations.Nullable;
 public final class Lab implements AutoCloseable {
   public final Backend backend;
   public final long seed;
+
+  /** What products and their sum may be off, as a part of the sum of absolute products. */
+  private final double products;
+
   private final Random random;
   private final ToLongFunction<Backend> liveBytes;
   private final Deque<AutoCloseable> open = new ArrayDeque<>();
 
+  /** Float32's. */
+  private static final double ROUNDING = 1e-6;
+
   public Lab(Backend backend, ToLongFunction<Backend> liveBytes, long seed) {
+    this(backend, liveBytes, seed, ROUNDING);
+  }
+
+  /**
+   * @param products what a backend that rounds what it multiplies is allowed in projections and
+   *     attention: see {@link #assertProducts}
+   */
+  public Lab(Backend backend, ToLongFunction<Backend> liveBytes, long seed, double products) {
+    this.products = products;
     this.backend = backend;
     this.liveBytes = liveBytes;
     this.seed = seed;
@@ -195,9 +211,19 @@ public final class Lab implements AutoCloseable {
 
   /** Asserts {@code |actual - expected| <= 1e-6 · size + tiny} everywhere. */
   public void assertClose(String what, float[] actual, double[] expected, double[] size) {
+    assertClose(what, actual, expected, size, ROUNDING);
+  }
+
+  /** As {@link #assertClose}, for projections and attention, where a backend may be less exact. */
+  public void assertProducts(String what, float[] actual, double[] expected, double[] size) {
+    assertClose(what, actual, expected, size, products);
+  }
+
+  private void assertClose(
+      String what, float[] actual, double[] expected, double[] size, double part) {
     assertThat(actual).as("%s, seed %d", what, seed).hasSameSizeAs(expected);
     for (int i = 0; i < expected.length; i++) {
-      double allowed = 1e-6 * size[i] + 1e-30;
+      double allowed = part * size[i] + 1e-30;
       if (!(Math.abs(actual[i] - expected[i]) <= allowed)) {
         assertThat((double) actual[i])
             .as("%s[%d], seed %d, allowed %g", what, i, seed, allowed)

@@ -41,6 +41,7 @@ public final class CudaBackend implements Backend {
   private final Gpu gpu;
   private final MathMode asked;
   private final SharedTables tables;
+  private final Attention attention;
   private final List<CudaStep> steps = new ArrayList<>();
   private @Nullable CudaStep spare;
   private @Nullable Sampling sampling;
@@ -53,6 +54,7 @@ public final class CudaBackend implements Backend {
     this.gpu = gpu;
     tables = new SharedTables(gpu);
     this.asked = asked;
+    attention = new Attention(gpu);
   }
 
   /**
@@ -295,12 +297,39 @@ public final class CudaBackend implements Backend {
       Buffer v,
       KvCache cache,
       int layer) {
-    throw new UnsupportedOperationException();
+    int tokens = step.batch().size();
+    int half = heads.size() / 2;
+    CudaKvCache pages = CudaKvCache.own(cache, heads, layer);
+    q.expect("rope: q", tokens, heads.queries() * heads.size());
+    k.expect("rope: k", tokens, heads.keyValues() * heads.size());
+    v.expect("rope: v", tokens, heads.keyValues() * heads.size());
+    cos.expect("rope: cos", 1, half);
+    sin.expect("rope: sin", cos.rows(), half);
+    for (int i = 0; i < step.batch().runs().size(); i++) {
+      Batch.Run run = step.batch().runs().get(i);
+      int end = run.position() + run.to() - run.from();
+      if (end > cos.rows()) {
+        throw new IllegalArgumentException(
+            "rope: position %d, but the tables end at %d".formatted(end - 1, cos.rows()));
+      }
+      run.checkBlocks(0, end, pages.shape().blocks());
+    }
+    attention.rope(activate(step), heads, own(cos), own(sin), own(q), own(k), own(v), pages, layer);
   }
 
   @Override
   public void attention(Step step, Heads heads, Buffer q, KvCache cache, int layer, Buffer out) {
-    throw new UnsupportedOperationException();
+    int tokens = step.batch().size();
+    CudaKvCache pages = CudaKvCache.own(cache, heads, layer);
+    q.expect("attention: q", tokens, heads.queries() * heads.size());
+    out.expect("attention: out", tokens, heads.queries() * heads.size());
+    for (int i = 0; i < step.batch().runs().size(); i++) {
+      Batch.Run run = step.batch().runs().get(i);
+      int end = run.position() + run.to() - run.from();
+      int first = heads.window() == 0 ? 0 : Math.max(0, run.position() + 1 - heads.window());
+      run.checkBlocks(first, end, pages.shape().blocks());
+    }
+    attention.attend(activate(step), heads, own(q), pages, layer, own(out));
   }
 
   @Override
@@ -356,6 +385,7 @@ public final class CudaBackend implements Backend {
   public void close() {
     steps.forEach(CudaStep::destroy);
     steps.clear();
+    attention.close();
     if (sampling != null) {
       sampling.close();
       sampling = null;

@@ -22,8 +22,14 @@ final class CudaKvCache implements KvCache {
    * Takes the memory, zeroed.
    *
    * @throws OutOfMemoryException if the device has not that much
+   * @throws IllegalArgumentException if attention does not take heads of that size
    */
   CudaKvCache(KvShape shape, Gpu gpu) {
+    if (shape.headDim() > Attention.MOST_SIZE) {
+      throw new IllegalArgumentException(
+          "attention heads of %d elements: the CUDA backend takes up to %d; use --backend cpu"
+              .formatted(shape.headDim(), Attention.MOST_SIZE));
+    }
     this.shape = shape;
     this.gpu = gpu;
     String what = "KV cache of %d blocks".formatted(shape.blocks());

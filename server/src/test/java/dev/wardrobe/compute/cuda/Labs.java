@@ -13,7 +13,7 @@ final class Labs {
     Emulator emulator = Emulator.load();
     emulator.reset();
     emulator.seed(seed);
-    return new Lab(backend(emulator), open -> ((CudaBackend) open).liveBytes(), seed);
+    return new Lab(backend(emulator), open -> ((CudaBackend) open).liveBytes(), seed, 0x1p-8);
   }
 
   /** A backend on the device as it is. */
