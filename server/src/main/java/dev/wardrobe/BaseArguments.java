@@ -48,7 +48,7 @@ public final class BaseArguments {
   @Option(
       names = "--backend",
       paramLabel = "NAME",
-      defaultValue = "auto",
+      defaultValue = "${sys:wardrobe.backend:-auto}",
       description =
           "What computes: cuda, cpu, or auto, which is cuda where there is a CUDA device of compute"
               + " capability 8.0 or newer, else cpu. Default: ${DEFAULT-VALUE}.")

@@ -107,7 +107,7 @@ final class BenchCommand implements Callable<Integer> {
   @Option(
       names = "--backend",
       paramLabel = "NAME",
-      defaultValue = "auto",
+      defaultValue = "${sys:wardrobe.backend:-auto}",
       description = "auto, cpu or cuda, as to serve. Default: ${DEFAULT-VALUE}.")
   private String device = "auto";
 

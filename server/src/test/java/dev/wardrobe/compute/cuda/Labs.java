@@ -4,16 +4,33 @@ import dev.wardrobe.compute.Lab;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.UnavailableException;
 
-/** CUDA backends for tests, on the emulator. */
+/** CUDA backends for tests: on the emulator, or with this property on a real device. */
 final class Labs {
+  private static final String DEVICE = "wardrobe.cuda.device";
+
   private Labs() {}
 
   /** A backend on a device whose scheduling is the seed's too; the test is skipped without g++. */
   static Lab cuda(long seed) {
+    if (Boolean.getBoolean(DEVICE)) {
+      return lab(device(), seed);
+    }
     Emulator emulator = Emulator.load();
     emulator.reset();
     emulator.seed(seed);
-    return new Lab(backend(emulator), open -> ((CudaBackend) open).liveBytes(), seed, 0x1p-8);
+    return lab(backend(emulator), seed);
+  }
+
+  private static Lab lab(CudaBackend backend, long seed) {
+    return new Lab(backend, open -> ((CudaBackend) open).liveBytes(), seed, 0x1p-8);
+  }
+
+  private static CudaBackend device() {
+    try {
+      return CudaBackend.open(MathMode.EXACT);
+    } catch (UnavailableException e) {
+      throw new AssertionError(e);
+    }
   }
 
   /** A backend on the device as it is. */
