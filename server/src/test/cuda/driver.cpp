@@ -236,7 +236,7 @@ struct PlannedFailure {
 };
 
 constexpr size_t kGranularity = 2 << 20;
-constexpr size_t kDefaultBudget = size_t(4) << 30;
+constexpr size_t kDefaultBudget = size_t(2) << 30;
 constexpr size_t kPinnedQuarantine = 64 << 20;
 
 uint64_t firstSeed() {

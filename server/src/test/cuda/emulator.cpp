@@ -286,9 +286,11 @@ namespace {
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMaxThreads = 1024;
 constexpr size_t kStack = 32 << 10;
-// Not a multiple of the cache's ways: stacks of the same depth would share a few of its sets.
-constexpr size_t kStackStride = kStack + 17 * 64;
-constexpr uint64_t kCanary = 0x57a64f5ac0de57a6u;
+constexpr size_t kStackGuard = 4096;  // below each stack, not to be touched
+constexpr size_t kStackStride = kStack + kStackGuard;
+// Stacks begin at different lines of their page: in the same they would share a few of the cache's
+// sets.
+constexpr size_t kStackColours = 16;
 constexpr size_t kSharedArena = kSharedLimit + (128 << 10);  // with the zones' guards
 constexpr size_t kZoneGuard = 128;
 
@@ -409,7 +411,9 @@ struct Block {
     sharedShadow = reinterpret_cast<uint8_t*>(memory::Arena::map(kSharedArena / 8));
     uintptr_t stacks = memory::Arena::map(kMaxThreads * kStackStride);
     for (int i = 0; i < kMaxThreads; i++) {
-      fibers[i].stack = stacks + i * kStackStride;
+      uintptr_t guard = stacks + i * kStackStride;
+      mprotect(reinterpret_cast<void*>(guard), kStackGuard, PROT_NONE);
+      fibers[i].stack = guard + kStackGuard;
     }
   }
 
@@ -459,9 +463,9 @@ void enterKernel() {
 }  // namespace
 
 void Block::start(Fiber& fiber) {
-  *reinterpret_cast<uint64_t*>(fiber.stack) = kCanary;
   // As if enterKernel had been called from nowhere: it finds the stack as the ABI wants it.
-  auto* top = reinterpret_cast<void**>((fiber.stack + kStack) & ~uintptr_t(15));
+  size_t colour = size_t(&fiber - fibers) % kStackColours * 64;
+  auto* top = reinterpret_cast<void**>(fiber.stack + kStack - colour);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(&enterKernel);
   for (int i = 0; i < 6; i++) {
@@ -568,9 +572,6 @@ inline void Block::give() {
 
 void Block::exit() {
   Fiber& fiber = *here.fiber;
-  if (*reinterpret_cast<uint64_t*>(fiber.stack) != kCanary) {
-    fail(kLaunchFailed, {nullptr, 0}, "the thread's stack of %zu bytes overflowed", kStack);
-  }
   Warp& warp = warps[fiber.warp];
   uint32_t self = 1u << fiber.lane;
   warp.ready &= ~self;
@@ -665,7 +666,7 @@ std::string sourceOf(const void* instruction) {
 std::string message(const Run& run) {
   std::string where;
   if (run.site.file != nullptr) {
-    where = fileName(run.site.file) + (":" + std::to_string(run.site.line));
+    where.append(fileName(run.site.file)).append(":").append(std::to_string(run.site.line));
   } else if (run.instruction != nullptr) {
     where = sourceOf(run.instruction);
   }

@@ -74,6 +74,8 @@ public final class Emulator {
           "--param",
           "asan-globals=1",
           "-Wno-unknown-pragmas",
+          // A thread has a stack of 32 KiB.
+          "-Werror=frame-larger-than=16384",
           "-I",
           KERNELS.toString(),
           "-I",
