@@ -1440,14 +1440,38 @@ int cuMemsetD32_v2(Address to, unsigned value, size_t count) {
 
 // Virtual memory
 
-struct AllocationProperties;
+constexpr int kPinned = 1;    // CU_MEM_ALLOCATION_TYPE_PINNED
+constexpr int kOnDevice = 1;  // CU_MEM_LOCATION_TYPE_DEVICE
+
+struct AllocationProperties {
+  int type, handleTypes;
+  int locationType, location;
+  void* metadata;
+  unsigned char compression, remote;
+  unsigned short usage;
+  unsigned char reserved[4];
+};
 struct AccessDescription {
   int locationType, location;
   int flags;  // 1 to read, 3 to read and write
 };
 
-int cuMemGetAllocationGranularity(size_t* granularity, const AllocationProperties*, int) {
+// Whether properties ask for memory of the device. Usage is left alone: JCuda leaves it unset.
+static bool onDevice(const char* call, const AllocationProperties* asked) {
+  bool plain = asked != nullptr && asked->type == kPinned && asked->handleTypes == 0 &&
+               asked->locationType == kOnDevice && asked->location == 0 &&
+               asked->metadata == nullptr && asked->compression == 0 && asked->remote == 0;
+  if (!plain) {
+    report("%s: the properties do not ask for memory of device 0", call);
+  }
+  return plain;
+}
+
+int cuMemGetAllocationGranularity(size_t* granularity, const AllocationProperties* asked, int) {
   DEVICE_CALL;
+  if (!onDevice("cuMemGetAllocationGranularity", asked)) {
+    return INVALID_VALUE;
+  }
   *granularity = kGranularity;
   return SUCCESS;
 }
@@ -1488,8 +1512,11 @@ int cuMemAddressFree(Address address, size_t size) {
   return SUCCESS;
 }
 
-int cuMemCreate(uint64_t* handle, size_t size, const AllocationProperties*, Address) {
+int cuMemCreate(uint64_t* handle, size_t size, const AllocationProperties* asked, Address) {
   DEVICE_CALL;
+  if (!onDevice("cuMemCreate", asked)) {
+    return INVALID_VALUE;
+  }
   if (size == 0 || size % kGranularity != 0) {
     report("cuMemCreate: %zu bytes are no multiple of %zu", size, kGranularity);
     return INVALID_VALUE;
@@ -1587,7 +1614,7 @@ static bool mapped(Address address, size_t size) {
 
 int cuMemSetAccess(Address address, size_t size, const AccessDescription* access, size_t count) {
   DEVICE_CALL;
-  if (count != 1 || access[0].locationType != 1 || access[0].location != 0) {
+  if (count != 1 || access[0].locationType != kOnDevice || access[0].location != 0) {
     report("cuMemSetAccess: %zu descriptions, the first of location type %d, number %d; expected "
            "one of device 0, whose type is 1",
            count, access[0].locationType, access[0].location);

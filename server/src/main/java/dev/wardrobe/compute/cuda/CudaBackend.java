@@ -203,12 +203,12 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void trim() {
-    // What is freed is the device's again at once.
+    gpu.pages().trim();
   }
 
   @Override
   public KvCache kvCache(KvShape shape) {
-    return new CudaKvCache(shape, gpu);
+    return new CudaKvCache(shape, gpu, gpu.pages());
   }
 
   @Override

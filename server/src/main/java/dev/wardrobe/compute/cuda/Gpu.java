@@ -63,6 +63,8 @@ final class Gpu implements AutoCloseable {
   private final Stream upload;
   private final Pinned staging;
   private final CUevent[] staged = {new CUevent(), new CUevent()};
+  private final Object order = new Object();
+  private final Pages pages;
   private final AtomicLong live = new AtomicLong();
   private final AtomicLong workspace = new AtomicLong();
 
@@ -78,13 +80,16 @@ final class Gpu implements AutoCloseable {
     private final String what;
     private final long bytes;
     private final boolean counts;
+    private final Runnable free;
     private long address;
 
-    private Memory(String what, long address, long bytes, boolean counts) {
+    private Memory(String what, long address, long bytes, boolean counts, Runnable free) {
       this.what = what;
       this.address = address;
       this.bytes = bytes;
       this.counts = counts;
+      this.free = free;
+      (counts ? live : workspace).addAndGet(bytes);
     }
 
     /** Where it begins; aligned to 256 bytes. */
@@ -102,12 +107,11 @@ final class Gpu implements AutoCloseable {
     @Override
     public synchronized void close() {
       if (address != 0) {
-        long freed = address;
         address = 0;
         (counts ? live : workspace).addAndGet(-bytes);
         if (usable()) {
           enter();
-          check("cuMemFree", JCudaDriver.cuMemFree(pointer(freed)));
+          free.run();
         }
       }
     }
@@ -132,6 +136,11 @@ final class Gpu implements AutoCloseable {
     compute = stream();
     upload = stream();
     staging = new Pinned(2 * STAGE);
+    pages =
+        new Pages(
+            this,
+            attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
+                != 0);
     for (CUevent event : staged) {
       check(
           "cuEventCreate", JCudaDriver.cuEventCreate(event, CUevent_flags.CU_EVENT_DISABLE_TIMING));
@@ -293,7 +302,17 @@ final class Gpu implements AutoCloseable {
   /** Waits for everything queued on the computing stream. */
   void await() {
     enter();
-    check("cuStreamSynchronize", JCudaDriver.cuStreamSynchronize(compute));
+    synchronized (order) {
+      check("cuStreamSynchronize", JCudaDriver.cuStreamSynchronize(compute));
+    }
+  }
+
+  /**
+   * What is held while launches are captured rather than queued: a thread that waited for the
+   * stream meanwhile would spoil the graph.
+   */
+  Object order() {
+    return order;
   }
 
   /**
@@ -314,12 +333,34 @@ final class Gpu implements AutoCloseable {
     enter();
     CUdeviceptr pointer = new CUdeviceptr();
     int code = JCudaDriver.cuMemAlloc(pointer, Math.max(1, bytes));
+    if (code == CUresult.CUDA_ERROR_OUT_OF_MEMORY && pages.trim() > 0) {
+      code = JCudaDriver.cuMemAlloc(pointer, Math.max(1, bytes));
+    }
     if (code == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
       throw outOfMemory(what, bytes);
     }
     check("cuMemAlloc", code);
-    (counts ? live : workspace).addAndGet(bytes);
-    return new Memory(what, address(pointer), bytes, counts);
+    return new Memory(
+        what,
+        address(pointer),
+        bytes,
+        counts,
+        () -> check("cuMemFree", JCudaDriver.cuMemFree(pointer)));
+  }
+
+  /** Memory that was taken otherwise, and goes where it came from when it is closed. */
+  Memory memory(String what, long address, long bytes, Runnable free) {
+    return new Memory(what, address, bytes, true, free);
+  }
+
+  /** The memory that changes hands between keys and values and adapters. */
+  Pages pages() {
+    return pages;
+  }
+
+  /** Bytes that the device has in all. */
+  long totalBytes() {
+    return memory;
   }
 
   /** As an {@link OutOfMemoryException}: what was asked for, and what is left. */
@@ -582,6 +623,7 @@ final class Gpu implements AutoCloseable {
     }
     if (broken == null) {
       enter();
+      pages.close();
       staging.close();
       for (CUevent event : staged) {
         JCudaDriver.cuEventDestroy(event);

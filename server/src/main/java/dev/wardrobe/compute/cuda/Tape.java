@@ -145,6 +145,12 @@ final class Tape implements AutoCloseable {
   }
 
   private Graph capture(CudaStep current, List<Op> captured) {
+    synchronized (gpu.order()) {
+      return captureInOrder(current, captured);
+    }
+  }
+
+  private Graph captureInOrder(CudaStep current, List<Op> captured) {
     gpu.enter();
     CUgraph graph = new CUgraph();
     gpu.check(
