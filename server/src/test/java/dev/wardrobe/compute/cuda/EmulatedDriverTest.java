@@ -54,7 +54,9 @@ final class EmulatedDriverTest {
 
   @AfterEach
   void close() {
-    device.close();
+    if (device != null) {
+      device.close();
+    }
   }
 
   // Streams and events

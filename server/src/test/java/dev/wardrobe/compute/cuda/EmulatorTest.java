@@ -36,7 +36,9 @@ final class EmulatorTest {
 
   @AfterEach
   void close() {
-    device.close();
+    if (device != null) {
+      device.close();
+    }
   }
 
   @Test
