@@ -430,8 +430,11 @@ struct Block {
   [[noreturn]] void failAt(int code, Site site, const void* instruction, const char* format,
                            va_list arguments);
   [[noreturn]] void stuck();
-  Warp& arrive(Collective kind, unsigned mask, Site site, const Operand& operand);
-  void compute(Warp& warp);
+  template <class Bring>
+  Warp& arrive(Collective kind, unsigned mask, Site site, Bring bring);
+  [[gnu::noinline]] void compute(Warp& warp);
+  [[noreturn, gnu::noinline]] void partial(Collective kind, unsigned mask, Site site);
+  [[noreturn, gnu::noinline]] void elsewhere(Collective kind, Site site);
   void multiply(Warp& warp);
   void loadMatrix(Warp& warp, bool transposed);
   int barrier(bool predicate, Site site);
@@ -702,9 +705,21 @@ void Block::stuck() {
        arrived, threads, exited);
 }
 
-// The running lane joins a collective of its warp; returns when every lane has and the result is
-// there.
-inline Warp& Block::arrive(Collective kind, unsigned mask, Site site, const Operand& operand) {
+void Block::partial(Collective kind, unsigned mask, Site site) {
+  fail(kLaunchFailed, site, "%s by a part of a warp: mask %08x, lanes there are %08x", name(kind),
+       mask, warps[here.fiber->warp].all);
+}
+
+void Block::elsewhere(Collective kind, Site site) {
+  const Warp& warp = warps[here.fiber->warp];
+  fail(kLaunchFailed, site, "%s in divergent code: lanes %08x of the warp are at %s (%s:%d)",
+       name(kind), warp.waiting, name(warp.kind), fileName(warp.site.file), warp.site.line);
+}
+
+// The running lane joins a collective of its warp, with what it brings; returns when every lane has
+// and the result is there.
+template <class Bring>
+inline Warp& Block::arrive(Collective kind, unsigned mask, Site site, Bring bring) {
   Fiber& fiber = *here.fiber;
   Warp& warp = warps[fiber.warp];
   uint32_t self = 1u << fiber.lane;
@@ -712,14 +727,12 @@ inline Warp& Block::arrive(Collective kind, unsigned mask, Site site, const Oper
     warp.kind = kind;
     warp.site = site;
     if (mask != kAllLanes || warp.all != kAllLanes) {
-      fail(kLaunchFailed, site, "%s by a part of a warp: mask %08x, lanes there are %08x",
-           name(kind), mask, warp.all);
+      partial(kind, mask, site);
     }
   } else if (warp.kind != kind || warp.site.line != site.line) {
-    fail(kLaunchFailed, site, "%s in divergent code: lanes %08x of the warp are at %s (%s:%d)",
-         name(kind), warp.waiting, name(warp.kind), fileName(warp.site.file), warp.site.line);
+    elsewhere(kind, site);
   }
-  warp.operands[fiber.lane] = operand;
+  bring(warp.operands[fiber.lane]);
   warp.waiting |= self;
   warp.ready &= ~self;
   if (warp.waiting != kAllLanes) {
@@ -994,37 +1007,39 @@ void barrier(Site site) { here.running->barrier(false, site); }
 int barrierCount(bool predicate, Site site) { return here.running->barrier(predicate, site); }
 
 void converge(unsigned mask, Site site) {
-  here.running->arrive(Collective::converge, mask, site, Operand{});
+  here.running->arrive(Collective::converge, mask, site, [](Operand&) {});
 }
 
 uint64_t shuffle(unsigned mask, uint64_t value, int sourceLane, Site site) {
-  Operand operand{};
-  operand.value = value;
-  operand.source = sourceLane;
   unsigned lane = here.fiber->lane;
-  return here.running->arrive(Collective::shuffle, mask, site, operand).values[lane];
+  Warp& warp = here.running->arrive(Collective::shuffle, mask, site, [=](Operand& operand) {
+    operand.value = value;
+    operand.source = sourceLane;
+  });
+  return warp.values[lane];
 }
 
 unsigned ballot(unsigned mask, bool predicate, Site site) {
-  Operand operand{};
-  operand.value = predicate ? 1 : 0;
-  return here.running->arrive(Collective::ballot, mask, site, operand).ballot;
+  Warp& warp = here.running->arrive(Collective::ballot, mask, site, [=](Operand& operand) {
+    operand.value = predicate ? 1 : 0;
+  });
+  return warp.ballot;
 }
 
 void multiply(float* d, const uint32_t* a, const uint32_t* b, Site site) {
-  Operand operand{};
-  operand.a = a;
-  operand.b = b;
-  operand.d = d;
-  here.running->arrive(Collective::multiply, kAllLanes, site, operand);
+  here.running->arrive(Collective::multiply, kAllLanes, site, [=](Operand& operand) {
+    operand.a = a;
+    operand.b = b;
+    operand.d = d;
+  });
 }
 
 void loadMatrix(uint32_t* r, const void* row, bool transposed, Site site) {
-  Operand operand{};
-  operand.row = row;
-  operand.result = r;
   here.running->arrive(transposed ? Collective::loadTransposed : Collective::loadMatrix, kAllLanes,
-                       site, operand);
+                       site, [=](Operand& operand) {
+                         operand.row = row;
+                         operand.result = r;
+                       });
 }
 
 // A copy takes place when its thread waits for it; until then its destination is poison.
