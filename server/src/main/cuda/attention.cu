@@ -189,6 +189,7 @@ __device__ __forceinline__ u32 finite_pair(u32 pair) {
 template <int D, int TILES, int STAGES>
 __device__ __forceinline__ void load_queries(const AttendArgs& a, const QueryTile& tile,
                                              AttendSpace<D, TILES, STAGES>& space) {
+#pragma unroll 2
   for (int at = threadIdx.x; at < 16 * TILES * (D / 2); at += ATTEND_THREADS) {
     int i = at / (D / 2);
     int d = at % (D / 2) * 2;
@@ -210,6 +211,7 @@ __device__ __forceinline__ void load_keys(const AttendArgs& a, const QueryTile& 
   i64 half = static_cast<i64>(BLOCK_TOKENS) * a.size;
   if (!a.f32 && a.size % 8 == 0) {
     const u8* head = a.cache + tile.kvHead * half * 4;
+#pragma unroll 4
     for (int at = threadIdx.x; at < KEYS * (D / 8); at += ATTEND_THREADS) {
       int key = at / (D / 8);
       int d = at % (D / 8) * 8;
@@ -230,6 +232,7 @@ __device__ __forceinline__ void load_keys(const AttendArgs& a, const QueryTile& 
     // Rows that are not of whole 16 bytes, or must be rounded first: by pairs, through registers.
     int bytes = a.f32 ? 4 : 2;
     const u8* head = a.cache + tile.kvHead * half * 2 * bytes;
+#pragma unroll 2
     for (int at = threadIdx.x; at < KEYS * (D / 2); at += ATTEND_THREADS) {
       int key = at / (D / 2);
       int d = at % (D / 2) * 2;
@@ -297,7 +300,7 @@ __device__ __forceinline__ void score(const AttendSpace<D, TILES, STAGES>& space
   }
   const u16* key = &space.keys[stage][warp * 16 + lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8];
   const u16* query = &space.queries[lane % 16][lane / 16 * 8];
-#pragma unroll
+#pragma unroll 4
   for (int d = 0; d < D; d += 16) {
     u32 k[4];
     ldmatrix_x4(k, key + d);
@@ -401,6 +404,7 @@ __device__ void add_unbounded(const AttendArgs& a, const int position[TILES][2],
 #pragma unroll
       for (int n = 0; n < 2; n++) {
         int d = (warp + WARPS * u) * 16 + n * 8 + lane % 4 * 2;
+#pragma unroll 1
         for (int key = 0; key < KEYS; key++) {
           u32 pair = *reinterpret_cast<const u32*>(&space.values[stage][key][d]);
           float v[2] = {low_bf16(pair), high_bf16(pair)};
@@ -446,7 +450,7 @@ __device__ __forceinline__ void add_values(const AttendSpace<D, TILES, STAGES>& 
     }
   }
   const u16* weight = &space.weights[lane % 16][lane / 16 * 8];
-#pragma unroll
+#pragma unroll 2
   for (int key = 0; key < KEYS; key += 16) {
     u32 w[TILES][4];
 #pragma unroll
@@ -656,10 +660,14 @@ __device__ __forceinline__ void attend(const AttendArgs& a) {
     }
     __syncthreads();
     load_queries(a, tile, *space);
-    bool allFinite =
-        walk<D, TILES, STAGES>(a, tile, firstChunk, lastChunk, position, false, *space);
-    if (!__syncthreads_and(allFinite)) {
-      walk<D, TILES, STAGES>(a, tile, firstChunk, lastChunk, position, true, *space);
+    bool careful = false;
+    while (true) {
+      bool allFinite =
+          walk<D, TILES, STAGES>(a, tile, firstChunk, lastChunk, position, careful, *space);
+      if (__syncthreads_and(allFinite) || careful) {
+        break;
+      }
+      careful = true;
     }
   }
 }

@@ -129,6 +129,11 @@ public final class CudaBackend implements Backend {
     return gpu.live();
   }
 
+  /** The device. */
+  Gpu gpu() {
+    return gpu;
+  }
+
   /** Steps that were one launch of a graph so far. */
   long replays() {
     return steps.stream().mapToLong(step -> step.tape().replays()).sum();
