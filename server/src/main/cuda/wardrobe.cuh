@@ -219,6 +219,7 @@ struct Part {
   const float* loraBias;  // (out)
   const float* bias;      // (out): replaces the base's
   const float* vector;    // (width): replaces a norm's weight
+  const Weights* weight;  // (out, in): replaces the base's
   int rank;
   float scale;
   int aType;

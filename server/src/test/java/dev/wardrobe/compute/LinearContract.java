@@ -180,7 +180,7 @@ public abstract class LinearContract extends BackendContract {
     lab.backend.linear(
         lab.step(tokens), List.of(new Linear(0, w, null)), lab.buffer(x, cols), List.of(y));
     double[][] expected = Lab.product(values, rows, cols, x, tokens);
-    lab.assertClose(
+    lab.assertProducts(
         "(%d, %d) x %d".formatted(rows, cols, tokens), lab.read(y), expected[0], expected[1]);
   }
 
@@ -220,13 +220,13 @@ public abstract class LinearContract extends BackendContract {
           lab.buffer(x, 64),
           List.of(qy, ky));
       double[][] expectedQ = Lab.product(Lab.values(q), 48, 64, x, 3);
-      lab.assertClose("q", lab.read(qy), expectedQ[0], expectedQ[1]);
+      lab.assertProducts("q", lab.read(qy), expectedQ[0], expectedQ[1]);
       double[][] expectedK = Lab.product(Lab.values(k), 17, 64, x, 3);
       for (int i = 0; i < 51; i++) {
         expectedK[0][i] += bias[i % 17];
         expectedK[1][i] += Math.abs(bias[i % 17]);
       }
-      lab.assertClose("k", lab.backend.read(ky, 0, 3), expectedK[0], expectedK[1]);
+      lab.assertProducts("k", lab.backend.read(ky, 0, 3), expectedK[0], expectedK[1]);
       assertThat(lab.backend.read(ky, 3, 2)).containsOnly(0);
     }
   }
@@ -254,7 +254,8 @@ public abstract class LinearContract extends BackendContract {
               List.of(y));
           double[][] expected = Lab.product(Lab.values(base), out, in, x, tokens);
           addLowRank(expected, a, b, 1.5, x, 1, 6, null);
-          lab.assertClose("r %d %s".formatted(rank, dtype), lab.read(y), expected[0], expected[1]);
+          lab.assertProducts(
+              "r %d %s".formatted(rank, dtype), lab.read(y), expected[0], expected[1]);
         }
       }
     }
@@ -312,7 +313,7 @@ public abstract class LinearContract extends BackendContract {
         expected[0][o] += bias[o];
         expected[1][o] += Math.abs(bias[o]);
       }
-      lab.assertClose("y", lab.read(y), expected[0], expected[1]);
+      lab.assertProducts("y", lab.read(y), expected[0], expected[1]);
     }
   }
 
@@ -356,7 +357,7 @@ public abstract class LinearContract extends BackendContract {
           expected[1][i] = 2 * Math.abs(gain) * expected[1][i] + Math.abs(bias[o]);
         }
       }
-      lab.assertClose("y", lab.read(y), expected[0], expected[1]);
+      lab.assertProducts("y", lab.read(y), expected[0], expected[1]);
     }
   }
 
@@ -402,7 +403,7 @@ public abstract class LinearContract extends BackendContract {
           expected[0][t * 40 + o] += t == 6 || t == 7 ? newBias[o] : bias[o];
         }
       }
-      lab.assertClose("y", lab.read(y), expected[0], expected[1]);
+      lab.assertProducts("y", lab.read(y), expected[0], expected[1]);
     }
   }
 
@@ -464,7 +465,7 @@ public abstract class LinearContract extends BackendContract {
                 expected, factors.a(), factors.b(), 1.25, x, segment.from(), segment.to(), null);
           }
         }
-        lab.assertClose("module " + module, together[module], expected[0], expected[1]);
+        lab.assertProducts("module " + module, together[module], expected[0], expected[1]);
       }
       for (Batch.Segment segment : segments) {
         for (int row = segment.from(); row < segment.to(); row++) {
@@ -571,7 +572,7 @@ public abstract class LinearContract extends BackendContract {
       float[] both = lab.read(logits);
       for (int i = 0; i < 2; i++) {
         int row = i == 0 ? 2 : 4;
-        lab.assertClose(
+        lab.assertProducts(
             "row " + row,
             Lab.rows(both, 50, i, i + 1),
             Arrays.copyOfRange(expected[0], row * 50, row * 50 + 50),

@@ -137,7 +137,7 @@ public abstract class MixContract extends BackendContract {
           add(expected, mixed.parts.get(j), mixed.scales[j], x, rows.get(i)[0], rows.get(i)[1]);
         }
       }
-      lab.assertClose("(%d, %d)".formatted(out, in), together, expected[0], expected[1]);
+      lab.assertProducts("(%d, %d)".formatted(out, in), together, expected[0], expected[1]);
       for (int i = 0; i < mixes.size(); i++) {
         for (int row = rows.get(i)[0]; row < rows.get(i)[1]; row++) {
           lab.assertSame(

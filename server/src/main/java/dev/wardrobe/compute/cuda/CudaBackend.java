@@ -42,6 +42,7 @@ public final class CudaBackend implements Backend {
   private final MathMode asked;
   private final SharedTables tables;
   private final Attention attention;
+  private final Projections projections;
   private final List<CudaStep> steps = new ArrayList<>();
   private @Nullable CudaStep spare;
   private @Nullable Sampling sampling;
@@ -53,6 +54,7 @@ public final class CudaBackend implements Backend {
   CudaBackend(Gpu gpu, MathMode asked) {
     this.gpu = gpu;
     tables = new SharedTables(gpu);
+    projections = new Projections(gpu, this::beforeMove);
     this.asked = asked;
     attention = new Attention(gpu);
   }
@@ -218,12 +220,12 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Lora lora(Map<Integer, Delta> deltas, IntFunction<Matrix> base) {
-    throw new UnsupportedOperationException();
+    return CudaLora.of(gpu, deltas, base);
   }
 
   @Override
   public long loraBytes(Map<Integer, Delta> deltas) {
-    throw new UnsupportedOperationException();
+    return CudaLora.bytes(deltas);
   }
 
   @Override
@@ -288,7 +290,22 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void linear(Step step, List<Linear> linears, Buffer x, List<Buffer> outs) {
-    throw new UnsupportedOperationException();
+    int tokens = step.batch().size();
+    if (linears.size() != outs.size()) {
+      throw new IllegalArgumentException(
+          "linear: %d projections and %d outputs".formatted(linears.size(), outs.size()));
+    }
+    List<CudaBuffer> results = new ArrayList<>(outs.size());
+    for (int i = 0; i < outs.size(); i++) {
+      Linear linear = linears.get(i);
+      x.expect("linear: x", tokens, linear.weight().cols());
+      outs.get(i).expect("linear: out", tokens, linear.weight().rows());
+      checkBias("linear", linear);
+      results.add(own(outs.get(i)));
+    }
+    if (!results.isEmpty()) {
+      projections.linear(activate(step), linears, own(x), results);
+    }
   }
 
   @Override
@@ -348,7 +365,31 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void logits(Step step, Linear head, Buffer x, int from, int to, Buffer logits) {
-    throw new UnsupportedOperationException();
+    Batch batch = step.batch();
+    if (from < 0 || to < from || to > batch.outputs()) {
+      throw new IllegalArgumentException(
+          "logits: outputs %d to %d of %d".formatted(from, to, batch.outputs()));
+    }
+    x.expect("logits: x", batch.size(), head.weight().cols());
+    logits.expect("logits: logits", to - from, head.weight().rows());
+    checkBias("logits", head);
+    if (from < to) {
+      projections.logits(activate(step), head, own(x), from, to, own(logits));
+    }
+  }
+
+  private static void checkBias(String what, Linear linear) {
+    Buffer bias = linear.bias();
+    if (bias != null) {
+      bias.expect(what + ": bias", 1, linear.weight().rows());
+    }
+  }
+
+  /** Before memory is taken elsewhere that queued operations and graphs know. */
+  private void beforeMove() {
+    flush();
+    gpu.await();
+    steps.forEach(step -> step.tape().forget());
   }
 
   @Override
@@ -391,6 +432,7 @@ public final class CudaBackend implements Backend {
     steps.forEach(CudaStep::destroy);
     steps.clear();
     attention.close();
+    projections.close();
     if (sampling != null) {
       sampling.close();
       sampling = null;

@@ -23,6 +23,17 @@ final class CudaBuffer implements Buffer {
     return memory.address();
   }
 
+  /**
+   * Checks that it can be used.
+   *
+   * @throws IllegalStateException if it is closed
+   */
+  void checkOpen() {
+    if (memory == null) {
+      throw new IllegalStateException("buffer (%d, %d) is closed".formatted(rows, width));
+    }
+  }
+
   @Override
   public int rows() {
     return rows;

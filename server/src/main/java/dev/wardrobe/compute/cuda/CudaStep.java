@@ -47,6 +47,7 @@ final class CudaStep implements Step {
   private int outputs;
   private int chunks;
   private int rank;
+  private int depth;
   private boolean adapted;
   private boolean open;
 
@@ -81,10 +82,15 @@ final class CudaStep implements Step {
       decodes &= run.to() - run.from() == 1;
     }
     rank = 0;
+    depth = 0;
     adapted = false;
     boolean replaces = false;
+    int mixed = 0;
     for (int i = 0; i < batch.segments().size(); i++) {
+      boolean joins = i > 0 && batch.segments().get(i).from() == batch.segments().get(i - 1).from();
+      mixed = joins ? mixed + 1 : 1;
       if (batch.segments().get(i).lora() instanceof CudaLora lora) {
+        depth = Math.max(depth, mixed);
         adapted = true;
         rank = Math.max(rank, lora.largestRank());
         replaces |= lora.replacesWeights();
@@ -99,12 +105,15 @@ final class CudaStep implements Step {
       outputs = rounded(outputs);
       chunks = rounded(chunks);
       rank = rounded(rank);
+      depth = rounded(depth);
     }
     write(blocks);
     open = true;
     tape.begin(
         this,
-        replayable ? new Tape.Sizes(rows, outputs, chunks, adapted ? Math.max(1, rank) : 0) : null);
+        replayable
+            ? new Tape.Sizes(rows, outputs, chunks, adapted ? Math.max(1, rank) : 0, depth)
+            : null);
     return this;
   }
 
@@ -143,7 +152,12 @@ final class CudaStep implements Step {
     return adapted;
   }
 
-  /** At least the largest rank of the step's adapters. */
+  /** At least as many as the largest mix has adapters. */
+  int depth() {
+    return depth;
+  }
+
+  /** At least the largest rank of the step's adapters; 0 if none has factors. */
   int rank() {
     return rank;
   }

@@ -10,9 +10,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -58,7 +58,7 @@ final class Gpu implements AutoCloseable {
   private final int architecture;
   private final int sharedLimit;
   private final List<CUmodule> modules = new ArrayList<>();
-  private final Map<String, CUfunction> kernels = new HashMap<>();
+  private final Map<String, CUfunction> kernels = new ConcurrentHashMap<>();
   private final Stream compute;
   private final Stream upload;
   private final Pinned staging;
@@ -524,6 +524,23 @@ final class Gpu implements AutoCloseable {
   /** Copies from the device after everything queued on the computing stream. */
   void download(long from, MemorySegment to) {
     await();
+    downloadBeside(from, to);
+  }
+
+  /** Launches a kernel beside what is computed, after what was uploaded; for any thread. */
+  void launchBeside(String kernel, int blocks, int threads, LaunchArguments own) {
+    enter();
+    synchronized (upload) {
+      check(
+          "cuLaunchKernel of " + kernel,
+          JCudaDriver.cuLaunchKernel(
+              kernel(kernel), blocks, 1, 1, threads, 1, 1, 0, upload, null, own.extra()));
+    }
+  }
+
+  /** Copies from the device after everything that was launched beside what is computed. */
+  void downloadBeside(long from, MemorySegment to) {
+    enter();
     synchronized (upload) {
       for (long at = 0; at < to.byteSize(); at += STAGE) {
         long bytes = Math.min(STAGE, to.byteSize() - at);

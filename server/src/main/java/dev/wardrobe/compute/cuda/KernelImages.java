@@ -13,7 +13,8 @@ import java.util.List;
  */
 final class KernelImages {
   /** The sources, without their suffix; also what the images are named after. */
-  static final List<String> SOURCES = List.of("attention", "rows", "sampling");
+  static final List<String> SOURCES =
+      List.of("adapters", "attention", "projections", "rows", "sampling");
 
   private KernelImages() {}
 

@@ -30,8 +30,9 @@ final class Tape implements AutoCloseable {
    * @param outputs rows of logits
    * @param chunks of the longest context
    * @param rank of the adapters, 0 if there are none
+   * @param depth adapters of the largest mix
    */
-  record Sizes(int rows, int outputs, int chunks, int rank) {}
+  record Sizes(int rows, int outputs, int chunks, int rank, int depth) {}
 
   private record Graph(List<Op> ops, CUgraphExec executable) {}
 
