@@ -1,9 +1,9 @@
 // A libcuda.so.1 for tests: the part of CUDA's driver API that the product uses, over the emulator.
 //
 // Streams are queues. Nothing is done when it is asked for: a call that waits drains the queues in
-// random order until what it waits for is there, and leaves the rest for later. So an operation that
-// should wait for another and does not runs early or late, by the seed. A captured graph runs its
-// nodes in random order too, as far as their dependencies let it.
+// random order until what it waits for is there, and leaves the rest for later. So an operation
+// that should wait for another and does not runs early or late, by the seed. A captured graph runs
+// its nodes in random order too, as far as their dependencies let it.
 //
 // What is a mistake but passes unseen on a device is refused here, with a report: asynchronous
 // copies of memory that is not pinned, pinned memory freed under a copy, handles used after their
@@ -47,7 +47,7 @@ enum Code : int {
   INVALID_DEVICE = 101,
   INVALID_IMAGE = 200,
   INVALID_CONTEXT = 201,
-  MAP_FAILED_ = 205,
+  MAPPING_FAILED = 205,
   NO_BINARY_FOR_GPU = 209,
   INVALID_PTX = 218,
   FILE_NOT_FOUND = 301,
@@ -94,7 +94,7 @@ const ErrorName kErrors[] = {
     {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {MAP_FAILED_, "CUDA_ERROR_MAP_FAILED", "mapping of buffer object failed"},
+    {MAPPING_FAILED, "CUDA_ERROR_MAP_FAILED", "mapping of buffer object failed"},
     {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU",
      "no kernel image is available for execution on the device"},
     {214, "CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered"},
@@ -254,11 +254,11 @@ struct Device {
   std::string report;
   std::map<std::string, uint64_t> counts;
   std::vector<PlannedFailure> failures;
-  int retained = 0;       // the primary context
-  uint64_t context = 1;   // its handle; a new one each time it is made
+  int retained = 0;             // the primary context
+  uint64_t context = 1;         // its handle; a new one each time it is made
   std::set<uint64_t> contexts;  // by cuCtxCreate
   uint64_t lastContext = 1;
-  size_t leaked = 0;      // bytes live when the context ended
+  size_t leaked = 0;  // bytes live when the context ended
   std::map<uintptr_t, size_t> allocations;
   std::map<uintptr_t, size_t> reservations;
   std::map<uintptr_t, Mapping> mappings;
@@ -1591,7 +1591,7 @@ int cuMemMap(Address address, size_t size, size_t offset, uint64_t handle, Addre
   }
   if (mmap(at(address), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
            physical->second.file, 0) == MAP_FAILED) {
-    return MAP_FAILED_;
+    return MAPPING_FAILED;
   }
   physical->second.mappings++;
   d.mappings[address] = {size, handle};
@@ -2059,8 +2059,8 @@ int cuFuncSetAttribute(Function* handle, int which, int value) {
   }
   if (which == 8) {
     if (value < 0 || size_t(value) > emulator::kSharedLimit) {
-      report("cuFuncSetAttribute: kernel %s may not have %d bytes of dynamic shared memory, at most "
-             "%zu",
+      report("cuFuncSetAttribute: kernel %s may not have %d bytes of dynamic shared memory, at "
+             "most %zu",
              f->kernel->name, value, emulator::kSharedLimit);
       return INVALID_VALUE;
     }

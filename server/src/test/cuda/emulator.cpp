@@ -1,16 +1,16 @@
 // The emulator's runtime: runs kernels that were compiled against emulator.h.
 //
-// A CUDA thread is a fiber; the fibers of a block run on one thread of the machine, so a block needs
-// no locks. A fiber runs until it reaches a collective or a barrier and then gives way to the next
-// lane of its warp. The last lane to reach a collective computes it for the whole warp and goes on,
-// which makes a collective cost one switch a lane. The order of the warps and of the blocks comes
-// from the launch's seed.
+// A CUDA thread is a fiber; the fibers of a block run on one thread of the machine, so a block
+// needs no locks. A fiber runs until it reaches a collective or a barrier and then gives way to the
+// next lane of its warp. The last lane to reach a collective computes it for the whole warp and
+// goes on, which makes a collective cost one switch a lane. The order of the warps and of the
+// blocks comes from the launch's seed.
 //
-// Every load and store of a kernel calls one of the __asan_ functions below first. An access that is
-// not allowed never happens: the fiber reports it and leaves its block for good.
+// Every load and store of a kernel calls one of the __asan_ functions below first. An access that
+// is not allowed never happens: the fiber reports it and leaves its block for good.
 
 #ifndef __x86_64__
-#error "The emulator switches fibers in x86-64 assembly; this machine needs its own emulator_switch."
+#error "The emulator switches fibers in x86-64 assembly; write emulator_switch for this machine."
 #endif
 
 #include "runtime.h"
@@ -28,6 +28,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 // Saves the callee-saved registers on the stack and the stack pointer in *from, then takes up `to`.
@@ -641,7 +642,8 @@ std::string sourceOf(const void* instruction) {
   std::string file = info.dli_fname;
   const std::string self = "/proc/self/";  // which would be addr2line
   if (file.compare(0, self.size(), self) == 0) {
-    file.replace(0, self.size(), std::string("/proc/").append(std::to_string(getpid())).append("/"));
+    std::string process = std::to_string(getpid());
+    file.replace(0, self.size(), std::string("/proc/").append(process).append("/"));
   }
   // The call returns to `instruction`: the byte before is the call's own.
   size_t offset = reinterpret_cast<uintptr_t>(instruction) -
@@ -978,7 +980,8 @@ std::string Block::describe(uintptr_t address) const {
     uintptr_t end = before->first + before->second.size;
     if (address >= end && address - end < 4096) {
       char text[256];
-      snprintf(text, sizeof text, "%zu bytes past the end of the module's variable '%s' of %zu bytes",
+      snprintf(text, sizeof text,
+               "%zu bytes past the end of the module's variable '%s' of %zu bytes",
                size_t(address - end), before->second.name, before->second.size);
       return text;
     }
@@ -1129,8 +1132,9 @@ namespace {
 [[gnu::noinline, gnu::cold]] void misaligned(uintptr_t address, size_t size, bool write,
                                              const void* instruction) {
   if (here.fiber != nullptr) {
-    failAccess(kMisalignedAddress, instruction, "%s of %zu bytes at %p, which is no multiple of %zu",
-               write ? "write" : "read", size, reinterpret_cast<void*>(address), size);
+    failAccess(kMisalignedAddress, instruction,
+               "%s of %zu bytes at %p, which is no multiple of %zu", write ? "write" : "read",
+               size, reinterpret_cast<void*>(address), size);
   }
 }
 
@@ -1251,8 +1255,6 @@ class Workers {
   uint64_t turn = 0;
 };
 
-uint64_t greatestCommonDivisor(uint64_t a, uint64_t b) { return b == 0 ? a : greatestCommonDivisor(b, a % b); }
-
 }  // namespace
 
 Launch::Launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamicShared,
@@ -1287,7 +1289,7 @@ Outcome run(const Launch& launch, uint64_t seed) {
   run.offset = random.below(run.blocks);
   do {
     run.step = 1 + random.below(run.blocks);
-  } while (greatestCommonDivisor(run.step, run.blocks) != 1);
+  } while (std::gcd(run.step, run.blocks) != 1);
   workers->work(run);
   return {run.code, run.code == 0 ? "" : message(run)};
 }

@@ -71,9 +71,9 @@ extern __thread Here here __attribute__((tls_model("initial-exec")));
 struct Kernel {
   const char* name;
   int parameters;
-  const uint32_t* sizes;        // of the parameters, bytes
-  const uint32_t* alignments;   // of the parameters, bytes
-  uint32_t maxThreads;          // per block, as KERNEL declares
+  const uint32_t* sizes;       // of the parameters, bytes
+  const uint32_t* alignments;  // of the parameters, bytes
+  uint32_t maxThreads;         // per block, as KERNEL declares
   void (*call)(void** arguments);
 };
 
@@ -133,13 +133,13 @@ template <int Count>
 struct EmulatorBounds;
 }  // namespace
 
-#define KERNEL(threads, minBlocks)               \
-  namespace {                                    \
-  template <>                                    \
-  struct EmulatorBounds<__COUNTER__> {           \
+#define KERNEL(threads, minBlocks)                  \
+  namespace {                                       \
+  template <>                                       \
+  struct EmulatorBounds<__COUNTER__> {              \
     static constexpr uint32_t maxThreads = threads; \
-  };                                             \
-  }                                              \
+  };                                                \
+  }                                                 \
   extern "C" void
 
 #define EXPORT(name)                                                                    \

@@ -299,10 +299,14 @@ public final class Emulator {
         Files.createDirectories(output.getParent());
         // Another process may be building the same.
         Path partial = Files.createTempFile(output.getParent(), "partial", "");
-        List<String> whole = new ArrayList<>(command);
-        whole.addAll(arguments.of(partial));
-        execute(whole);
-        Files.move(partial, output, StandardCopyOption.ATOMIC_MOVE);
+        try {
+          List<String> whole = new ArrayList<>(command);
+          whole.addAll(arguments.of(partial));
+          execute(whole);
+          Files.move(partial, output, StandardCopyOption.ATOMIC_MOVE);
+        } finally {
+          Files.deleteIfExists(partial);
+        }
       }
       return output;
     } catch (IOException e) {
