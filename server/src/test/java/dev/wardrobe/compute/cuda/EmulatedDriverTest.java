@@ -31,6 +31,7 @@ import jcuda.driver.CUmemLocation;
 import jcuda.driver.CUresult;
 import jcuda.driver.CUstream;
 import jcuda.driver.CUstreamCaptureMode;
+import jcuda.driver.CUstream_flags;
 import jcuda.driver.JCudaDriver;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -136,6 +137,49 @@ final class EmulatedDriverTest {
       }
     }
     assertThat(caught).as("of %d runs", RUNS).isPositive();
+  }
+
+  @Test
+  void memoryFreedUnderAKernel_isAnErrorInSomeOrder() {
+    int caught = 0;
+    for (int seed = 1; seed <= RUNS; seed++) {
+      emulator.seed(seed);
+      CUdeviceptr x = device.device(ramp(BLOCK));
+      CUdeviceptr y = device.device(ramp(BLOCK));
+      device.ok(device.queue(device.stream, "add_scaled", 1, 0, vector(x, y, BLOCK, 1f)));
+      device.ok(JCudaDriver.cuMemFree(x));
+      int code = JCudaDriver.cuStreamSynchronize(device.stream);
+      if (code != CUresult.CUDA_SUCCESS) {
+        assertThat(code).isEqualTo(CUresult.CUDA_ERROR_ILLEGAL_ADDRESS);
+        assertThat(emulator.report()).contains("inside a freed allocation of 1024 bytes");
+        caught++;
+        reopen();
+      }
+    }
+    assertThat(caught).as("of %d runs", RUNS).isBetween(1, RUNS - 1);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {CUstream_flags.CU_STREAM_DEFAULT, CUstream_flags.CU_STREAM_NON_BLOCKING})
+  void synchronousCopy_waitsForBlockingStreamsAlone(int flags) {
+    CUstream stream = new CUstream();
+    device.ok(JCudaDriver.cuStreamCreate(stream, flags));
+    int stale = 0;
+    for (int seed = 1; seed <= RUNS; seed++) {
+      emulator.seed(seed);
+      CUdeviceptr x = device.device(0f);
+      device.ok(JCudaDriver.cuMemsetD32Async(x, Float.floatToRawIntBits(1f), 1, stream));
+      if (device.floats(x, 1)[0] == 0f) {
+        stale++;
+      }
+      device.ok(JCudaDriver.cuCtxSynchronize());
+      assertThat(device.floats(x, 1)).containsExactly(1f);
+    }
+    if (flags == CUstream_flags.CU_STREAM_DEFAULT) {
+      assertThat(stale).isZero();
+    } else {
+      assertThat(stale).as("of %d runs", RUNS).isBetween(1, RUNS - 1);
+    }
   }
 
   @Test

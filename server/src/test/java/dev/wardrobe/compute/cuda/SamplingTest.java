@@ -35,8 +35,7 @@ final class SamplingTest {
       for (float logprob : outcome.topLogprobs()) {
         logprobs.add(Float.floatToRawIntBits(logprob));
       }
-      return new Given(
-          outcome.token(), Float.floatToRawIntBits(outcome.logprob()), top, logprobs);
+      return new Given(outcome.token(), Float.floatToRawIntBits(outcome.logprob()), top, logprobs);
     }
   }
 
