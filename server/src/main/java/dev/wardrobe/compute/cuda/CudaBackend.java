@@ -268,7 +268,22 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void embed(Step step, int module, Matrix table, Buffer out) {
-    throw new UnsupportedOperationException();
+    CudaMatrix rows = own(table);
+    Batch batch = step.batch();
+    out.expect("embed: out", batch.size(), rows.cols());
+    for (int row = 0; row < batch.size(); row++) {
+      int token = batch.token(row);
+      if (token < 0 || token >= rows.rows()) {
+        throw new IllegalArgumentException(
+            "embed: row %d: token %d of a vocabulary of %d".formatted(row, token, rows.rows()));
+      }
+    }
+    for (int i = 0; i < batch.segments().size(); i++) {
+      if (batch.segments().get(i).lora() instanceof CudaLora lora) {
+        lora.checkEmbedding(module, rows.weights());
+      }
+    }
+    Rows.embed(activate(step), module, rows, own(out));
   }
 
   @Override
@@ -280,12 +295,44 @@ public final class CudaBackend implements Backend {
       Buffer weight,
       float epsilon,
       Buffer out) {
-    throw new UnsupportedOperationException();
+    int tokens = step.batch().size();
+    int width = residual.width();
+    residual.expect("norm: residual", tokens, width);
+    out.expect("norm: out", tokens, width);
+    weight.expect("norm: weight", 1, width);
+    if (x != null) {
+      x.expect("norm: x", tokens, width);
+    }
+    checkNorm(step, module, width);
+    Rows.norm(
+        activate(step),
+        module,
+        own(residual),
+        x == null ? null : own(x),
+        own(weight),
+        epsilon,
+        own(out));
   }
 
   @Override
   public void normHeads(Step step, int module, Buffer x, int size, Buffer weight, float epsilon) {
-    throw new UnsupportedOperationException();
+    x.expect("normHeads: x", step.batch().size(), x.width());
+    weight.expect("normHeads: weight", 1, size);
+    if (x.width() % size != 0) {
+      throw new IllegalArgumentException(
+          "normHeads: a width of %d is not a multiple of %d".formatted(x.width(), size));
+    }
+    checkNorm(step, module, size);
+    Rows.normHeads(activate(step), module, own(x), size, own(weight), epsilon);
+  }
+
+  private static void checkNorm(Step step, int module, int width) {
+    List<Batch.Segment> segments = step.batch().segments();
+    for (int i = 0; i < segments.size(); i++) {
+      if (segments.get(i).lora() instanceof CudaLora lora) {
+        lora.checkNorm(module, width);
+      }
+    }
   }
 
   @Override
@@ -360,7 +407,7 @@ public final class CudaBackend implements Backend {
     gate.expect("activate: gate", tokens, gate.width());
     up.expect("activate: up", tokens, gate.width());
     out.expect("activate: out", tokens, gate.width());
-    Rows.activate(activate(step), gate, up, out);
+    Rows.activate(activate(step), own(gate), own(up), own(out));
   }
 
   @Override

@@ -334,36 +334,76 @@ final class CudaLora implements Lora {
    */
   @Nullable Weights checked(int module, Weights base) {
     checkOpen();
-    Module own = module >= 0 && module < byModule.length ? byModule[module] : null;
+    Module own = module(module);
     if (own == null) {
       return null;
     }
-    Weights weight = own.weight;
-    if (weight != null && (weight.rows() != base.rows() || weight.cols() != base.cols())) {
-      throw new IllegalArgumentException(
-          "module %d: expected a weight of (%d, %d) from the adapter, got (%d, %d)"
-              .formatted(module, base.rows(), base.cols(), weight.rows(), weight.cols()));
-    }
+    checkWeight(module, own, base);
     if (own.rank > 0 && (own.in != base.cols() || own.out != base.rows())) {
-      throw new IllegalArgumentException(
-          "module %d: expected A (%d, %d) and B (%d, %d), got A (%d, %d) and B (%d, %d)"
-              .formatted(
-                  module,
-                  own.rank,
-                  base.cols(),
-                  base.rows(),
-                  own.rank,
-                  own.rank,
-                  own.in,
-                  own.out,
-                  own.rank));
+      throw factorsThatDoNotFit(module, own, base.cols(), base.rows());
     }
     if (own.rank == 0 && own.out != 0 && own.out != base.rows()) {
       throw new IllegalArgumentException(
           "module %d: expected a bias of %d from the adapter, got %d"
               .formatted(module, base.rows(), own.out));
     }
-    return weight;
+    return own.weight;
+  }
+
+  /**
+   * Checks that a module's delta fits a base embedding.
+   *
+   * @throws IllegalStateException if the adapter is closed
+   */
+  void checkEmbedding(int module, Weights table) {
+    checkOpen();
+    Module own = module(module);
+    if (own == null) {
+      return;
+    }
+    checkWeight(module, own, table);
+    if (own.rank > 0 && (own.in != table.rows() || own.out != table.cols())) {
+      throw factorsThatDoNotFit(module, own, table.rows(), table.cols());
+    }
+  }
+
+  /**
+   * Checks that what it has for a norm, if anything, is a weight.
+   *
+   * @throws IllegalStateException if the adapter is closed
+   */
+  void checkNorm(int module, int width) {
+    checkOpen();
+    Module own = module(module);
+    if (own != null
+        && (own.rank > 0
+            || own.weight == null
+            || own.weight.rows() != 1
+            || own.weight.cols() != width)) {
+      throw new IllegalArgumentException(
+          "module %d: a norm of %d takes nothing but a weight (1, %d) from an adapter"
+              .formatted(module, width, width));
+    }
+  }
+
+  private @Nullable Module module(int module) {
+    return module >= 0 && module < byModule.length ? byModule[module] : null;
+  }
+
+  private static void checkWeight(int module, Module own, Weights base) {
+    Weights weight = own.weight;
+    if (weight != null && (weight.rows() != base.rows() || weight.cols() != base.cols())) {
+      throw new IllegalArgumentException(
+          "module %d: expected a weight of (%d, %d) from the adapter, got (%d, %d)"
+              .formatted(module, base.rows(), base.cols(), weight.rows(), weight.cols()));
+    }
+  }
+
+  private static IllegalArgumentException factorsThatDoNotFit(
+      int module, Module own, int in, int out) {
+    return new IllegalArgumentException(
+        "module %d: expected A (%d, %d) and B (%d, %d), got A (%d, %d) and B (%d, %d)"
+            .formatted(module, own.rank, in, out, own.rank, own.rank, own.in, own.out, own.rank));
   }
 
   /**
