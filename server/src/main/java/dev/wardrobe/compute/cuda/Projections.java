@@ -108,11 +108,15 @@ final class Projections implements AutoCloseable {
           : ROWS;
     }
 
-    int shared() {
-      int ring = 8 * 8 * 512;
-      int table = 256 * 32 * 4;
-      int map = 256 * 4;
-      return this == DENSE ? 2 * ring : table + map + ring;
+    /**
+     * Bytes of shared memory of a thread block: the table of pairs, the map of scales, the ring.
+     */
+    int shared(Tiling tiling) {
+      if (this == DENSE) {
+        return 64 << 10;
+      }
+      int ring = tiling.tokens > 16 ? 64 << 10 : 32 << 10;
+      return (32 << 10) + 1024 + ring;
     }
   }
 
@@ -391,7 +395,7 @@ final class Projections implements AutoCloseable {
           blocks,
           1,
           THREADS,
-          kind.shared());
+          kind.shared(tiling));
       return packs;
     }
 
