@@ -49,7 +49,6 @@ final class CudaStep implements Step {
   private int rank;
   private int depth;
   private boolean adapted;
-  private boolean replayable;
   private boolean open;
 
   /**
@@ -100,7 +99,7 @@ final class CudaStep implements Step {
     rows = batch.size();
     outputs = batch.outputs();
     chunks = Math.ceilDiv(longest, CHUNK);
-    replayable = decodes && !replaces && rows <= MOST_REPLAYED;
+    boolean replayable = decodes && !replaces && rows <= MOST_REPLAYED;
     if (replayable) {
       rows = rounded(rows);
       outputs = rounded(outputs);
@@ -116,16 +115,6 @@ final class CudaStep implements Step {
             ? new Tape.Sizes(rows, outputs, chunks, adapted ? Math.max(1, rank) : 0, depth)
             : null);
     return this;
-  }
-
-  /** Whether the step may be one graph, over grids that are rounded up. */
-  boolean replayable() {
-    return replayable;
-  }
-
-  /** Where the table of outputs is. */
-  long outputTable() {
-    return memory().address() + rowTable(4);
   }
 
   /** The next power of two; 0 stays. */

@@ -34,7 +34,19 @@ final class Tape implements AutoCloseable {
    */
   record Sizes(int rows, int outputs, int chunks, int rank, int depth) {}
 
-  private record Graph(List<Op> ops, CUgraphExec executable) {}
+  /** Steps in a row that departed from a graph before another takes its place. */
+  private static final int PATIENCE = 2;
+
+  private static final class Graph {
+    private final List<Op> ops;
+    private final CUgraphExec executable;
+    private int departures;
+
+    Graph(List<Op> ops, CUgraphExec executable) {
+      this.ops = ops;
+      this.executable = executable;
+    }
+  }
 
   private final Gpu gpu;
   private final Map<Sizes, Graph> graphs =
@@ -100,6 +112,7 @@ final class Tape implements AutoCloseable {
         gpu.enter();
         gpu.check("cuGraphLaunch", JCudaDriver.cuGraphLaunch(replayed.executable, gpu.compute()));
         replays++;
+        replayed.departures = 0;
         // What comes after it is not kept: a step of these sizes has its graph.
         replayed = null;
         sizes = null;
@@ -110,7 +123,12 @@ final class Tape implements AutoCloseable {
   }
 
   private void launchMatched(Graph graph, CudaStep current) {
-    // The graph stays: the next step is as likely to be what it was made of.
+    // The graph stays for now: the next step is as likely to be what it was made of.
+    Sizes departed = sizes;
+    if (departed != null && ++graph.departures == PATIENCE) {
+      graphs.remove(departed);
+      destroy(graph);
+    }
     replayed = null;
     sizes = null;
     for (int i = 0; i < matched; i++) {

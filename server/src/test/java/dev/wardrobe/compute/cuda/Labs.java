@@ -3,11 +3,9 @@ package dev.wardrobe.compute.cuda;
 import dev.wardrobe.compute.Lab;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.compute.UnavailableException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.SymbolLookup;
 
 /** CUDA backends for tests: on the emulator, or with this property on a real device. */
-final class Labs {
+public final class Labs {
   private static final String DEVICE = "wardrobe.cuda.device";
 
   private Labs() {}
@@ -23,27 +21,6 @@ final class Labs {
     return lab(backend(emulator), seed);
   }
 
-  /** The same in fast mode, with a cuBLASLt for the emulator. */
-  @SuppressWarnings("restricted") // native code is the point
-  static Lab fast(long seed) {
-    Emulator emulator = Emulator.load();
-    emulator.reset();
-    emulator.seed(seed);
-    try {
-      Gpu gpu = gpu(emulator);
-      SymbolLookup library = SymbolLookup.libraryLookup(emulator.cublasLt(), Arena.global());
-      return lab(new CudaBackend(gpu, CublasLt.load(library, gpu), null), seed);
-    } catch (UnavailableException e) {
-      throw new AssertionError(e);
-    }
-  }
-
-  private static Gpu gpu(Emulator emulator) throws UnavailableException {
-    Gpu gpu = Gpu.open();
-    gpu.load(emulator.image());
-    return gpu;
-  }
-
   private static Lab lab(CudaBackend backend, long seed) {
     return new Lab(backend, open -> ((CudaBackend) open).liveBytes(), seed, 0x1p-8);
   }
@@ -57,9 +34,11 @@ final class Labs {
   }
 
   /** A backend on the device as it is. */
-  static CudaBackend backend(Emulator emulator) {
+  public static CudaBackend backend(Emulator emulator) {
     try {
-      return new CudaBackend(gpu(emulator));
+      Gpu gpu = Gpu.open();
+      gpu.load(emulator.image());
+      return new CudaBackend(gpu, MathMode.EXACT);
     } catch (UnavailableException e) {
       throw new AssertionError(e);
     }
