@@ -381,8 +381,8 @@ public final class CudaBackend implements Backend {
         throw new IllegalArgumentException(
             "rope: position %d, but the tables end at %d".formatted(end - 1, cos.rows()));
       }
-      run.checkBlocks(0, end, pages.shape().blocks());
     }
+    activate(step).checkBlocks(pages.shape().blocks());
     attention.rope(activate(step), heads, own(cos), own(sin), own(q), own(k), own(v), pages, layer);
   }
 
@@ -392,12 +392,7 @@ public final class CudaBackend implements Backend {
     CudaKvCache pages = CudaKvCache.own(cache, heads, layer);
     q.expect("attention: q", tokens, heads.queries() * heads.size());
     out.expect("attention: out", tokens, heads.queries() * heads.size());
-    for (int i = 0; i < step.batch().runs().size(); i++) {
-      Batch.Run run = step.batch().runs().get(i);
-      int end = run.position() + run.to() - run.from();
-      int first = heads.window() == 0 ? 0 : Math.max(0, run.position() + 1 - heads.window());
-      run.checkBlocks(first, end, pages.shape().blocks());
-    }
+    activate(step).checkBlocks(pages.shape().blocks(), heads.window());
     attention.attend(activate(step), heads, own(q), pages, layer, own(out));
   }
 
@@ -466,9 +461,15 @@ public final class CudaBackend implements Backend {
     throw new IllegalArgumentException("a matrix of another backend: " + matrix.getClass());
   }
 
-  /** A buffer as our own. */
+  /**
+   * A buffer as our own.
+   *
+   * @throws IllegalStateException if it is closed: an operation that repeats another is not
+   *     launched by itself, and would not find out
+   */
   static CudaBuffer own(Buffer buffer) {
     if (buffer instanceof CudaBuffer own) {
+      own.checkOpen();
       return own;
     }
     throw new IllegalArgumentException("a buffer of another backend: " + buffer.getClass());

@@ -51,6 +51,9 @@ final class CudaStep implements Step {
   private boolean adapted;
   private boolean open;
 
+  /** Blocks of the cache that the batch's tables were found to be of, or -1. */
+  private int checkedBlocks = -1;
+
   /**
    * @param onClose gets a step that may be opened again
    */
@@ -71,6 +74,7 @@ final class CudaStep implements Step {
   CudaStep open(Batch batch) {
     batch.check(CudaLora.class);
     this.batch = batch;
+    checkedBlocks = -1;
     int blocks = 0;
     int longest = 0;
     boolean decodes = true;
@@ -160,6 +164,32 @@ final class CudaStep implements Step {
   /** At least the largest rank of the step's adapters; 0 if none has factors. */
   int rank() {
     return rank;
+  }
+
+  /**
+   * Checks that the sequences' block tables are of a cache of so many blocks; once for all layers,
+   * since there are many of either.
+   *
+   * @throws IllegalArgumentException if not
+   */
+  void checkBlocks(int cacheBlocks) {
+    if (cacheBlocks == checkedBlocks) {
+      return;
+    }
+    checkBlocks(cacheBlocks, 0);
+    checkedBlocks = cacheBlocks;
+  }
+
+  /** The same of the blocks that rows with such a window see. */
+  void checkBlocks(int cacheBlocks, int window) {
+    if (cacheBlocks == checkedBlocks) {
+      return;
+    }
+    for (int i = 0; i < batch.runs().size(); i++) {
+      Batch.Run run = batch.runs().get(i);
+      int first = window == 0 ? 0 : Math.max(0, run.position() + 1 - window);
+      run.checkBlocks(first, run.position() + run.to() - run.from(), cacheBlocks);
+    }
   }
 
   private void write(int blocks) {
