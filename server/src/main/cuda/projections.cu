@@ -104,25 +104,30 @@ KERNEL(256, 1) pack_rows(const PackArgs a) {
 }
 EXPORT(pack_rows)
 
-// The B fragments of a lane for a block's four mma steps: words 2j and 2j + 1 for step j. Up to 8
-// tokens are taken from their float32 rows, more from packed ones.
+// The B fragments of a lane for the four mma steps of a block: words 2j and 2j + 1 for step j. Of up
+// to 8 tokens they are made from the float32 rows, read a block ahead; of more they are
+// read, from packed rows, when they are used.
 template <int TOKEN_TILES>
 struct Inputs {
   const U4* packed;
-  i64 tileStride;
+  u32 tileStride;
 
-  __device__ __forceinline__ void begin(const LinearArgs& a, int firstToken, int) {
+  __device__ __forceinline__ Inputs(const LinearArgs& a, int firstToken, int, int) {
     int lane = threadIdx.x % 32;
-    tileStride = static_cast<i64>(a.rows.columns) / 32 * 32;
-    packed = a.rows.packed + firstToken / 8 * tileStride + lane;
+    tileStride = a.rows.columns / 32 * 32;
+    packed = a.rows.packed + static_cast<i64>(firstToken / 8) * tileStride + lane;
   }
 
-  __device__ __forceinline__ void load(u32 b[TOKEN_TILES][8], int block) const {
+  __device__ __forceinline__ void ahead(int) {}
+
+  __device__ __forceinline__ void turn() {}
+
+  __device__ __forceinline__ void get(u32 b[TOKEN_TILES][8], int block) const {
 #pragma unroll
     for (int n = 0; n < TOKEN_TILES; n++) {
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        U4 words = packed[n * tileStride + (block * 2 + half) * 32];
+        U4 words = packed[n * tileStride + static_cast<u32>(block * 2 + half) * 32];
         b[n][4 * half] = words.x;
         b[n][4 * half + 1] = words.y;
         b[n][4 * half + 2] = words.z;
@@ -134,37 +139,42 @@ struct Inputs {
 
 template <>
 struct Inputs<1> {
-  const U4* row;  // where the lane's columns of the first half begin; null for no token
+  const U4* row;  // where the lane's columns of the first half begin
+  U4 raw[4];
+  U4 words[2];
 
-  __device__ __forceinline__ void begin(const LinearArgs& a, int firstToken, int count) {
+  __device__ __forceinline__ Inputs(const LinearArgs& a, int firstToken, int count, int block) {
     int lane = threadIdx.x % 32;
-    int token = firstToken + lane / 4;
-    row = nullptr;
-    if (token < count) {
-      row = reinterpret_cast<const U4*>(
-          a.rows.x + static_cast<i64>(row_of(a.step, a.rows, token)) * a.rows.columns +
-          lane % 4 * 8);
-    }
+    // Tokens beyond the last repeat it, and are not written.
+    int token = min(firstToken + lane / 4, count - 1);
+    row = reinterpret_cast<const U4*>(
+        a.rows.x + static_cast<i64>(row_of(a.step, a.rows, token)) * a.rows.columns + lane % 4 * 8);
+    ahead(block);
+    turn();
   }
 
-  __device__ __forceinline__ void fetch(U4 raw[4], int block) const {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      raw[i] = {0, 0, 0, 0};
-      if (row != nullptr) {
-        raw[i] = row[block * 16 + i / 2 * 8 + i % 2];
-      }
-    }
+  // Asks for a block.
+  __device__ __forceinline__ void ahead(int block) {
+    const U4* at = row + block * 16;
+    raw[0] = at[0];
+    raw[1] = at[1];
+    raw[2] = at[8];
+    raw[3] = at[9];
   }
 
-  __device__ __forceinline__ static void convert(u32 b[1][8], const U4 raw[4]) {
+  // What was asked for is what is got from now on.
+  __device__ __forceinline__ void turn() {
+    words[0] = pack8(raw[0], raw[1]);
+    words[1] = pack8(raw[2], raw[3]);
+  }
+
+  __device__ __forceinline__ void get(u32 b[1][8], int) const {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      U4 words = pack8(raw[2 * half], raw[2 * half + 1]);
-      b[0][4 * half] = words.x;
-      b[0][4 * half + 1] = words.y;
-      b[0][4 * half + 2] = words.z;
-      b[0][4 * half + 3] = words.w;
+      b[0][4 * half] = words[half].x;
+      b[0][4 * half + 1] = words[half].y;
+      b[0][4 * half + 2] = words[half].z;
+      b[0][4 * half + 3] = words[half].w;
     }
   }
 };
@@ -250,37 +260,37 @@ __device__ __forceinline__ void write_totals(const LinearArgs& a, const Projecti
   }
 }
 
-// Where a slice ends with this pair of blocks, adds its sum to the total. Slices may be empty.
+// Ends a slice of a walk.
 template <int TOKEN_TILES, int ROW_TILES>
-__device__ __forceinline__ int end_slice(int slice, int pair, int blocks,
-                                         float (*sum)[TOKEN_TILES][4],
-                                         float (*total)[TOKEN_TILES][4]) {
-  while (slice < SLICES && slice_begin(blocks, slice + 1) <= pair) {
-    slice++;
-  }
-  if (slice_begin(blocks, slice + 1) == pair + 1) {
+__device__ __forceinline__ void end_slice(float (*sum)[TOKEN_TILES][4],
+                                          float (*total)[TOKEN_TILES][4]) {
 #pragma unroll
-    for (int u = 0; u < ROW_TILES; u++) {
+  for (int u = 0; u < ROW_TILES; u++) {
 #pragma unroll
-      for (int n = 0; n < TOKEN_TILES; n++) {
+    for (int n = 0; n < TOKEN_TILES; n++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          total[u][n][i] = __fadd_rn(total[u][n][i], sum[u][n][i]);
-          sum[u][n][i] = 0.f;
-        }
+      for (int i = 0; i < 4; i++) {
+        total[u][n][i] = __fadd_rn(total[u][n][i], sum[u][n][i]);
+        sum[u][n][i] = 0.f;
       }
     }
   }
-  return slice;
 }
+
+// How many blocks a step of a loop takes, as a type.
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
 
 // 4-bit weights.
 
 // Pairs of codes as pairs of bf16, once for each lane: whatever 32 entries the lanes of a warp ask
-// for, each asks its own bank. An entry is 128 bytes, hence the rotation of the packed words.
-static constexpr int TABLE_BYTES = 256 * 32 * 4;
+// for, each asks its own bank. An entry is 128 bytes.
+static constexpr int ENTRY_BYTES = 128;
+static constexpr int TABLE_BYTES = 256 * ENTRY_BYTES;
 
-__device__ __forceinline__ void fill_table(u32* table, const float* codebook) {
+__device__ __forceinline__ void fill_table(u8* table, const float* codebook) {
   // Eight threads write an entry, 16 bytes each. The second code of a thread's entries is the same.
   int first = threadIdx.x / 8;
   u32 second = to_bf16(codebook[first % 16]) << 16;
@@ -288,60 +298,50 @@ __device__ __forceinline__ void fill_table(u32* table, const float* codebook) {
   for (int i = 0; i < 256 * 8 / THREADS; i++) {
     int entry = first + i * (THREADS / 8);
     u32 pair = to_bf16(codebook[entry / 16]) | second;
-    reinterpret_cast<U4*>(table)[entry * 8 + threadIdx.x % 8] = {pair, pair, pair, pair};
+    *reinterpret_cast<U4*>(table + entry * ENTRY_BYTES + threadIdx.x % 8 * 16) = {pair, pair, pair,
+                                                                                 pair};
   }
 }
 
-// The entry of the pair in bits 7 to 14, as the lane has it.
-__device__ __forceinline__ u32 table_entry(const u32* table, u32 bits) {
-  u32 offset = (bits & 0x7f80u) | (threadIdx.x % 32 * 4);
-  return *reinterpret_cast<const u32*>(reinterpret_cast<const char*>(table) + offset);
+// The entry of the pair that is a word's byte, as the lane has it. One instruction takes the byte
+// out, one makes it an address.
+template <int BYTE>
+__device__ __forceinline__ u32 table_entry(const u8* laneTable, u32 word) {
+  return *reinterpret_cast<const u32*>(laneTable +
+                                       __byte_perm(word, 0, 0x4440 + BYTE) * ENTRY_BYTES);
 }
 
 // The scales of 16 rows and two blocks, each lane one: row lane % 16, block lane / 16.
 template <bool NESTED>
 struct Scales {
-  const u8* scale;   // of the lane's row in block 0
-  const float* map;  // in shared memory
-  const float* nested;
+  u32 first;   // the lane's row's scale of block 0, in scales
   u32 before;  // scales of the rows before
-  int shift;   // from blocks of 64 to those of a scale
-  int nestedShift;
-  int last;  // block
-  float offset;
 
-  __device__ __forceinline__ void begin(const Weights& w, const float* sharedMap, int tile) {
-    int lane = threadIdx.x % 32;
-    int ofRow = w.cols >> w.blockShift;
-    // Rows that only fill the last tile up have scales, but none of their own to decode them by.
-    int row = min(tile * 16 + lane % 16, w.rows - 1);
-    before = static_cast<u32>(row) * static_cast<u32>(ofRow);
-    i64 first = static_cast<i64>(tile) * ofRow * 16 + lane % 16;
-    scale = static_cast<const u8*>(w.absmax) + first * (NESTED ? 1 : 4);
-    shift = w.blockShift - 6;
-    last = (w.cols >> 6) - 1;
-    if (NESTED) {
-      map = sharedMap;
-      nested = w.nested;
-      nestedShift = 31 - __clz(w.nestedSize);
-      offset = w.offset;
-    }
+  __device__ __forceinline__ Scales(const Weights& w, int tile) {
+    u32 row = threadIdx.x % 16;
+    u32 ofTile = (w.cols >> w.blockShift) * 16;
+    first = tile * ofTile + row;
+    before = tile * ofTile + row * (ofTile / 16);
   }
 
-  __device__ __forceinline__ void fetch(u32& code, float& group, int pair) const {
-    u32 block = static_cast<u32>(min(2 * pair + static_cast<int>(threadIdx.x % 32 / 16), last))
-                >> shift;
+  // Of blocks `block` and block + 1, the latter at most `last`, and of the tile that has its scales
+  // so much further on.
+  __device__ __forceinline__ void fetch(const Weights& w, u32& code, float& group, int block,
+                                        int last, u32 further) const {
+    u32 of = static_cast<u32>(min(block + static_cast<int>(threadIdx.x % 32 / 16), last)) >>
+             (w.blockShift - 6);
     if (NESTED) {
-      code = scale[block * 16];
-      group = nested[(before + block) >> nestedShift];
+      code = static_cast<const u8*>(w.absmax)[first + further + of * 16];
+      group = w.nested[(before + further + of) >> (31 - __clz(w.nestedSize))];
     } else {
-      code = *reinterpret_cast<const u32*>(scale + static_cast<i64>(block) * 64);
+      code = static_cast<const u32*>(w.absmax)[first + further + of * 16];
     }
   }
 
-  __device__ __forceinline__ float decode(u32 code, float group) const {
+  __device__ __forceinline__ static float decode(const Weights& w, const float* map, u32 code,
+                                                 float group) {
     if (NESTED) {
-      return __fadd_rn(__fmul_rn(map[code], group), offset);
+      return __fadd_rn(__fmul_rn(map[code], group), w.offset);
     }
     return __uint_as_float(code);
   }
@@ -350,7 +350,7 @@ struct Scales {
 // One block of 4-bit weights times the tokens: sum += scale * (W·x).
 template <int TOKEN_TILES>
 __device__ __forceinline__ void multiply_tile(float sum[TOKEN_TILES][4], U4 pairs,
-                                              const u32 b[TOKEN_TILES][8], const u32* table,
+                                              const u32 b[TOKEN_TILES][8], const u8* laneTable,
                                               float upperScale, float lowerScale) {
   float d[TOKEN_TILES][4];
 #pragma unroll
@@ -361,9 +361,8 @@ __device__ __forceinline__ void multiply_tile(float sum[TOKEN_TILES][4], U4 pair
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     u32 word = words[j];
-    const u32 w[4] = {table_entry(table, word), table_entry(table, word >> 8),
-                      table_entry(table, word >> 16),
-                      table_entry(table, __funnelshift_l(word, word, 8))};
+    const u32 w[4] = {table_entry<0>(laneTable, word), table_entry<1>(laneTable, word),
+                      table_entry<2>(laneTable, word), table_entry<3>(laneTable, word)};
 #pragma unroll
     for (int n = 0; n < TOKEN_TILES; n++) {
       mma_bf16(d[n], w, b[n] + 2 * j);
@@ -384,8 +383,8 @@ template <int WORDS, int DEPTH>
 struct Ring {
   U4* stages;  // the lane's place in the first
 
-  __device__ __forceinline__ U4* at(int stage, int word) const {
-    return stages + ((stage % DEPTH) * WORDS + word) * 32;
+  __device__ __forceinline__ U4* at(u32 stage, int word) const {
+    return stages + ((stage & (DEPTH - 1)) * WORDS + word) * 32;
   }
 
   static constexpr int BYTES = WARPS * DEPTH * WORDS * 512;
@@ -404,9 +403,9 @@ static constexpr int MAP_BYTES = 256 * 4;
 // ROW_TILES tiles of its own, and sums one slice after the other.
 template <bool NESTED, int TOKEN_TILES, int ROW_TILES, bool WALK>
 __device__ __forceinline__ void linear_tiles(const LinearArgs& a) {
-  constexpr int DEPTH = ROW_TILES == 1 ? 4 : 2;
+  // Pairs on their way: as many as make up for how few blocks fit a multiprocessor.
+  constexpr int DEPTH = ROW_TILES == 1 || TOKEN_TILES > 2 ? 4 : 2;
   DYNAMIC_SHARED(u8, memory);
-  u32* table = reinterpret_cast<u32*>(memory);
   float* map = reinterpret_cast<float*>(memory + TABLE_BYTES);
   int count = selected(a.step, a.rows);
   int firstToken = blockIdx.x * TOKEN_TILES * 8;
@@ -421,27 +420,26 @@ __device__ __forceinline__ void linear_tiles(const LinearArgs& a) {
   int tiles = (w.rows + 15) / 16;
   int firstTile = (blockIdx.y - p.firstBlock) * ROW_TILES * (WALK ? WARPS : 1) +
                   (WALK ? warp * ROW_TILES : 0);
-  int pair = WALK ? 0 : slice_begin(blocks, warp);
-  int end = WALK ? (blocks + 1) / 2 : slice_begin(blocks, warp + 1);
+  int block = WALK ? 0 : 2 * slice_begin(blocks, warp);
+  int end = WALK ? blocks : min(2 * slice_begin(blocks, warp + 1), blocks);
 
   Ring<2 * ROW_TILES, DEPTH> ring;
   ring.begin(memory + TABLE_BYTES + MAP_BYTES);
-  const U4* weights[ROW_TILES];
-  Scales<NESTED> scales[ROW_TILES];
+  const U4* weights = static_cast<const U4*>(w.data) +
+                      static_cast<i64>(min(firstTile, tiles - 1)) * blocks * 32 + lane;
+  Scales<NESTED> scales(w, min(firstTile, tiles - 1));
+  // What is beyond the last tile repeats it, and is not written.
+  u32 tileStride = firstTile + 1 < tiles ? blocks * 32 : 0;
+  u32 scaleStride = tileStride >> (w.blockShift - 5);
+  auto ask = [&](int first) {
+    u32 stage = static_cast<u32>(first) >> 1;
 #pragma unroll
-  for (int u = 0; u < ROW_TILES; u++) {
-    // What is beyond the last tile repeats it, and is not written.
-    int tile = min(firstTile + u, tiles - 1);
-    weights[u] = static_cast<const U4*>(w.data) + static_cast<i64>(tile) * blocks * 32 + lane;
-    scales[u].begin(w, map, tile);
-  }
-  auto ask = [&](int which) {
-    if (which < end) {
+    for (int u = 0; u < ROW_TILES; u++) {
 #pragma unroll
-      for (int u = 0; u < ROW_TILES; u++) {
-        copy_async16(ring.at(which, 2 * u), weights[u] + static_cast<i64>(which) * 64);
-        if (2 * which + 1 < blocks) {
-          copy_async16(ring.at(which, 2 * u + 1), weights[u] + static_cast<i64>(which) * 64 + 32);
+      for (int k = 0; k < 2; k++) {
+        if (first + k < end) {
+          copy_async16(ring.at(stage, 2 * u + k),
+                       weights + (u * tileStride + static_cast<u32>(first + k) * 32));
         }
       }
     }
@@ -449,86 +447,85 @@ __device__ __forceinline__ void linear_tiles(const LinearArgs& a) {
   };
 #pragma unroll
   for (int i = 0; i < DEPTH - 1; i++) {
-    ask(pair + i);
+    ask(block + 2 * i);
   }
-  fill_table(table, w.codebook);
+  fill_table(memory, w.codebook);
   if (NESTED) {
     map[threadIdx.x] = w.map[threadIdx.x];
   }
   __syncthreads();
 
-  Inputs<TOKEN_TILES> inputs;
-  inputs.begin(a, firstToken, count);
+  const u8* laneTable = memory + lane * 4;
+  Inputs<TOKEN_TILES> inputs(a, firstToken, count, min(block, blocks - 1));
   float sum[ROW_TILES][TOKEN_TILES][4] = {};
   float total[ROW_TILES][TOKEN_TILES][4] = {};
-  float scale[ROW_TILES];
-  u32 few[2][1][8];  // the inputs of up to 8 tokens, a pair ahead
-  if (pair < end) {
+  float scale[ROW_TILES];  // read a pair of blocks ahead
+  if (block < end) {
 #pragma unroll
     for (int u = 0; u < ROW_TILES; u++) {
       u32 code;
       float group;
-      scales[u].fetch(code, group, pair);
-      scale[u] = scales[u].decode(code, group);
-    }
-    if constexpr (TOKEN_TILES == 1) {
-#pragma unroll
-      for (int k = 0; k < 2; k++) {
-        U4 raw[4];
-        inputs.fetch(raw, min(2 * pair + k, blocks - 1));
-        inputs.convert(few[k], raw);
-      }
+      scales.fetch(w, code, group, block, blocks - 1, u * scaleStride);
+      scale[u] = scales.decode(w, map, code, group);
     }
   }
-  int slice = 0;
-  for (; pair < end; pair++) {
-    ask(pair + DEPTH - 1);
-    int next = min(pair + 1, end - 1);
+  auto step = [&](auto blocksOfStep) {
+    constexpr int BLOCKS = decltype(blocksOfStep)::value;
+    ask(block + 2 * (DEPTH - 1));
     u32 code[ROW_TILES];
     float group[ROW_TILES];
 #pragma unroll
     for (int u = 0; u < ROW_TILES; u++) {
-      scales[u].fetch(code[u], group[u], next);
+      scales.fetch(w, code[u], group[u], min(block + 2, blocks - 1), blocks - 1,
+                   u * scaleStride);
     }
-    U4 raw[2][4];
-    if constexpr (TOKEN_TILES == 1) {
-      inputs.fetch(raw[0], 2 * next);
-      inputs.fetch(raw[1], min(2 * next + 1, blocks - 1));
-    }
+    inputs.ahead(min(block + 1, blocks - 1));
     copy_async_wait<DEPTH - 1>();
-#pragma unroll
-    for (int k = 0; k < 2; k++) {
-      if (k == 1 && 2 * pair + 1 == blocks) {
-        break;
+    u32 stage = static_cast<u32>(block) >> 1;
+    // Of many tokens the inputs of two blocks at once would be more than there are registers.
+#pragma unroll(TOKEN_TILES > 1 ? 1 : 2)
+    for (int k = 0; k < BLOCKS; k++) {
+      if (k == 1) {
+        inputs.ahead(min(block + 2, blocks - 1));
       }
-      u32 many[TOKEN_TILES][8];
-      if constexpr (TOKEN_TILES > 1) {
-        inputs.load(many, 2 * pair + k);
-      }
+      u32 b[TOKEN_TILES][8];
+      inputs.get(b, block + k);
 #pragma unroll
       for (int u = 0; u < ROW_TILES; u++) {
         float upper = __shfl_sync(FULL, scale[u], 16 * k + lane / 4);
         float lower = __shfl_sync(FULL, scale[u], 16 * k + 8 + lane / 4);
-        if constexpr (TOKEN_TILES == 1) {
-          multiply_tile<1>(sum[u], *ring.at(pair, 2 * u + k), few[k], table, upper, lower);
-        } else {
-          multiply_tile<TOKEN_TILES>(sum[u], *ring.at(pair, 2 * u + k), many, table, upper, lower);
-        }
+        U4 pairs = *ring.at(stage, 2 * u + k);
+        multiply_tile<TOKEN_TILES>(sum[u], pairs, b, laneTable, upper, lower);
       }
+      inputs.turn();
     }
 #pragma unroll
     for (int u = 0; u < ROW_TILES; u++) {
-      scale[u] = scales[u].decode(code[u], group[u]);
+      scale[u] = scales.decode(w, map, code[u], group[u]);
     }
-    if constexpr (TOKEN_TILES == 1) {
-      inputs.convert(few[0], raw[0]);
-      inputs.convert(few[1], raw[1]);
+    block += BLOCKS;
+  };
+  auto sum_to = [&](int sliceEnd) {
+#pragma unroll 1
+    while (block + 2 <= sliceEnd) {
+      step(Count<2>());
     }
-    if (WALK) {
-      slice = end_slice<TOKEN_TILES, ROW_TILES>(slice, pair, blocks, sum, total);
+    if (block < sliceEnd) {
+      step(Count<1>());
     }
+  };
+  if (WALK) {
+#pragma unroll 1
+    for (int slice = 1; slice <= SLICES; slice++) {
+      sum_to(min(2 * slice_begin(blocks, slice), blocks));
+      end_slice<TOKEN_TILES, ROW_TILES>(sum, total);
+    }
+  } else {
+    sum_to(end);
   }
   copy_async_wait<0>();
+  // Read again rather than kept in a register all the while.
+  count = selected(a.step, a.rows);
   if (WALK) {
     write_totals<TOKEN_TILES, ROW_TILES>(a, p, total, firstTile * 16, firstToken, count);
   } else {
@@ -581,54 +578,61 @@ __device__ __forceinline__ void linear_dense(const LinearArgs& a) {
   for (int i = 0; i < DEPTH - 1; i++) {
     ask(block + i);
   }
-  Inputs<TOKEN_TILES> inputs;
-  inputs.begin(a, firstToken, count);
+  Inputs<TOKEN_TILES> inputs(a, firstToken, count, min(block, blocks - 1));
   float sum[ROW_TILES][TOKEN_TILES][4] = {};
   float total[ROW_TILES][TOKEN_TILES][4] = {};
-  u32 b[TOKEN_TILES][8];
-  if (block < end) {
-    if constexpr (TOKEN_TILES == 1) {
-      U4 raw[4];
-      inputs.fetch(raw, block);
-      inputs.convert(b, raw);
-    }
-  }
-  int slice = 0;
-  for (; block < end; block++) {
-    ask(block + DEPTH - 1);
-    U4 raw[4];
-    if constexpr (TOKEN_TILES == 1) {
-      inputs.fetch(raw, min(block + 1, end - 1));
-    } else {
-      inputs.load(b, block);
-    }
-    copy_async_wait<DEPTH - 1>();
+  auto step = [&](auto blocksOfStep) {
+    constexpr int BLOCKS = decltype(blocksOfStep)::value;
 #pragma unroll
-    for (int u = 0; u < ROW_TILES; u++) {
+    for (int k = 0; k < BLOCKS; k++) {
+      ask(block + DEPTH - 1);
+      inputs.ahead(min(block + 1, blocks - 1));
+      u32 b[TOKEN_TILES][8];
+      inputs.get(b, block);
+      copy_async_wait<DEPTH - 1>();
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        U4 upper = *ring.at(block, 4 * u + half);
-        U4 lower = *ring.at(block, 4 * u + 2 + half);
-        const u32 first[4] = {upper.x, lower.x, upper.y, lower.y};
-        const u32 second[4] = {upper.z, lower.z, upper.w, lower.w};
+      for (int u = 0; u < ROW_TILES; u++) {
 #pragma unroll
-        for (int n = 0; n < TOKEN_TILES; n++) {
-          mma_bf16(sum[u][n], first, b[n] + 4 * half);
-        }
+        for (int half = 0; half < 2; half++) {
+          U4 upper = *ring.at(block, 4 * u + half);
+          U4 lower = *ring.at(block, 4 * u + 2 + half);
+          const u32 first[4] = {upper.x, lower.x, upper.y, lower.y};
+          const u32 second[4] = {upper.z, lower.z, upper.w, lower.w};
 #pragma unroll
-        for (int n = 0; n < TOKEN_TILES; n++) {
-          mma_bf16(sum[u][n], second, b[n] + 4 * half + 2);
+          for (int n = 0; n < TOKEN_TILES; n++) {
+            mma_bf16(sum[u][n], first, b[n] + 4 * half);
+          }
+#pragma unroll
+          for (int n = 0; n < TOKEN_TILES; n++) {
+            mma_bf16(sum[u][n], second, b[n] + 4 * half + 2);
+          }
         }
       }
+      inputs.turn();
+      block++;
     }
-    if constexpr (TOKEN_TILES == 1) {
-      inputs.convert(b, raw);
+  };
+  auto sum_to = [&](int sliceEnd) {
+#pragma unroll 1
+    while (block + 2 <= sliceEnd) {
+      step(Count<2>());
     }
-    if (WALK && (block % 2 == 1 || block + 1 == blocks)) {
-      slice = end_slice<TOKEN_TILES, ROW_TILES>(slice, block / 2, blocks, sum, total);
+    if (block < sliceEnd) {
+      step(Count<1>());
     }
+  };
+  if (WALK) {
+#pragma unroll 1
+    for (int slice = 1; slice <= SLICES; slice++) {
+      sum_to(min(2 * slice_begin(blocks, slice), blocks));
+      end_slice<TOKEN_TILES, ROW_TILES>(sum, total);
+    }
+  } else {
+    sum_to(end);
   }
   copy_async_wait<0>();
+  // Read again rather than kept in a register all the while.
+  count = selected(a.step, a.rows);
   if (WALK) {
     write_totals<TOKEN_TILES, ROW_TILES>(a, p, total, firstTile * 16, firstToken, count);
   } else {
@@ -652,10 +656,10 @@ __device__ __forceinline__ void linear_dense(const LinearArgs& a) {
   }                                                                                              \
   EXPORT(dense_##tokens)
 
-LINEAR(8x16, 1, 1, false, 3)
+LINEAR(8x16, 1, 1, false, 2)
 LINEAR(8x32, 1, 2, false, 2)
 LINEAR(16x32, 2, 2, false, 2)
-LINEAR(32x32, 4, 2, false, 2)
+LINEAR(32x32, 4, 2, false, 1)
 LINEAR(32x256, 4, 2, true, 1)
 
 // Any matrix, in float32: a warp sums a row for up to 8 tokens. A lane has 8 neighbouring columns of

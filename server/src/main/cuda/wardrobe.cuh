@@ -100,8 +100,15 @@ __device__ __forceinline__ u32 to_bf16(float x) {
   return (bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded;
 }
 
+// One instruction on a device; it has one NaN.
 __device__ __forceinline__ u32 pack_bf16(float first, float second) {
+#ifdef WARDROBE_EMULATED
   return to_bf16(first) | (to_bf16(second) << 16);
+#else
+  u32 pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#endif
 }
 
 // IEEE half to float32, exactly.
@@ -173,14 +180,13 @@ __device__ __forceinline__ float dense_at(const void* data, int form, i64 index)
 // The pair of neighbours at an even column of a 4-bit matrix that lies by tiles of 16 rows and 64
 // columns, 512 bytes each. Lane 4g + t has 16 bytes of a tile: for each half h of the columns and
 // each step s of two a word with four pairs, row g and row g + 8 at column 32h + 8t + 4s, then both
-// at 2 more. Words were rotated left by 7, see table_entry.
+// at 2 more.
 __device__ __forceinline__ u32 tile_pair(const void* data, int cols, i64 row, int column) {
   i64 tile = (row >> 4) * (cols >> 6) + (column >> 6);
   int lane = static_cast<int>(row & 7) * 4 + ((column >> 3) & 3);
   int word = ((column >> 5) & 1) * 2 + ((column >> 2) & 1);
   int pair = (column & 2) + (static_cast<int>(row >> 3) & 1);
-  u32 rotated = static_cast<const u32*>(data)[(tile * 32 + lane) * 4 + word];
-  return (__funnelshift_r(rotated, rotated, 7) >> (8 * pair)) & 0xffu;
+  return static_cast<const u8*>(data)[((tile * 32 + lane) * 4 + word) * 4 + pair];
 }
 
 // One element, decoded as the CPU does.

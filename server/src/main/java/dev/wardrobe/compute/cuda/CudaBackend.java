@@ -39,7 +39,8 @@ public final class CudaBackend implements Backend {
   private static final long KEPT_FREE = 1L << 30;
 
   private final Gpu gpu;
-  private final MathMode asked;
+  private final MathMode math;
+  private final @Nullable String refusal;
   private final SharedTables tables;
   private final Attention attention;
   private final Projections projections;
@@ -51,11 +52,20 @@ public final class CudaBackend implements Backend {
   private @Nullable CudaStep active;
 
   /** A backend over a device whose kernels are loaded; closed with it. */
-  CudaBackend(Gpu gpu, MathMode asked) {
+  CudaBackend(Gpu gpu) {
+    this(gpu, null, null);
+  }
+
+  /**
+   * @param library multiplies many rows in fast mode; closed with the backend. Null is exact mode
+   * @param refusal why there is none though it was asked for
+   */
+  CudaBackend(Gpu gpu, @Nullable CublasLt library, @Nullable String refusal) {
     this.gpu = gpu;
+    this.refusal = refusal;
     tables = new SharedTables(gpu);
-    projections = new Projections(gpu, this::beforeMove);
-    this.asked = asked;
+    projections = new Projections(gpu, library, this::beforeMove);
+    math = library == null ? MathMode.EXACT : MathMode.FAST;
     attention = new Attention(gpu);
   }
 
@@ -71,8 +81,17 @@ public final class CudaBackend implements Backend {
       for (byte[] image : KernelImages.of(gpu)) {
         gpu.load(image);
       }
+      CublasLt library = null;
+      String refusal = null;
+      if (asked == MathMode.FAST) {
+        try {
+          library = CublasLt.load(gpu);
+        } catch (UnavailableException e) {
+          refusal = e.getMessage();
+        }
+      }
       complete = true;
-      return new CudaBackend(gpu, asked);
+      return new CudaBackend(gpu, library, refusal);
     } catch (CudaException e) {
       throw new UnavailableException(String.valueOf(e.getMessage()), e);
     } finally {
@@ -89,12 +108,12 @@ public final class CudaBackend implements Backend {
 
   @Override
   public MathMode math() {
-    return MathMode.EXACT;
+    return math;
   }
 
   @Override
   public @Nullable String refusal() {
-    return asked == MathMode.EXACT ? null : "on a CUDA device everything is computed exactly";
+    return refusal;
   }
 
   @Override

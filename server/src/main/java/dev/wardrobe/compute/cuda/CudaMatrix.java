@@ -11,6 +11,7 @@ import java.nio.BufferUnderflowException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -56,7 +57,9 @@ final class CudaMatrix implements Matrix {
             ? new long[] {codes, 4 * scales}
             : new long[] {4 * scales, codes};
       }
-      long nested = 4 * ((blocks + nesting.size - 1) / nesting.size);
+      // Rows that only fill a tile up have scales to decode, too.
+      long decoded = form == Weights.TILES ? scales : blocks;
+      long nested = 4 * ((decoded + nesting.size - 1) / nesting.size);
       // What has 4-byte elements comes before what has not a multiple of 4 bytes.
       return form == Weights.TILES
           ? new long[] {codes, scales, nested}
@@ -199,7 +202,9 @@ final class CudaMatrix implements Matrix {
         what,
         (part, bytes, address) -> {
           if (part == nestedPart) {
-            gpu.upload(MemorySegment.ofArray(source.nestedAbsmax()), address);
+            int count = (int) (bytes / 4);
+            float[] padded = Arrays.copyOf(source.nestedAbsmax(), count);
+            gpu.upload(MemorySegment.ofArray(padded), address);
           } else if (tiles) {
             try (Arena arena = Arena.ofConfined()) {
               MemorySegment packed = arena.allocate(bytes, 64);

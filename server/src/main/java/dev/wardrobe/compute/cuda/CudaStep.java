@@ -49,6 +49,7 @@ final class CudaStep implements Step {
   private int rank;
   private int depth;
   private boolean adapted;
+  private boolean replayable;
   private boolean open;
 
   /** Blocks of the cache that the batch's tables were found to be of, or -1. */
@@ -103,7 +104,7 @@ final class CudaStep implements Step {
     rows = batch.size();
     outputs = batch.outputs();
     chunks = Math.ceilDiv(longest, CHUNK);
-    boolean replayable = decodes && !replaces && rows <= MOST_REPLAYED;
+    replayable = decodes && !replaces && rows <= MOST_REPLAYED;
     if (replayable) {
       rows = rounded(rows);
       outputs = rounded(outputs);
@@ -119,6 +120,16 @@ final class CudaStep implements Step {
             ? new Tape.Sizes(rows, outputs, chunks, adapted ? Math.max(1, rank) : 0, depth)
             : null);
     return this;
+  }
+
+  /** Whether the step may be one graph, over grids that are rounded up. */
+  boolean replayable() {
+    return replayable;
+  }
+
+  /** Where the table of outputs is. */
+  long outputTable() {
+    return memory().address() + rowTable(4);
   }
 
   /** The next power of two; 0 stays. */

@@ -13,9 +13,7 @@ import java.nio.ByteOrder;
  *
  * <p>Of a tile lane {@code 4g + t} of a warp has 16 bytes: for each half h of the columns and each
  * step s = 0, 1 a word, in it the pairs of neighbours that the lane's A fragment holds: row g and
- * row g + 8 at column {@code 32h + 8t + 4s}, then both at 2 more. A pair is its byte as stored, 0
- * to 255; the four lie in a word that was rotated left by 7, so that a shift and a mask make each
- * the offset of a row of 128 bytes: an entry of the table of pairs, once for each lane.
+ * row g + 8 at column {@code 32h + 8t + 4s}, then both at 2 more. A pair is its byte as stored.
  *
  * <p>Scales lie by tiles too: for each block of the columns those of 16 rows.
  */
@@ -78,7 +76,7 @@ final class FourBitTiles {
 
   /** Two pairs of each of two rows, in turn. */
   private static int word(int first, int second) {
-    return Integer.rotateLeft(spread(first) | (spread(second) << 8), 7);
+    return spread(first) | (spread(second) << 8);
   }
 
   /** The lower two bytes, a byte apart. */

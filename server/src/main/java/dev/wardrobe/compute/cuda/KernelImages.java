@@ -14,7 +14,7 @@ import java.util.List;
 final class KernelImages {
   /** The sources, without their suffix; also what the images are named after. */
   static final List<String> SOURCES =
-      List.of("adapters", "attention", "projections", "rows", "sampling");
+      List.of("adapters", "attention", "library", "projections", "rows", "sampling");
 
   private KernelImages() {}
 

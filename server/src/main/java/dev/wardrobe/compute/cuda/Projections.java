@@ -4,6 +4,7 @@ import dev.wardrobe.compute.Batch;
 import dev.wardrobe.compute.Linear;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -32,10 +33,19 @@ final class Projections implements AutoCloseable {
   private static final int OUTPUTS = 3;
   private static final int ALL = Integer.MAX_VALUE;
 
+  /** Rows from which on a library multiplies in fast mode; fewer are bound by reading weights. */
+  private static final int WORTH_WIDENING = 64;
+
+  /** Bytes of weights that are widened for a library at a time. */
+  private static final long WIDENED = 64 << 20;
+
   private final Gpu gpu;
+  private final @Nullable CublasLt library;
   private final Runnable beforeMove;
   private Gpu.@Nullable Memory packed;
   private Gpu.@Nullable Memory shrunk;
+  private Gpu.@Nullable Memory narrowed;
+  private Gpu.@Nullable Memory widened;
   private @Nullable Tiling only;
 
   /** How a kernel divides its work; the kernels' names end so. */
@@ -98,11 +108,15 @@ final class Projections implements AutoCloseable {
           : ROWS;
     }
 
-    int shared() {
-      int ring = 8 * 8 * 512;
-      int table = 256 * 32 * 4;
-      int map = 256 * 4;
-      return this == DENSE ? 2 * ring : table + map + ring;
+    /**
+     * Bytes of shared memory of a thread block: the table of pairs, the map of scales, the ring.
+     */
+    int shared(Tiling tiling) {
+      if (this == DENSE) {
+        return 64 << 10;
+      }
+      int ring = tiling.tokens > 16 ? 64 << 10 : 32 << 10;
+      return (32 << 10) + 1024 + ring;
     }
   }
 
@@ -143,10 +157,13 @@ final class Projections implements AutoCloseable {
   /**
    * Projects on a device.
    *
+   * @param library multiplies many rows by the base's weights, in an order of its own; null where
+   *     every sum is to have the order that these kernels give it
    * @param beforeMove called before memory that graphs know is taken elsewhere
    */
-  Projections(Gpu gpu, Runnable beforeMove) {
+  Projections(Gpu gpu, @Nullable CublasLt library, Runnable beforeMove) {
     this.gpu = gpu;
+    this.library = library;
     this.beforeMove = beforeMove;
   }
 
@@ -212,7 +229,12 @@ final class Projections implements AutoCloseable {
       }
     }
     reserve(step, rows, targets.size());
-    step.tape().add(new Base(this, targets, rows));
+    if (takesLibrary(step, targets, rows)) {
+      reserveForLibrary(step, targets, rows);
+      step.tape().add(new ByLibrary(this, targets, rows));
+    } else {
+      step.tape().add(new Base(this, targets, rows));
+    }
     replaced.forEach(Runnable::run);
     if (step.adapted()) {
       step.tape().add(new Adapters(this, targets, rows));
@@ -229,6 +251,73 @@ final class Projections implements AutoCloseable {
     if (step.adapted() && step.rank() > 0) {
       long numbers = passRows * step.depth() * Math.min(count, GROUP) * step.rank();
       shrunk = atLeast(shrunk, "rows that adapters shrank", 4 * numbers);
+    }
+  }
+
+  private boolean takesLibrary(CudaStep step, List<Target> targets, Selection rows) {
+    // A grid that is rounded up would have the library write beyond the last row.
+    return library != null
+        && !step.replayable()
+        && rows.extent(step) >= WORTH_WIDENING
+        && targets.stream().allMatch(target -> target.bias == null || !step.adapted());
+  }
+
+  private void reserveForLibrary(CudaStep step, List<Target> targets, Selection rows) {
+    narrowed = atLeast(narrowed, "rows for a library", 2L * rows.extent(step) * rows.x.width());
+    long most = 0;
+    for (Target target : targets) {
+      most = Math.max(most, 2L * target.weights.cols() * pieceRows(target.weights));
+    }
+    widened = atLeast(widened, "weights for a library", most);
+  }
+
+  /** Rows of a matrix that are widened at a time. */
+  private static int pieceRows(Weights weights) {
+    long fit = Math.max(16, WIDENED / (2L * weights.cols()));
+    return (int) Math.min(weights.rows(), fit);
+  }
+
+  /** The same products by a library, of weights that are widened to bf16 piece by piece. */
+  private record ByLibrary(Projections kept, List<Target> targets, Selection rows) implements Op {
+    @Override
+    public void launch(Gpu gpu, CudaStep step) {
+      int extent = rows.extent(step);
+      int in = rows.x.width();
+      long x = address(kept.narrowed);
+      LaunchArguments arguments = gpu.arguments();
+      arguments
+          .address(rows.x.address())
+          .address(x)
+          .address(rows.counter == OUTPUTS ? step.outputTable() : 0)
+          .number(rows.from)
+          .number(in);
+      gpu.launch("narrow_rows", extent, Math.ceilDiv(in, THREADS), 1, THREADS, 0);
+      for (Target target : targets) {
+        Weights weights = target.weights;
+        int piece = pieceRows(weights);
+        for (int first = 0; first < weights.rows(); first += piece) {
+          int count = Math.min(piece, weights.rows() - first);
+          long w = weights.data() + 2L * first * in;
+          if (weights.form() != Weights.BF16) {
+            w = address(kept.widened);
+            arguments = gpu.arguments();
+            weights.addTo(arguments);
+            arguments.pad().address(w).number(first).number(count);
+            gpu.launch("widen_weights", count, Math.ceilDiv(in, 8 * THREADS), 1, THREADS, 0);
+          }
+          Objects.requireNonNull(kept.library)
+              .multiply(
+                  w, count, in, x, extent, target.outAddress(0) + 4L * first, target.out.width());
+        }
+        if (target.bias != null) {
+          arguments = gpu.arguments();
+          arguments
+              .address(target.bias.address())
+              .address(target.outAddress(0))
+              .number(target.out.width());
+          gpu.launch("add_bias", extent, Math.ceilDiv(target.out.width(), THREADS), 1, THREADS, 0);
+        }
+      }
     }
   }
 
@@ -306,7 +395,7 @@ final class Projections implements AutoCloseable {
           blocks,
           1,
           THREADS,
-          kind.shared());
+          kind.shared(tiling));
       return packs;
     }
 
@@ -394,6 +483,15 @@ final class Projections implements AutoCloseable {
     }
     if (shrunk != null) {
       shrunk.close();
+    }
+    if (narrowed != null) {
+      narrowed.close();
+    }
+    if (widened != null) {
+      widened.close();
+    }
+    if (library != null) {
+      library.close();
     }
   }
 }
