@@ -6,13 +6,13 @@
 // lane 8 neighbours of them, summed in order; then lanes pairwise, then warps in order. B·t: in the
 // order of the rank.
 //
-// Blocks work on up to 8 neighbouring rows that use the same adapters, so that these share what is
-// read of a factor: of every 8 rows the first, and each whose adapters are others than those of the
+// Blocks work on up to 4 neighbouring rows that use the same adapters, so that these share what is
+// read of a factor: of every 4 rows the first, and each whose adapters are others than those of the
 // row before it, has a block that does the work; the other rows' blocks return.
 #include "wardrobe.cuh"
 
 static constexpr int MOST_OF_GROUP = 4;
-static constexpr int ROWS = 8;
+static constexpr int ROWS = 4;
 
 // As in projections.cu.
 struct Selection {
@@ -121,12 +121,11 @@ __device__ __forceinline__ void shrink_rows(const ShrinkArgs& a, const Part& par
   bool whole = columns % 8 == 0;
   int lane = threadIdx.x % 32;
   int warp = threadIdx.x / 32;
-  const float* x[TOKENS_AT_ONCE];
+  int row[TOKENS_AT_ONCE];
 #pragma unroll
   for (int i = 0; i < TOKENS_AT_ONCE; i++) {
     // Beyond the last row it is repeated, and not written.
-    int row = row_of(a.step, a.rows, first + min(i, tokens - 1));
-    x[i] = a.rows.x + static_cast<i64>(row) * columns;
+    row[i] = row_of(a.step, a.rows, first + min(i, tokens - 1));
   }
   float sum[SHRINK_RANKS][TOKENS_AT_ONCE] = {};
   for (int column = (warp * 32 + lane) * 8; column < columns; column += SHRINK_WARPS * 256) {
@@ -139,7 +138,8 @@ __device__ __forceinline__ void shrink_rows(const ShrinkArgs& a, const Part& par
 #pragma unroll
     for (int i = 0; i < TOKENS_AT_ONCE; i++) {
       float values[8];
-      load8(values, x[i], F32, column, columns - column, whole);
+      load8(values, a.rows.x, F32, static_cast<i64>(row[i]) * columns + column, columns - column,
+            whole);
 #pragma unroll
       for (int r = 0; r < SHRINK_RANKS; r++) {
 #pragma unroll

@@ -150,6 +150,11 @@ public final class CudaBackend implements Backend {
     return gpu.live();
   }
 
+  /** Where projections are divided; for tests of each way. */
+  Projections projections() {
+    return projections;
+  }
+
   /** The device. */
   Gpu gpu() {
     return gpu;
