@@ -5,6 +5,8 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -16,6 +18,9 @@ final class KernelImages {
   static final List<String> SOURCES =
       List.of("adapters", "attention", "library", "projections", "rows", "sampling");
 
+  /** Names an image of all kernels that is loaded instead: one under work, or for an emulator. */
+  static final String FILE = "wardrobe.cuda.image";
+
   private KernelImages() {}
 
   /**
@@ -24,6 +29,14 @@ final class KernelImages {
    * @throws UnavailableException if the build had no nvcc and there is no NVRTC
    */
   static List<byte[]> of(Gpu gpu) throws UnavailableException {
+    String file = System.getProperty(FILE);
+    if (file != null) {
+      try {
+        return List.of(Files.readAllBytes(Path.of(file)));
+      } catch (IOException e) {
+        throw new UnavailableException("-D%s: %s".formatted(FILE, e), e);
+      }
+    }
     List<byte[]> images = new ArrayList<>();
     for (String source : SOURCES) {
       try (InputStream image = KernelImages.class.getResourceAsStream(source + ".fatbin")) {
