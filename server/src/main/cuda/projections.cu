@@ -4,8 +4,8 @@
 // are cut into blocks of 64, two blocks are a pair, and the pairs into 8 slices. A slice sums its
 // blocks in order; the slices' sums are added in order to 0. A block of 4-bit weights is summed by
 // four chained mma from 0, and scaled after that; one of bf16 weights by four more mma of the chain
-// that is its slice. Which columns an mma takes is
-// said at pack_rows. Matrices that do not fit that, and those of float16 and float32, are summed by linear_rows.
+// that is its slice. Which columns an mma takes is said at pack_rows. Matrices that do not fit that,
+// and those of float16 and float32, are summed by linear_rows.
 #include "wardrobe.cuh"
 
 static constexpr int SLICES = 8;
@@ -105,8 +105,8 @@ KERNEL(256, 1) pack_rows(const PackArgs a) {
 EXPORT(pack_rows)
 
 // The B fragments of a lane for the four mma steps of a block: words 2j and 2j + 1 for step j. Of up
-// to 8 tokens they are made from the float32 rows, read a block ahead; of more they are
-// read, from packed rows, when they are used.
+// to 8 tokens they are made from the float32 rows, read a block ahead; of more they are read, from
+// packed rows, when they are used.
 template <int TOKEN_TILES>
 struct Inputs {
   const U4* packed;
