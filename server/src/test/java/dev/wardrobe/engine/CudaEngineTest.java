@@ -342,7 +342,6 @@ final class CudaEngineTest {
       long before = backend.liveBytes();
       emulator.budget(emulator.liveBytes());
       emulator.fail("cuMemCreate", 1, CUresult.CUDA_ERROR_OUT_OF_MEMORY);
-      emulator.fail("cuMemAlloc", 1, CUresult.CUDA_ERROR_OUT_OF_MEMORY);
       Recorder recorder = new Recorder();
       engine.submit(demo.task(adapted, 4, 0), recorder);
       Finish finish = recorder.finish();

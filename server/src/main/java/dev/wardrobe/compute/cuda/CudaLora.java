@@ -136,7 +136,7 @@ final class CudaLora implements Lora {
       pieces.put(entry.getKey(), Pieces.of(entry.getValue(), place));
     }
     long bytes = bytes(deltas);
-    Gpu.Memory memory = gpu.allocate("adapter of %d bytes".formatted(bytes), place.next);
+    Gpu.Memory memory = gpu.pages().region("adapter of %d bytes".formatted(bytes), place.next);
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment table = arena.allocate(Math.max(1, (long) PART_BYTES * count), 16);
       @Nullable Module[] modules = new Module[count];
