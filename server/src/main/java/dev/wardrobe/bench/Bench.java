@@ -27,7 +27,7 @@ public final class Bench {
   private static final int BATCH_STEPS = 64;
   private static final int BATCH_PROMPT = 32;
 
-  /** Logits computed at a time, as in the engine. */
+  /** Logits computed at a time, as in the engine on a processor. */
   private static final int LOGIT_ROWS = 32;
 
   private final Model model;
@@ -302,7 +302,9 @@ public final class Bench {
 
   private Decoder decoder(KvCache cache, int streams) {
     int tokens = Math.max(options.prefillTokens(), streams);
-    return new Decoder(model, backend, cache, tokens, Math.min(streams, LOGIT_ROWS));
+    boolean device = backend.spareBytes() >= 0;
+    int rows = device ? streams : Math.min(streams, LOGIT_ROWS);
+    return new Decoder(model, backend, cache, tokens, rows);
   }
 
   private Streams streams(Decoder decoder, int count, int prompt, int capacity) {

@@ -48,6 +48,9 @@ public record EngineOptions(
   /** The same where memory cannot be taken as it is needed. */
   private static final long EAGER_ADAPTER_BYTES = 256L << 20;
 
+  /** Rows are counted in a grid's second dimension, of which a device has 65,535. */
+  private static final int MOST_DEVICE_TOKENS = 1 << 15;
+
   /** The part that each is sure of. */
   private static final int AUTO_FLOOR = 4;
 
@@ -153,13 +156,20 @@ public record EngineOptions(
   }
 
   /**
-   * The same on a device with memory of its own: where no memory is given, all that it spares.
+   * The same on a device with memory of its own: where no memory is given, all that it spares; and
+   * the logits of a step at once, since a device does a step in one piece.
    *
    * @param spare bytes, or less than 0 if memory is the machine's
    */
   public EngineOptions onDevice(long spare) {
+    if (spare < 0) {
+      return this;
+    }
+    EngineOptions whole =
+        withMaxLogitRows(Math.max(maxLogitRows, maxSequences))
+            .withPrefillTokens(Math.min(prefillTokens, MOST_DEVICE_TOKENS));
     boolean given = memoryBytes != AUTO || kvTokens != AUTO || adapterBytes != AUTO;
-    return spare <= 0 || given ? this : withMemoryBytes(spare);
+    return given || spare == 0 ? whole : whole.withMemoryBytes(spare);
   }
 
   private static long autoAdapterBytes() {

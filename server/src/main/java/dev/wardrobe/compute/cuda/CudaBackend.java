@@ -75,12 +75,11 @@ public final class CudaBackend implements Backend {
    * @throws UnavailableException if there is none that can be used; says why
    */
   public static CudaBackend open(MathMode asked) throws UnavailableException {
-    Gpu gpu = Gpu.open();
+    Gpu gpu = null;
     boolean complete = false;
     try {
-      for (byte[] image : KernelImages.of(gpu)) {
-        gpu.load(image);
-      }
+      gpu = Gpu.open();
+      load(gpu);
       CublasLt library = null;
       String refusal = null;
       if (asked == MathMode.FAST) {
@@ -92,12 +91,24 @@ public final class CudaBackend implements Backend {
       }
       complete = true;
       return new CudaBackend(gpu, library, refusal);
-    } catch (CudaException e) {
+    } catch (CudaException | OutOfMemoryException | IllegalStateException e) {
       throw new UnavailableException(String.valueOf(e.getMessage()), e);
     } finally {
-      if (!complete) {
+      if (!complete && gpu != null) {
         gpu.close();
       }
+    }
+  }
+
+  private static void load(Gpu gpu) throws UnavailableException {
+    List<byte[]> images = KernelImages.of(gpu);
+    try {
+      images.forEach(gpu::load);
+    } catch (CudaException e) {
+      throw new UnavailableException(
+          "the kernels of this build do not load on %s: %s"
+              .formatted(gpu.describe(), e.getMessage()),
+          e);
     }
   }
 
@@ -258,6 +269,7 @@ public final class CudaBackend implements Backend {
     if (step == null) {
       step = new CudaStep(gpu, this::closed);
       steps.add(step);
+      spare = step;
     }
     flush();
     step.open(batch);
@@ -266,10 +278,14 @@ public final class CudaBackend implements Backend {
   }
 
   private void closed(CudaStep step) {
-    activate(step);
-    step.tape().end();
-    active = null;
-    spare = step;
+    try {
+      activate(step);
+      step.tape().end();
+    } finally {
+      step.tape().abandon();
+      active = null;
+      spare = step;
+    }
   }
 
   /** The step as our own, with everything queued that other steps wait with. */

@@ -19,7 +19,12 @@ public final class CudaException extends RuntimeException {
   /** Whether no further call in this process can succeed. */
   boolean sticky() {
     return switch (code) {
-      case CUresult.CUDA_ERROR_ECC_UNCORRECTABLE,
+      case CUresult.CUDA_ERROR_DEINITIALIZED,
+          CUresult.CUDA_ERROR_DEVICE_UNAVAILABLE,
+          CUresult.CUDA_ERROR_ECC_UNCORRECTABLE,
+          CUresult.CUDA_ERROR_NVLINK_UNCORRECTABLE,
+          CUresult.CUDA_ERROR_CONTEXT_IS_DESTROYED,
+          CUresult.CUDA_ERROR_UNKNOWN,
           CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,
           CUresult.CUDA_ERROR_LAUNCH_TIMEOUT,
           CUresult.CUDA_ERROR_ASSERT,

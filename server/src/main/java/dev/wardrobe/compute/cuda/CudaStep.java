@@ -116,9 +116,7 @@ final class CudaStep implements Step {
     open = true;
     tape.begin(
         this,
-        replayable
-            ? new Tape.Sizes(rows, outputs, chunks, adapted ? Math.max(1, rank) : 0, depth)
-            : null);
+        replayable ? new Tape.Sizes(rows, outputs, chunks, adapted ? rank + 1 : 0, depth) : null);
     return this;
   }
 
@@ -307,8 +305,16 @@ final class CudaStep implements Step {
     segmentCapacity = Math.max(64, Math.max(segmentCapacity, rounded(segmentCount)));
     blockCapacity = Math.max(1024, Math.max(blockCapacity, rounded(blocks)));
     long bytes = blockTable() + 4L * blockCapacity;
-    tables = gpu.workspace("a step's tables", bytes);
-    pinned = gpu.pinned(bytes);
+    // Both or neither.
+    Gpu.Pinned host = gpu.pinned(bytes);
+    try {
+      tables = gpu.workspace("a step's tables", bytes);
+      pinned = host;
+    } finally {
+      if (pinned == null) {
+        host.close();
+      }
+    }
   }
 
   private void release() {

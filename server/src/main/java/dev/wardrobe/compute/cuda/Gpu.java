@@ -172,7 +172,14 @@ final class Gpu implements AutoCloseable {
     byte[] text = new byte[256];
     require("cuDeviceGetName", JCudaDriver.cuDeviceGetName(text, text.length, device));
     String name = new String(text, StandardCharsets.UTF_8);
-    Gpu gpu = new Gpu(device, name.substring(0, name.indexOf(0)), driver[0]);
+    Gpu gpu;
+    try {
+      gpu = new Gpu(device, name.substring(0, name.indexOf(0)), driver[0]);
+    } catch (RuntimeException e) {
+      // With the context goes what was made in it.
+      JCudaDriver.cuDevicePrimaryCtxRelease(device);
+      throw e;
+    }
     if (gpu.architecture < OLDEST) {
       gpu.close();
       throw new UnavailableException(

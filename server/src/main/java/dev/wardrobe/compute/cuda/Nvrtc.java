@@ -107,7 +107,11 @@ final class Nvrtc {
       MemorySegment program = handle.get(ADDRESS, 0);
       try {
         List<String> options =
-            List.of("--gpu-architecture=" + architecture, "--std=c++17", "--fmad=false");
+            List.of(
+                "--gpu-architecture=" + architecture,
+                "--std=c++17",
+                "--fmad=false",
+                "--device-as-default-execution-space");
         MemorySegment array = arena.allocate(ADDRESS, options.size());
         for (int i = 0; i < options.size(); i++) {
           array.setAtIndex(ADDRESS, i, arena.allocateFrom(options.get(i)));

@@ -39,6 +39,9 @@ final class Projections implements AutoCloseable {
   /** Bytes of weights that are widened for a library at a time. */
   private static final long WIDENED = 64 << 20;
 
+  /** Rows that are widened at a time are a multiple of it. */
+  private static final int PIECE = 64;
+
   private final Gpu gpu;
   private final @Nullable CublasLt library;
   private final Runnable beforeMove;
@@ -273,7 +276,8 @@ final class Projections implements AutoCloseable {
 
   /** Rows of a matrix that are widened at a time. */
   private static int pieceRows(Weights weights) {
-    long fit = Math.max(16, WIDENED / (2L * weights.cols()));
+    // A piece's results begin at a multiple of 256 bytes: the library counts on that.
+    long fit = Math.max(1, WIDENED / (2L * weights.cols()) / PIECE) * PIECE;
     return (int) Math.min(weights.rows(), fit);
   }
 
@@ -325,11 +329,13 @@ final class Projections implements AutoCloseable {
     if (memory != null && memory.bytes() >= bytes) {
       return memory;
     }
+    // First what is new: where it cannot be had, what there is stays.
+    Gpu.Memory larger = gpu.workspace(what, Math.max(1 << 16, Long.highestOneBit(bytes - 1) << 1));
     beforeMove.run();
     if (memory != null) {
       memory.close();
     }
-    return gpu.workspace(what, Math.max(1 << 16, Long.highestOneBit(bytes - 1) << 1));
+    return larger;
   }
 
   private static long address(Gpu.@Nullable Memory memory) {

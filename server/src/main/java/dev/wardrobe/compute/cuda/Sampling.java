@@ -76,8 +76,16 @@ final class Sampling implements AutoCloseable {
       if (memory == null || memory.bytes() < 4 * count) {
         close();
         long bytes = Long.highestOneBit(Math.max(1024, 4 * count) - 1) << 1;
-        memory = gpu.workspace(what, bytes);
-        pinned = gpu.pinned(bytes);
+        // Both or neither.
+        Gpu.Pinned host = gpu.pinned(bytes);
+        try {
+          memory = gpu.workspace(what, bytes);
+          pinned = host;
+        } finally {
+          if (pinned == null) {
+            host.close();
+          }
+        }
       }
     }
 

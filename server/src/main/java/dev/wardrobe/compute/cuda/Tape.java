@@ -10,6 +10,8 @@ import jcuda.driver.CUresult;
 import jcuda.driver.CUstreamCaptureMode;
 import jcuda.driver.JCudaDriver;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * What a step is made of. The operations of a step whose sizes are new are launched one by one, and
@@ -20,6 +22,8 @@ import org.jspecify.annotations.Nullable;
  * <p>Belongs to the step that it was made for: its graphs read that step's tables.
  */
 final class Tape implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(Tape.class);
+
   /** Graphs that are kept; beyond them the one that was not used for longest goes. */
   private static final int KEPT = 64;
 
@@ -29,7 +33,7 @@ final class Tape implements AutoCloseable {
    * @param rows tokens
    * @param outputs rows of logits
    * @param chunks of the longest context
-   * @param rank of the adapters, 0 if there are none
+   * @param rank of the adapters, and 1 more; 0 if there are none
    * @param depth adapters of the largest mix
    */
   record Sizes(int rows, int outputs, int chunks, int rank, int depth) {}
@@ -150,6 +154,9 @@ final class Tape implements AutoCloseable {
       } catch (IllegalStateException e) {
         // What the step worked on was closed before it: no later step can be the same.
         graphs.remove(noted);
+      } catch (CudaException e) {
+        // The step itself is done. Without a graph those of its sizes are slower, and right.
+        LOG.warn("a step of {} is not replayed as a graph: {}", noted, e.getMessage());
       }
     }
     abandon();
@@ -203,6 +210,9 @@ final class Tape implements AutoCloseable {
 
   /** Forgets all graphs: the tables that they read are elsewhere now. */
   void forget() {
+    if (replayed != null && step != null) {
+      launchMatched(replayed, step);
+    }
     graphs.values().forEach(this::destroy);
     graphs.clear();
   }

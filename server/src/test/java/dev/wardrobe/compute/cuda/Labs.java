@@ -8,7 +8,7 @@ import java.lang.foreign.SymbolLookup;
 
 /** CUDA backends for tests: on the emulator, or with this property on a real device. */
 public final class Labs {
-  private static final String DEVICE = "wardrobe.cuda.device";
+  static final String DEVICE = "wardrobe.cuda.device";
 
   private Labs() {}
 
