@@ -193,11 +193,11 @@ final class BenchCommandTest {
   @CsvSource(
       delimiter = '|',
       value = {
-        "--cases decode | expected either --shape (tiny, tinyllama, smollm2, llama3-8b-2layers) or"
-            + " --model",
+        "--cases decode | expected either --shape (tiny, tinyllama, smollm2, llama3-8b-2layers,"
+            + " llama3-8b, llama-65b) or --model",
         "--shape tiny --model x | expected either --shape",
-        "--shape big | --shape: expected one of tiny, tinyllama, smollm2, llama3-8b-2layers, got"
-            + " 'big'",
+        "--shape big | --shape: expected one of tiny, tinyllama, smollm2, llama3-8b-2layers,"
+            + " llama3-8b, llama-65b, got 'big'",
         "--model x --random-weights | --random-weights: expected a --shape, got --model",
         "--model nowhere | nowhere: expected a model directory with config.json, got nothing",
         "--shape tiny --head f32 | --head: expected bf16 or nf4, got 'f32'",

@@ -214,11 +214,12 @@ final class CudaEngineTest {
       long decoded = ((CudaBackend) demo.backend).replays() - replays;
       assertThat(emulator.count("cuGraphLaunch") - graphs).isEqualTo(decoded);
       assertThat(engine.stats().steps() - steps).isGreaterThan(decoded);
-      // Those that took in prompts are all that was launched one by one.
+      // Those that took in prompts are all that was launched one by one, and sizes that are new,
+      // whose operations are launched once more to be captured.
       long others = engine.stats().steps() - steps - decoded;
       assertThat(others).isLessThanOrEqualTo(mixed.size());
       assertThat(decoded).isGreaterThanOrEqualTo(4);
-      assertThat(emulator.count("cuLaunchKernel") - launches).isLessThan(others * 200);
+      assertThat(emulator.count("cuLaunchKernel") - launches).isLessThan(others * 300);
     }
   }
 
