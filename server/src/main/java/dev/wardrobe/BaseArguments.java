@@ -73,6 +73,15 @@ public final class BaseArguments {
     return model(model);
   }
 
+  /**
+   * The adapters that belong to the embedded model; null if another one is served.
+   *
+   * @throws StartException if no model is given, and the embedded one is not there
+   */
+  @Nullable Path embeddedAdapters() throws StartException {
+    return model == null ? model().resolveSibling("adapters") : null;
+  }
+
   /** The directory that was given, or else the embedded model's. */
   static Path model(@Nullable Path model) throws StartException {
     if (model != null) {

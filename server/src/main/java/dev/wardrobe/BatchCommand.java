@@ -78,6 +78,9 @@ final class BatchCommand implements Callable<Integer> {
       description = "Answers, in the order of the requests.")
   private @Nullable Path out;
 
+  @Option(names = "--json", description = "Print what it came to as one JSON document.")
+  private boolean json;
+
   private long answered;
   private long failed;
   private long tokens;
@@ -136,6 +139,23 @@ final class BatchCommand implements Callable<Integer> {
         }
       }
     }
+    double seconds = (System.nanoTime() - start) / 1e9;
+    if (json) {
+      spec.commandLine()
+          .getOut()
+          .println(
+              JsonMapper.builder()
+                  .build()
+                  .createObjectNode()
+                  .put("out", target.toString())
+                  .put("requests", answered + failed)
+                  .put("answered", answered)
+                  .put("failed", failed)
+                  .put("tokens", tokens)
+                  .put("seconds", seconds));
+      spec.commandLine().getOut().flush();
+      return;
+    }
     spec.commandLine()
         .getErr()
         .println(
@@ -146,7 +166,7 @@ final class BatchCommand implements Callable<Integer> {
                 answered,
                 failed,
                 tokens,
-                (System.nanoTime() - start) / 1e9,
+                seconds,
                 target));
   }
 

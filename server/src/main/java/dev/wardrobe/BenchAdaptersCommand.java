@@ -1,5 +1,7 @@
 package dev.wardrobe;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.bench.AdapterSet;
 import dev.wardrobe.model.ModelConfig;
 import dev.wardrobe.model.ModelException;
@@ -81,11 +83,21 @@ final class BenchAdaptersCommand implements Callable<Integer> {
               + " tokens, and see to it by asking them.")
   private boolean canaries;
 
+  @Option(names = "--json", description = "Print one JSON document.")
+  private boolean json;
+
   @Override
   public Integer call() throws StartException, ModelException, IOException {
     PrintWriter out = spec.commandLine().getOut();
     if (remove) {
       List<String> left = AdapterSet.read(folder).remove();
+      if (json) {
+        ObjectNode root = new ObjectMapper().createObjectNode().put("removed", folder.toString());
+        left.forEach(root.putArray("left")::add);
+        out.println(root);
+        out.flush();
+        return 0;
+      }
       out.println(
           left.isEmpty()
               ? folder + " removed"
@@ -112,16 +124,30 @@ final class BenchAdaptersCommand implements Callable<Integer> {
     long start = System.nanoTime();
     AdapterSet set = AdapterSet.make(folder, config, count, seed, size, ranks);
     double seconds = (System.nanoTime() - start) / 1e9;
-    out.printf(
-        Locale.ROOT,
-        "%s: %d adapters, %s to %s, %,d bytes, in %.1f s%n",
-        folder,
-        count,
-        set.name(0),
-        set.name(count - 1),
-        set.bytes(),
-        seconds);
-    out.flush();
+    if (json) {
+      out.println(
+          new ObjectMapper()
+              .createObjectNode()
+              .put("out", folder.toString())
+              .put("adapters", count)
+              .put("first", set.name(0))
+              .put("last", set.name(count - 1))
+              .put("bytes", set.bytes())
+              .put("seconds", seconds));
+      out.flush();
+      out = spec.commandLine().getErr();
+    } else {
+      out.printf(
+          Locale.ROOT,
+          "%s: %d adapters, %s to %s, %,d bytes, in %.1f s%n",
+          folder,
+          count,
+          set.name(0),
+          set.name(count - 1),
+          set.bytes(),
+          seconds);
+      out.flush();
+    }
     if (canaries) {
       try (Canaries asked = new Canaries(base, config, set)) {
         asked.tellApart(out);

@@ -115,11 +115,20 @@ final class BenchDeviceCommand implements Callable<Integer> {
       description = "Only list the kernels that this build has as machine code; needs no device.")
   private boolean images;
 
+  @Option(names = "--json", description = "Print one JSON document instead of Markdown.")
+  private boolean json;
+
   @Override
   public Integer call() throws StartException, IOException {
     if (images) {
       try {
-        CudaBackend.images().forEach(spec.commandLine().getOut()::println);
+        if (json) {
+          ObjectNode root = new ObjectMapper().createObjectNode();
+          CudaBackend.images().forEach(root.putArray("images")::add);
+          spec.commandLine().getOut().println(root);
+        } else {
+          CudaBackend.images().forEach(spec.commandLine().getOut()::println);
+        }
       } catch (UnavailableException e) {
         throw new StartException(String.valueOf(e.getMessage()), e);
       }
@@ -149,15 +158,21 @@ final class BenchDeviceCommand implements Callable<Integer> {
     }
     String markdown = markdown(report);
     PrintWriter console = spec.commandLine().getOut();
-    if (out == null) {
+    if (json) {
+      console.println(
+          new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(report));
+    } else if (out == null) {
       console.print(markdown);
-    } else {
+    }
+    if (out != null) {
       Files.createDirectories(out);
       Files.writeString(
           out.resolve("device.json"),
           new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(report) + "\n");
       Files.writeString(out.resolve("device.md"), markdown);
-      console.println("wrote " + out.resolve("device.json") + " and device.md");
+      if (!json) {
+        console.println("wrote " + out.resolve("device.json") + " and device.md");
+      }
     }
     console.flush();
     return 0;

@@ -1,21 +1,26 @@
 package dev.wardrobe;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.compute.cpu.CpuBackend;
 import dev.wardrobe.model.ModelException;
 import dev.wardrobe.spi.ServerExtension;
+import dev.wardrobe.tenant.KeyFileException;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.file.FileSystemException;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.ServiceLoader;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
-import picocli.CommandLine.IParameterExceptionHandler;
 import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.ParseResult;
+import picocli.CommandLine.ScopeType;
 import picocli.CommandLine.Spec;
 import picocli.CommandLine.UnmatchedArgumentException;
 
@@ -30,8 +35,7 @@ public final class Main implements Runnable {
   private static final Map<String, Boolean> COMPUTING =
       Map.of("serve", true, "bench", true, "batch", false, "train", true);
 
-  /** Commands with more options than this do not show all of them with each mistake. */
-  private static final int MOST_SHOWN = 40;
+  private static final int BROKEN_PIPE = 141;
 
   private static final List<Class<?>> COMMANDS =
       List.of(
@@ -40,9 +44,17 @@ public final class Main implements Runnable {
           QuantizeCommand.class,
           InspectCommand.class,
           StoreCommand.class,
+          KeysCommand.class,
           BenchCommand.class);
 
   @Spec private CommandSpec spec = CommandSpec.create();
+
+  @Option(
+      names = "--verbose",
+      scope = ScopeType.INHERIT,
+      description = "With an error, say where it happened ($WARDROBE_DEBUG).")
+  @SuppressWarnings("UnusedVariable") // looked for among the words, since it is for errors
+  private boolean verbose;
 
   private Main() {}
 
@@ -60,11 +72,13 @@ public final class Main implements Runnable {
       warmUp.setDaemon(true);
       warmUp.start();
     }
-    System.exit(commandLine(command).execute(args));
+    int exit = commandLine(command).execute(args);
+    // As of what a signal ends, where nobody reads our output any more.
+    System.exit(exit == 0 && System.out.checkError() ? BROKEN_PIPE : exit);
   }
 
   /** The command line; what a command refuses is one line on standard error and exit code 1. */
-  static CommandLine commandLine() {
+  public static CommandLine commandLine() {
     return commandLine("");
   }
 
@@ -88,11 +102,12 @@ public final class Main implements Runnable {
         extension.commands().forEach(commands::addSubcommand);
       }
     }
-    IParameterExceptionHandler usual = commands.getParameterExceptionHandler();
+    commands.setUsageHelpAutoWidth(true);
     // The case of bench that is named as its subcommand is.
     return commands
         .setAllowSubcommandsAsOptionParameters(true)
-        .setParameterExceptionHandler((e, args) -> refuse(e, args, usual))
+        .setCaseInsensitiveEnumValuesAllowed(true)
+        .setParameterExceptionHandler(Main::refuse)
         .setExecutionExceptionHandler(Main::report);
   }
 
@@ -101,32 +116,66 @@ public final class Main implements Runnable {
     throw new ParameterException(spec.commandLine(), "expected a command");
   }
 
-  /** What is wrong, and how the command is used, unless that would push the former out of sight. */
-  private static int refuse(ParameterException e, String[] args, IParameterExceptionHandler usual)
-      throws Exception {
+  /** What is wrong, on one line, and where it says how the command is used. */
+  private static int refuse(ParameterException e, String[] args) {
     CommandLine command = e.getCommandLine();
-    if (command.getCommandSpec().options().size() <= MOST_SHOWN) {
-      return usual.handleParseException(e, args);
+    String message = String.valueOf(e.getMessage());
+    if (e instanceof UnmatchedArgumentException unmatched && !unmatched.getUnmatched().isEmpty()) {
+      String word = unmatched.getUnmatched().getFirst();
+      boolean option = word.startsWith("-");
+      boolean group = !command.getSubcommands().isEmpty();
+      message =
+          "unknown %s '%s'".formatted(option ? "option" : group ? "command" : "argument", word);
+      List<String> near = unmatched.getSuggestions();
+      if ((option || group) && !near.isEmpty()) {
+        message += "; did you mean '" + near.getFirst() + "'?";
+      }
     }
-    PrintWriter err = command.getErr();
-    err.println("wardrobe: " + e.getMessage());
-    UnmatchedArgumentException.printSuggestions(e, err);
-    err.println("All options: wardrobe " + command.getCommandName() + " --help");
-    err.flush();
-    return command.getCommandSpec().exitCodeOnInvalidInput();
+    message += " (see '" + command.getCommandSpec().qualifiedName() + " --help')";
+    int exit = command.getCommandSpec().exitCodeOnInvalidInput();
+    say(exit, "usage", message, command.getErr(), Arrays.asList(args));
+    return exit;
   }
 
   private static int report(Exception e, CommandLine commandLine, ParseResult parsed) {
     PrintWriter err = commandLine.getErr();
-    switch (e) {
-      case StartException s -> err.println("wardrobe: " + s.line());
-      case FileSystemException f -> err.println("wardrobe: " + StartException.explain(f));
-      case ModelException m -> err.println("wardrobe: " + m.getMessage());
-      case AdapterException a -> err.println("wardrobe: " + a.getMessage());
-      case IOException i -> err.println("wardrobe: " + i.getMessage());
-      default -> e.printStackTrace(err);
+    List<String> args = parsed.originalArgs();
+    String message =
+        switch (e) {
+          case StartException s -> s.line();
+          case FileSystemException f -> StartException.explain(f);
+          case ModelException m -> m.getMessage();
+          case AdapterException a -> a.getMessage();
+          case KeyFileException k -> k.getMessage();
+          case IOException i -> i.getMessage();
+          default -> "this should not have happened, and is worth a report: " + e;
+        };
+    say(1, "failed", String.valueOf(message), err, args);
+    String debug = System.getenv("WARDROBE_DEBUG");
+    boolean known =
+        e instanceof StartException
+            || e instanceof IOException
+            || e instanceof ModelException
+            || e instanceof KeyFileException
+            || e instanceof AdapterException;
+    if (!known || args.contains("--verbose") || (debug != null && !debug.isEmpty())) {
+      e.printStackTrace(err);
+      err.flush();
+    }
+    return 1;
+  }
+
+  /** One line for people, or with {@code --json} one object for scripts. */
+  private static void say(
+      int exit, String code, String message, PrintWriter err, List<String> args) {
+    String line = message.strip().replaceAll("\\s*\\R\\s*", " ");
+    if (args.contains("--json")) {
+      ObjectNode root = new ObjectMapper().createObjectNode();
+      root.putObject("error").put("code", code).put("message", line).put("exit", exit);
+      err.println(root);
+    } else {
+      err.println("wardrobe: " + line);
     }
     err.flush();
-    return 1;
   }
 }

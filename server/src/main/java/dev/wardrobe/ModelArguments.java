@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
@@ -51,6 +52,11 @@ final class ModelArguments {
    */
   Path model() throws StartException {
     return base.model();
+  }
+
+  /** See {@link BaseArguments#embeddedAdapters}. */
+  @Nullable Path embeddedAdapters() throws StartException {
+    return base.embeddedAdapters();
   }
 
   /** The adapters to load at start, by name, in the order given. */

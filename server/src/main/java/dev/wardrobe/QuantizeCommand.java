@@ -1,17 +1,15 @@
 package dev.wardrobe;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.wardrobe.model.CheckpointQuantizer;
 import dev.wardrobe.model.ModelException;
 import dev.wardrobe.quant.QuantOptions;
 import dev.wardrobe.quant.QuantType;
-import java.io.Console;
 import java.io.IOException;
-import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -77,26 +75,27 @@ final class QuantizeCommand implements Callable<Integer> {
       description = "Most bytes of weights in a file (default: ${DEFAULT-VALUE}).")
   private long shardBytes;
 
+  @Option(names = "--json", description = "Print one JSON document.")
+  private boolean json;
+
   @Override
   public Integer call() throws ModelException, IOException {
     var options = new CheckpointQuantizer.Options(quantization(), skip, shards());
-    boolean terminal =
-        Optional.ofNullable(System.console()).filter(Console::isTerminal).isPresent();
-    PrintWriter err = spec.commandLine().getErr();
-    var result =
-        CheckpointQuantizer.quantize(
-            model,
-            out,
-            options,
-            (done, of, path) -> {
-              if (terminal) {
-                err.printf(Locale.ROOT, "\r\u001b[K%d/%d %s", done, of, path);
-                err.flush();
-              }
-            });
-    if (terminal) {
-      err.print("\r\u001b[K");
-      err.flush();
+    ProgressLine progress = new ProgressLine(spec.commandLine().getErr());
+    var result = CheckpointQuantizer.quantize(model, out, options, progress::at);
+    progress.clear();
+    if (json) {
+      spec.commandLine()
+          .getOut()
+          .println(
+              new ObjectMapper()
+                  .createObjectNode()
+                  .put("out", out.toString())
+                  .put("parameters", result.memory().parameters())
+                  .put("bytes", result.memory().total())
+                  .put("bits_per_weight", result.memory().bitsPerWeight())
+                  .put("fingerprint", result.fingerprint()));
+      return 0;
     }
     spec.commandLine()
         .getOut()

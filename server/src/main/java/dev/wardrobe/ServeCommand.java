@@ -1,10 +1,15 @@
 package dev.wardrobe;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterOptions;
-import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.http.FrontOptions;
+import dev.wardrobe.http.HttpFrontend;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.spi.ServerContext;
 import dev.wardrobe.spi.ServerExtension;
+import dev.wardrobe.telemetry.AccessLog;
+import dev.wardrobe.telemetry.Traces;
 import io.grpc.BindableService;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -53,7 +58,8 @@ final class ServeCommand implements Callable<Integer> {
       arity = "1..*",
       description =
           "Where adapters may be loaded from while the server runs: a PEFT directory DIR/NAME is"
-              + " loaded by the first request that names it. None: only --adapter.")
+              + " loaded by the first request that names it. None: only --adapter, and the embedded"
+              + " model's.")
   private List<Path> roots = new ArrayList<>();
 
   @Option(
@@ -65,6 +71,16 @@ final class ServeCommand implements Callable<Integer> {
   private @Nullable Path store;
 
   @Option(
+      names = "--runs",
+      paramLabel = "DIR",
+      arity = "1..*",
+      description =
+          "Folders of training runs to tell of, on the page and by TrainingService: DIR is what"
+              + " 'wardrobe train --out' wrote to, or a folder of such. Only read. None: no such"
+              + " service.")
+  private List<Path> runs = new ArrayList<>();
+
+  @Option(
       names = "--adapter-host-mib",
       paramLabel = "N",
       description =
@@ -72,18 +88,7 @@ final class ServeCommand implements Callable<Integer> {
               + " disk and checked again. Default: ${DEFAULT-VALUE}.")
   private long adapterHostMib = AdapterOptions.DEFAULT.hostBytes() >> 20;
 
-  @Option(
-      names = "--host",
-      defaultValue = "127.0.0.1",
-      description = "Address to listen on. Default: ${DEFAULT-VALUE}.")
-  private String host = "127.0.0.1";
-
-  @Option(
-      names = "--port",
-      paramLabel = "N",
-      defaultValue = "7070",
-      description = "Port to listen on; 0 for any that is free. Default: ${DEFAULT-VALUE}.")
-  private int port;
+  @Mixin private final FrontArguments front = new FrontArguments();
 
   @Option(
       names = "--port-file",
@@ -108,11 +113,31 @@ final class ServeCommand implements Callable<Integer> {
               + " ${DEFAULT-VALUE}.")
   private int warmUpSeconds;
 
+  @Option(
+      names = "--otlp",
+      paramLabel = "URL",
+      description =
+          "Send OpenTelemetry traces by OTLP over HTTP there, such as http://localhost:4318. The"
+              + " OTEL_* environment variables count, too. None: no traces.")
+  private @Nullable String otlp;
+
+  @Option(
+      names = "--log-format",
+      paramLabel = "FORMAT",
+      defaultValue = "text",
+      description =
+          "How log lines are written to standard error: text, or json, an object a line. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private String logFormat = "text";
+
+  @Option(
+      names = "--json",
+      description = "Say that it is ready, and what it serves, as one JSON document.")
+  private boolean json;
+
   @Override
   public Integer call() throws StartException, IOException, InterruptedException {
-    if (port < 0 || port > 65_535) {
-      throw new StartException("--port: expected 0 to 65535, got " + port);
-    }
+    FrontOptions open = front.read();
     if (drainSeconds < 0) {
       throw new StartException("--drain-seconds: expected 0 or more, got " + drainSeconds);
     }
@@ -122,6 +147,16 @@ final class ServeCommand implements Callable<Integer> {
     if (adapterHostMib < 0 || adapterHostMib > Long.MAX_VALUE >> 20) {
       throw new StartException("--adapter-host-mib: expected 0 or more, got " + adapterHostMib);
     }
+    Path embedded = arguments.embeddedAdapters();
+    if (roots.isEmpty() && embedded != null) {
+      roots = List.of(embedded);
+    }
+    LogFormat.of(logFormat).apply();
+    for (Path each : runs) {
+      if (!Files.isDirectory(each)) {
+        throw new StartException("--runs: expected a directory, got " + each);
+      }
+    }
     long began = System.nanoTime();
     Stack stack =
         new Stack(
@@ -129,8 +164,13 @@ final class ServeCommand implements Callable<Integer> {
             roots,
             store,
             AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20),
-            UnaryOperator.identity());
-    GrpcFrontend frontend = stack.frontend(extensions(stack));
+            UnaryOperator.identity(),
+            new Stack.Terms(front.asks(), front.requestTimeout()));
+    stack.telemetry().also(new AccessLog(stack.model().name()));
+    if (otlp != null || Traces.asked(System.getenv())) {
+      trace(stack);
+    }
+    HttpFrontend frontend = stack.frontend(extensions(stack, runs), open);
     long warm = System.nanoTime() + Duration.ofSeconds(warmUpSeconds).toNanos();
     if (!stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds))) {
       log.info("the kernels are not all compiled yet; the first answers will be slower");
@@ -138,7 +178,7 @@ final class ServeCommand implements Callable<Integer> {
     new Rehearsal(stack).run(warm);
     int actualPort;
     try {
-      actualPort = frontend.listen(host, port);
+      actualPort = frontend.listen(front.host(), front.port());
     } catch (IOException e) {
       frontend.close();
       stack.close();
@@ -163,24 +203,50 @@ final class ServeCommand implements Callable<Integer> {
       var _ = stack.adapters().scan().thenAccept(scanned -> log.info("adapter roots: {}", scanned));
     }
     PrintWriter out = spec.commandLine().getOut();
-    out.printf(
-        Locale.ROOT,
-        "wardrobe: ready on %s:%d after %.1f s: %s with %d adapters, on %s%n",
-        host,
-        actualPort,
-        (System.nanoTime() - began) / 1e9,
-        stack.model().name(),
-        stack.adapters().list().size(),
-        stack.backend().describe());
+    if (json) {
+      ObjectNode root = new ObjectMapper().createObjectNode();
+      root.putObject("ready")
+          .put("host", front.host())
+          .put("port", actualPort)
+          .put("seconds", (System.nanoTime() - began) / 1e9)
+          .put("model", stack.model().name())
+          .put("adapters", stack.adapters().list().size())
+          .put("backend", stack.backend().describe());
+      out.println(root);
+    } else {
+      out.printf(
+          Locale.ROOT,
+          "wardrobe: ready on %s:%d after %.1f s: %s with %d adapters%s, on %s%n",
+          front.host(),
+          actualPort,
+          (System.nanoTime() - began) / 1e9,
+          stack.model().name(),
+          stack.adapters().list().size(),
+          roots.isEmpty() && store == null ? "" : ", others when they are asked for",
+          stack.backend().describe());
+    }
     out.flush();
     // The shutdown hook ends the process.
     new CountDownLatch(1).await();
     return 0;
   }
 
-  private static List<BindableService> extensions(Stack stack) {
+  private void trace(Stack stack) throws StartException {
+    try {
+      stack.telemetry().also(Traces.to(otlp, stack.model().name()));
+    } catch (RuntimeException e) {
+      stack.close();
+      throw new StartException(
+          "--otlp, or the OTEL_* variables: expected such as http://localhost:4318, got what is"
+              + " refused: "
+              + e.getMessage(),
+          e);
+    }
+  }
+
+  private static List<BindableService> extensions(Stack stack, List<Path> runs) {
     ServerContext context =
-        new ServerContext(stack.backend(), stack.model(), stack.adapters(), stack.engine());
+        new ServerContext(stack.backend(), stack.model(), stack.adapters(), stack.engine(), runs);
     List<BindableService> services = new ArrayList<>();
     for (ServerExtension extension : ServiceLoader.load(ServerExtension.class)) {
       services.addAll(extension.services(context));
@@ -195,7 +261,7 @@ final class ServeCommand implements Callable<Integer> {
     Files.move(unfinished, file, StandardCopyOption.ATOMIC_MOVE);
   }
 
-  private void stop(GrpcFrontend frontend, Stack stack) {
+  private void stop(HttpFrontend frontend, Stack stack) {
     int exit = 0;
     try {
       frontend.notServing();

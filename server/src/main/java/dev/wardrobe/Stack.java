@@ -10,7 +10,8 @@ import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.engine.Budget;
 import dev.wardrobe.engine.Engine;
 import dev.wardrobe.engine.EngineOptions;
-import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.http.FrontOptions;
+import dev.wardrobe.http.HttpFrontend;
 import dev.wardrobe.model.GenerationDefaults;
 import dev.wardrobe.model.LoadOptions;
 import dev.wardrobe.model.Model;
@@ -19,11 +20,14 @@ import dev.wardrobe.model.ModelException;
 import dev.wardrobe.model.ModelLoader;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.serve.Prompts;
+import dev.wardrobe.serve.Served;
+import dev.wardrobe.telemetry.Telemetry;
 import dev.wardrobe.text.TextException;
 import io.grpc.BindableService;
 import java.io.IOException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
@@ -53,11 +57,33 @@ final class Stack implements AutoCloseable {
   private final Conversation conversation;
   private final Prompts prompts;
   private final ExecutorService workers;
+  private final Telemetry telemetry;
+
+  /**
+   * What requests can count on.
+   *
+   * @param tenantsApart whether nothing of a tenant's requests can be seen from others'
+   * @param longest how long a request may take; null: as long as it takes
+   */
+  record Terms(boolean tenantsApart, @Nullable Duration longest) {
+    static final Terms NONE = new Terms(false, null);
+  }
 
   /** Without a store. */
   Stack(ModelArguments arguments, List<Path> roots, AdapterOptions adapterOptions)
       throws StartException {
     this(arguments, roots, null, adapterOptions, UnaryOperator.identity());
+  }
+
+  /** On no terms. */
+  Stack(
+      ModelArguments arguments,
+      List<Path> roots,
+      @Nullable Path store,
+      AdapterOptions adapterOptions,
+      UnaryOperator<Backend> around)
+      throws StartException {
+    this(arguments, roots, store, adapterOptions, around, Terms.NONE);
   }
 
   /**
@@ -74,12 +100,13 @@ final class Stack implements AutoCloseable {
       List<Path> roots,
       @Nullable Path store,
       AdapterOptions adapterOptions,
-      UnaryOperator<Backend> around)
+      UnaryOperator<Backend> around,
+      Terms terms)
       throws StartException {
     Path directory = arguments.model();
     Map<String, Path> named = arguments.adapters();
     LoadOptions load = arguments.load();
-    EngineOptions asked = arguments.engine();
+    EngineOptions asked = arguments.engine().withTenantsApart(terms.tenantsApart());
     int threads = arguments.threads();
     int maxLogprobs = arguments.maxLogprobs();
     boolean complete = false;
@@ -122,7 +149,10 @@ final class Stack implements AutoCloseable {
       for (Map.Entry<String, Path> adapter : named.entrySet()) {
         adapters.loadTrusted(adapter.getKey(), adapter.getValue());
       }
-      conversation = new Conversation(model, prompts, adapters, engine, workers, maxLogprobs);
+      conversation =
+          new Conversation(model, prompts, adapters, engine, workers, maxLogprobs, terms.longest());
+      telemetry = keep(new Telemetry(model.name(), engine, adapters, () -> ModelInfo.of(this)));
+      conversation.reportTo(telemetry);
       complete = true;
     } catch (ModelException
         | AdapterException
@@ -237,21 +267,27 @@ final class Stack implements AutoCloseable {
     return prompts;
   }
 
+  Telemetry telemetry() {
+    return telemetry;
+  }
+
   /** What takes time and is not generation runs here. */
   ExecutorService workers() {
     return workers;
   }
 
   /** The services over it, on no port yet; not closed with it. */
-  GrpcFrontend frontend(List<BindableService> extensions) {
-    return new GrpcFrontend(
-        conversation,
-        adapters,
-        workers,
-        () -> ModelInfo.of(this),
-        engine::recentSteps,
-        engine::alive,
-        extensions);
+  HttpFrontend frontend(List<BindableService> extensions) {
+    return frontend(extensions, FrontOptions.DEFAULT);
+  }
+
+  /** The services over it, on no port yet; not closed with it. */
+  HttpFrontend frontend(List<BindableService> extensions, FrontOptions options) {
+    return new HttpFrontend(
+        new Served(
+            model, conversation, adapters, engine, workers, () -> ModelInfo.of(this), telemetry),
+        extensions,
+        options);
   }
 
   @Override

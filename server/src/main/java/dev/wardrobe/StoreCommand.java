@@ -57,7 +57,8 @@ final class StoreCommand implements Runnable {
 
   @Override
   public void run() {
-    throw new ParameterException(spec.commandLine(), "expected a command of the store");
+    throw new ParameterException(
+        spec.commandLine(), "expected a command of the store: list, import, export, verify or gc");
   }
 
   /** Which store. */
@@ -218,8 +219,7 @@ final class StoreCommand implements Runnable {
       name = "import",
       description =
           "Take in PEFT directories, or what another OCI image layout holds. What is there already"
-              + " is not taken twice. Exit code 1 if any was refused.",
-      mixinStandardHelpOptions = true)
+              + " is not taken twice. Exit code 1 if any was refused.")
   static final class ImportCommand implements Callable<Integer> {
     @Spec private CommandSpec spec = CommandSpec.create();
     @Mixin private final Place place = new Place();
@@ -231,6 +231,14 @@ final class StoreCommand implements Runnable {
             "PEFT directories, or an OCI image layout, whose names are kept; the store itself, to"
                 + " take over what other tools have copied there.")
     private List<Path> directories = new ArrayList<>();
+
+    // Alone: the usual mixin has a --version of its own.
+    @Option(
+        names = {"-h", "--help"},
+        usageHelp = true,
+        description = "Show this help message and exit.")
+    @SuppressWarnings("UnusedVariable") // picocli's to read
+    private boolean help;
 
     @Option(
         names = "--each",
@@ -263,6 +271,13 @@ final class StoreCommand implements Runnable {
                 + " them.")
     private @Nullable Path model;
 
+    @Option(names = "--json", description = "Print one JSON document.")
+    private boolean json;
+
+    private final ObjectNode told = new ObjectMapper().createObjectNode();
+    private final ArrayNode outcomes = told.putArray("adapters");
+    private @Nullable ProgressLine progress;
+    private int of;
     private int taken;
     private int refused;
 
@@ -287,13 +302,23 @@ final class StoreCommand implements Runnable {
                   ? null
                   : ModelLoader.load(model, LoadOptions.DEFAULT, backend);
           AdapterStore store = place.toWrite()) {
+        of = sources.size();
+        progress = new ProgressLine(spec.commandLine().getErr());
         StoreImport importing = new StoreImport(store, AdapterOptions.DEFAULT, base);
         importing.directories(sources, this::tell);
         for (Path layout : layouts) {
           importing.layout(layout, this::tell);
         }
       }
+      if (progress != null) {
+        progress.clear();
+      }
       PrintWriter out = spec.commandLine().getOut();
+      if (json) {
+        out.println(told.put("taken", taken).put("refused", refused));
+        out.flush();
+        return refused == 0 ? 0 : 1;
+      }
       out.printf("%s taken in, %d refused%n", plural(taken, "adapter", "adapters"), refused);
       out.flush();
       return refused == 0 ? 0 : 1;
@@ -334,6 +359,22 @@ final class StoreCommand implements Runnable {
     private void tell(StoreImport.Outcome outcome) {
       PrintWriter out = spec.commandLine().getOut();
       var content = outcome.content();
+      if (progress != null) {
+        progress.clear();
+      }
+      if (json) {
+        ObjectNode each = outcomes.addObject().put("name", outcome.name());
+        if (content == null) {
+          refused++;
+          each.put("refused", String.join("; ", outcome.notes()));
+        } else {
+          taken++;
+          each.put("digest", content.digest()).put("bytes", content.bytes());
+          outcome.notes().forEach(each.putArray("warnings")::add);
+        }
+        tick(outcome.name());
+        return;
+      }
       if (content == null) {
         refused++;
         spec.commandLine()
@@ -346,6 +387,14 @@ final class StoreCommand implements Runnable {
       out.printf(
           Locale.ROOT, "%-32s %s %,15d bytes%n", outcome.name(), content.digest(), content.bytes());
       outcome.notes().forEach(note -> out.println("  warning: " + note));
+      out.flush();
+      tick(outcome.name());
+    }
+
+    private void tick(String last) {
+      if (progress != null && of > 1) {
+        progress.at(taken + refused, of, last);
+      }
     }
   }
 
@@ -367,6 +416,9 @@ final class StoreCommand implements Runnable {
     @Parameters(index = "1", paramLabel = "DIR", description = "A new or empty directory.")
     private Path directory = Path.of("");
 
+    @Option(names = "--json", description = "Print one JSON document.")
+    private boolean json;
+
     @Override
     public Integer call() throws AdapterException, StartException {
       try (AdapterStore store = place.toRead()) {
@@ -384,7 +436,15 @@ final class StoreCommand implements Runnable {
         String digest = found.target().main();
         store.export(digest, directory);
         PrintWriter out = spec.commandLine().getOut();
-        out.printf("%s written to %s%n", digest, directory);
+        if (json) {
+          out.println(
+              new ObjectMapper()
+                  .createObjectNode()
+                  .put("digest", digest)
+                  .put("directory", directory.toString()));
+        } else {
+          out.printf("%s written to %s%n", digest, directory);
+        }
         out.flush();
         return 0;
       }
@@ -401,12 +461,28 @@ final class StoreCommand implements Runnable {
     @Spec private CommandSpec spec = CommandSpec.create();
     @Mixin private final Place place = new Place();
 
+    @Option(names = "--json", description = "Print one JSON document.")
+    private boolean json;
+
     @Override
     public Integer call() throws AdapterException {
       try (AdapterStore store = place.toRead()) {
         AdapterStore.Verified verified = store.verify();
         PrintWriter out = spec.commandLine().getOut();
         PrintWriter err = spec.commandLine().getErr();
+        if (json) {
+          ObjectNode root =
+              new ObjectMapper()
+                  .createObjectNode()
+                  .put("adapters", verified.adapters())
+                  .put("blobs", verified.blobs())
+                  .put("bytes", verified.bytes())
+                  .put("unreferred", verified.unreferred());
+          verified.faults().forEach(fault -> root.withArray("faults").add(String.valueOf(fault)));
+          out.println(root);
+          out.flush();
+          return verified.faults().isEmpty() ? 0 : 1;
+        }
         verified.faults().forEach(err::println);
         err.flush();
         out.printf(
@@ -447,12 +523,25 @@ final class StoreCommand implements Runnable {
                 + " its blobs first. Default: ${DEFAULT-VALUE}.")
     private String grace = "1h";
 
+    @Option(names = "--json", description = "Print one JSON document.")
+    private boolean json;
+
     @Override
     public Integer call() throws AdapterException {
       Duration least = duration();
       try (AdapterStore store = place.existing()) {
         AdapterStore.Collected collected = store.collect(least);
         PrintWriter out = spec.commandLine().getOut();
+        if (json) {
+          out.println(
+              new ObjectMapper()
+                  .createObjectNode()
+                  .put("removed", collected.removed())
+                  .put("bytes", collected.bytes())
+                  .put("kept", collected.kept()));
+          out.flush();
+          return 0;
+        }
         out.printf(
             Locale.ROOT,
             "%s removed, %,d bytes; %d kept, younger than %s%n",

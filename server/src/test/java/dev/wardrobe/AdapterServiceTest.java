@@ -7,7 +7,7 @@ import static org.awaitility.Awaitility.await;
 import com.google.common.util.concurrent.ListenableFuture;
 import com.google.protobuf.ByteString;
 import dev.wardrobe.adapter.AdapterOptions;
-import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.http.HttpFrontend;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.Adapter;
 import dev.wardrobe.v1.AdapterEvent;
@@ -87,7 +87,7 @@ final class AdapterServiceTest {
 
   @TempDir private static Path folder;
   private static Stack stack;
-  private static GrpcFrontend frontend;
+  private static HttpFrontend frontend;
   private static int port;
 
   private ManagedChannel channel;
@@ -712,6 +712,33 @@ final class AdapterServiceTest {
         () -> adapters.pinAdapter(PinAdapterRequest.newBuilder().setName("nobody@1").build()),
         Status.Code.NOT_FOUND);
     delete("pinned", "1");
+  }
+
+  @Test
+  void place_followsTheAdapter_andItsAnswersAreTimed() {
+    // Of a digest that no other name has.
+    ByteString config = config("pirate").concat(ByteString.copyFromUtf8("\n"));
+    Sending.to(
+            channel,
+            List.of(
+                message(header("placed", "pirate").setConfigBytes(config.size())),
+                config(config),
+                weights(weights("pirate"))))
+        .end();
+    Adapter published = get("placed");
+    assertThat(published.getPlace()).isEqualTo(Adapter.Place.PLACE_HOST);
+    assertThat(published.getFirstTokenMs()).isZero();
+    double took = ask("placed").getUsage().getFirstTokenMs();
+    Adapter asked = get("placed");
+    assertThat(asked.getPlace()).isEqualTo(Adapter.Place.PLACE_DEVICE);
+    assertThat(asked.getFirstTokenMs()).isEqualTo(took);
+    adapters.unloadAdapter(UnloadAdapterRequest.newBuilder().setName("placed").build());
+    await().until(() -> get("placed").getPlace() == Adapter.Place.PLACE_DISK);
+    delete("placed", "1");
+  }
+
+  private Adapter get(String name) {
+    return adapters.getAdapter(GetAdapterRequest.newBuilder().setName(name).build()).getAdapter();
   }
 
   @Test

@@ -38,10 +38,13 @@ final class ArchitectureTest {
           "adapter",
           "sampling",
           "engine",
+          "telemetry",
+          "tenant",
           "bench",
           "serve",
           "spi",
-          "grpc");
+          "grpc",
+          "http");
 
   /** Methods whose last bits the platform is free to choose. */
   private static final Set<String> TRANSCENDENTALS =

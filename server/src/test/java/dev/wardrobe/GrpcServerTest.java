@@ -8,7 +8,7 @@ import static org.awaitility.Awaitility.await;
 import com.google.common.util.concurrent.ListenableFuture;
 import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.engine.EngineStats;
-import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.http.HttpFrontend;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.v1.AdapterServiceGrpc;
 import dev.wardrobe.v1.AdapterServiceGrpc.AdapterServiceBlockingStub;
@@ -79,7 +79,7 @@ final class GrpcServerTest {
           + " in stock; returns within 45 days.";
 
   private static Stack stack;
-  private static GrpcFrontend frontend;
+  private static HttpFrontend frontend;
   private static int port;
 
   private ManagedChannel channel;

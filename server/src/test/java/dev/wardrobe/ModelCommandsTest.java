@@ -131,7 +131,7 @@ final class ModelCommandsTest {
                 words[0],
                 words[1]))
         .isEqualTo(code);
-    assertThat(err.toString()).startsWith(message);
+    assertThat(err.toString()).contains(message);
     assertThat(target).doesNotExist();
   }
 

@@ -34,7 +34,7 @@ public final class Adapter implements AutoCloseable {
   /** The key of the weights' metadata that may hold the base's fingerprint. */
   public static final String BASE_FINGERPRINT = Gate.FINGERPRINT;
 
-  private static final String PICKLE = "adapter_model.bin";
+  static final String PICKLE = "adapter_model.bin";
 
   /** What kind of low-rank adaptation it is. */
   public enum Kind {
@@ -150,12 +150,16 @@ public final class Adapter implements AutoCloseable {
   /** Says so if there is a pickle in the place of the weights. */
   static void checkHasWeights(AdapterFiles files) throws AdapterException {
     if (!files.has(WEIGHTS) && files.has(PICKLE)) {
-      throw new AdapterException(
-          Reason.INVALID,
-          "expected %s, got only %s, a pickle, which is never read; save the adapter with"
-                  .formatted(WEIGHTS, PICKLE)
-              + " safe_serialization=True");
+      throw onlyPickle();
     }
+  }
+
+  static AdapterException onlyPickle() {
+    return new AdapterException(
+        Reason.INVALID,
+        "expected %s, got only %s, a pickle, which is never read; save the adapter with"
+                .formatted(WEIGHTS, PICKLE)
+            + " safe_serialization=True");
   }
 
   /** {@code sha256:} and 64 hexadecimal digits. */

@@ -14,7 +14,7 @@ import org.jspecify.annotations.Nullable;
  * @param modules how many of the base's it changes; 0 if it was never read, as the next two
  * @param parameters elements of its tensors
  * @param bytes what it takes when it is resident
- * @param resident whether it is now; one that is not loads when it is asked for
+ * @param place where it lies now; what is not on the device loads when it is asked for
  * @param inUse open leases under this name
  * @param requests leases ever opened under this name
  * @param warnings what is odd about it, a line each
@@ -22,6 +22,8 @@ import org.jspecify.annotations.Nullable;
  * @param pinned whether it is to stay resident
  * @param problem why it cannot be used, or empty
  * @param published when, or null if it is not in the store
+ * @param firstTokenMillis what its latest answers took to their first token, in the mean; 0 if none
+ *     has
  */
 public record AdapterEntry(
     String name,
@@ -31,7 +33,7 @@ public record AdapterEntry(
     int modules,
     long parameters,
     long bytes,
-    boolean resident,
+    Place place,
     int inUse,
     long requests,
     List<String> warnings,
@@ -39,7 +41,18 @@ public record AdapterEntry(
     List<String> aliases,
     boolean pinned,
     String problem,
-    @Nullable Instant published) {
+    @Nullable Instant published,
+    double firstTokenMillis) {
+
+  /** Where it lies, as near to what computes as it comes. */
+  public enum Place {
+    /** In its files alone. */
+    DISK,
+    /** Checked, in the host's cache. */
+    HOST,
+    /** In the backend's memory. */
+    DEVICE
+  }
 
   /** Where it comes from. */
   public enum Source {
@@ -48,5 +61,10 @@ public record AdapterEntry(
     /** A directory under a root. */
     ROOT,
     STORE
+  }
+
+  /** Whether it is in the backend's memory. */
+  public boolean resident() {
+    return place == Place.DEVICE;
   }
 }

@@ -14,6 +14,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.NavigableSet;
@@ -29,6 +30,7 @@ import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.function.BooleanSupplier;
 import java.util.function.Function;
+import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -690,8 +692,12 @@ public final class AdapterRegistry implements AutoCloseable {
 
   /** Why a name that is not loaded is not looked for under the roots, or null if it is. */
   private @Nullable AdapterException refusal(String name) {
+    return refusal(name, withdrawn.contains(name));
+  }
+
+  private @Nullable AdapterException refusal(String name, boolean unloaded) {
     String why = null;
-    if (withdrawn.contains(name)) {
+    if (unloaded) {
       why = "it was unloaded; load it again";
     } else if (roots.isEmpty()) {
       why = "give it at start with --adapter NAME=DIR, or start the server with --adapter-root";
@@ -1038,6 +1044,62 @@ public final class AdapterRegistry implements AutoCloseable {
     return new Unloaded(digest, registration.inUse);
   }
 
+  /**
+   * All names that stand for a digest, those that are loaded first; for names of the store, {@code
+   * NAME@VERSION}.
+   */
+  public Set<String> names(String digest) {
+    Set<String> found = new LinkedHashSet<>();
+    synchronized (lock) {
+      Presence presence = presences.get(digest);
+      if (presence != null) {
+        found.addAll(presence.names());
+      }
+    }
+    if (releases != null) {
+      for (Catalog.Entry entry : releases.catalog().entries().values()) {
+        for (Catalog.Version version : entry.versions()) {
+          if (version.digest().equals(digest)) {
+            found.add(entry.name() + "@" + version.label());
+          }
+        }
+      }
+    }
+    return found;
+  }
+
+  /** What a request for an adapter, or an order to load it, is told if there is none. */
+  public AdapterException absent(String reference) {
+    int at = reference.indexOf('@');
+    AdapterException why;
+    if (releases != null && at >= 0) {
+      why = Releases.missing(reference.substring(0, at));
+    } else {
+      AdapterException refused = refusal(reference, false);
+      why = refused == null ? AdapterRoots.missing(reference) : refused;
+    }
+    return why.of(reference);
+  }
+
+  /** What those are told who manage an adapter that is not there. */
+  public AdapterException unknown(String reference) {
+    int at = reference.indexOf('@');
+    return (releases != null && at >= 0
+            ? Releases.missing(reference.substring(0, at))
+            : notLoaded("see the list of adapters"))
+        .of(reference);
+  }
+
+  /** What those are told who ask for a name's versions and aliases that is not in the store. */
+  public AdapterException unreleased(String name) {
+    try {
+      var _ = releases();
+      return Releases.missingRelease(name).of(name);
+    } catch (AdapterException e) {
+      return e.of(name);
+    }
+  }
+
   /** What a reference to the store points at, or null if it is none. */
   private @Nullable Route point(String reference) throws AdapterException {
     return releases == null ? null : releases.point(reference);
@@ -1057,26 +1119,35 @@ public final class AdapterRegistry implements AutoCloseable {
    * @param after the last name of the page before, or null
    */
   public AdapterPage page(@Nullable String after, int most) {
+    return page(after, most, _ -> true);
+  }
+
+  /**
+   * As {@link #page(String, int)}, of some.
+   *
+   * @param visible which, by their names without version
+   */
+  public AdapterPage page(@Nullable String after, int most, Predicate<String> visible) {
     long revision = events.revision();
     boolean scanning = scan.running();
     NavigableSet<String> order = new TreeSet<>(Releases.ORDER);
     String from = after == null ? "" : Releases.base(after);
     synchronized (lock) {
       names.tailMap(from).keySet().stream()
-          .filter(name -> name.indexOf('@') < 0 && !isStored(name))
+          .filter(name -> name.indexOf('@') < 0 && !isStored(name) && visible.test(name))
           .filter(name -> isAfter(name, after))
           .limit(most + 1L)
           .forEach(order::add);
     }
     scan.found().tailMap(from).keySet().stream()
-        .filter(name -> !isStored(name))
+        .filter(name -> !isStored(name) && visible.test(name))
         .filter(name -> isAfter(name, after))
         .limit(most + 1L)
         .forEach(order::add);
     if (releases != null) {
       releases
           .names(from)
-          .filter(name -> isAfter(name, after))
+          .filter(name -> visible.test(Releases.base(name)) && isAfter(name, after))
           .limit(most + 1L)
           .forEach(order::add);
     }
@@ -1164,7 +1235,7 @@ public final class AdapterRegistry implements AutoCloseable {
         facts.modules(),
         facts.parameters(),
         facts.deviceBytes(),
-        !registration.presence.residents.isEmpty(),
+        place(registration.presence),
         registration.inUse,
         registration.requests,
         facts.warnings(),
@@ -1174,7 +1245,19 @@ public final class AdapterRegistry implements AutoCloseable {
         List.of(),
         registration.presence.pinned(),
         "",
-        null);
+        null,
+        registration.presence.firstTokens.millis());
+  }
+
+  /** With the lock held. */
+  private AdapterEntry.Place place(Presence presence) {
+    if (!presence.residents.isEmpty()) {
+      return AdapterEntry.Place.DEVICE;
+    }
+    // As a map: being looked at is no use of it.
+    return presence.kept != null || cache.asMap().containsKey(presence.facts.digest())
+        ? AdapterEntry.Place.HOST
+        : AdapterEntry.Place.DISK;
   }
 
   private AdapterEntry entry(Route route) {
@@ -1198,7 +1281,7 @@ public final class AdapterRegistry implements AutoCloseable {
         0,
         0,
         0,
-        false,
+        AdapterEntry.Place.DISK,
         0,
         0,
         List.of(),
@@ -1206,7 +1289,8 @@ public final class AdapterRegistry implements AutoCloseable {
         List.of(),
         false,
         found.problem() == null ? "" : found.problem(),
-        null);
+        null,
+        0);
   }
 
   /** What happens, in order. */
@@ -1380,6 +1464,45 @@ public final class AdapterRegistry implements AutoCloseable {
     try {
       check(announcement);
       return Publication.from(this, releases().store(), announcement, roots.find(path));
+    } catch (AdapterException e) {
+      throw e.of(announcement.name());
+    }
+  }
+
+  /**
+   * Takes a version in from files that were sent: the two files, or an archive with them.
+   *
+   * @throws AdapterException if it cannot be published, whatever it holds, or there is not one
+   *     adapter in the files
+   */
+  public Publication publishSent(Announcement announcement, List<SentFile> files)
+      throws AdapterException {
+    try {
+      check(announcement);
+      try (Parcel parcel = Parcel.of(files)) {
+        return parcel.publish(this, releases().store(), announcement);
+      }
+    } catch (AdapterException e) {
+      throw e.of(announcement.name());
+    }
+  }
+
+  /**
+   * Where files may lie while they are sent, on the store's disk: what is left of them is removed
+   * when the store is next opened. Null without a store.
+   */
+  public @Nullable Path staging() {
+    return releases == null ? null : releases.store().staging();
+  }
+
+  /**
+   * Checks what can be said of a publication before its files are there.
+   *
+   * @throws AdapterException if it cannot be published, whatever it holds
+   */
+  public void checkPublishable(Announcement announcement) throws AdapterException {
+    try {
+      check(announcement);
     } catch (AdapterException e) {
       throw e.of(announcement.name());
     }

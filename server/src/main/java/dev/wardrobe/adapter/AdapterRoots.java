@@ -131,7 +131,12 @@ final class AdapterRoots {
         // Missing, a part that is a file, a loop of links, a name too long: not under this root.
       }
     }
-    throw new AdapterException(
+    throw missing(path);
+  }
+
+  /** What is said of a path at which no root has anything. */
+  static AdapterException missing(String path) {
+    return new AdapterException(
         Reason.NOT_FOUND,
         "expected a PEFT directory at %s under an adapter root, got none; copy it there, or name"
                 .formatted(quote(path))

@@ -292,6 +292,11 @@ public final class AdapterStore implements AutoCloseable {
     settle(Set.copyOf(doubts));
   }
 
+  /** Where what is written lies until it is whole. */
+  Path staging() {
+    return staging;
+  }
+
   /** Removes what was being written; what is left are doubts. */
   private void clearStaging() throws IOException {
     try (DirectoryStream<Path> entries = Files.newDirectoryStream(staging)) {

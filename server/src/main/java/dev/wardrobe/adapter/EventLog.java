@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.OptionalLong;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -91,6 +92,16 @@ public final class EventLog {
    *     this log
    */
   public Watch watch(OptionalLong after, Runnable wake) throws AdapterException {
+    return watch(after, wake, _ -> true);
+  }
+
+  /**
+   * As {@link #watch(OptionalLong, Runnable)}, for some of the events.
+   *
+   * @param visible which; the others are passed over
+   */
+  public Watch watch(OptionalLong after, Runnable wake, Predicate<RegistryEvent> visible)
+      throws AdapterException {
     synchronized (this) {
       long place = after.orElse(latest);
       if (place > latest) {
@@ -101,7 +112,7 @@ public final class EventLog {
                 + " watch from the list's revision");
       }
       check(place);
-      Watch watch = new Watch(place, wake);
+      Watch watch = new Watch(place, wake, visible);
       watches.add(watch);
       return watch;
     }
@@ -120,14 +131,16 @@ public final class EventLog {
   /** A place in the log. Its methods but {@link #close} are for one thread at a time. */
   public final class Watch implements AutoCloseable {
     private final Runnable wake;
+    private final Predicate<RegistryEvent> visible;
 
     // Guarded by the log.
     private long place;
     private boolean idle;
 
-    private Watch(long place, Runnable wake) {
+    private Watch(long place, Runnable wake, Predicate<RegistryEvent> visible) {
       this.place = place;
       this.wake = wake;
+      this.visible = visible;
     }
 
     /** The revision of the last event that was read, or where it began. */
@@ -144,12 +157,15 @@ public final class EventLog {
      */
     public @Nullable RegistryEvent next() throws AdapterException {
       synchronized (EventLog.this) {
-        if (place == latest) {
-          idle = true;
-          return null;
+        while (place < latest) {
+          check(place);
+          RegistryEvent event = kept[slot(++place)];
+          if (visible.test(event)) {
+            return event;
+          }
         }
-        check(place);
-        return kept[slot(++place)];
+        idle = true;
+        return null;
       }
     }
 

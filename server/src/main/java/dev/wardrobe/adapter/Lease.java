@@ -47,6 +47,15 @@ public final class Lease implements AutoCloseable {
     return presence.facts.deviceBytes();
   }
 
+  /**
+   * Says that it has answered.
+   *
+   * @param millis from the request's arrival to the answer's first token
+   */
+  public void answered(double millis) {
+    presence.firstTokens.add(millis);
+  }
+
   /** Whether it only adds to what the base computes: only then may it be mixed or scaled. */
   public boolean additive() {
     return presence.facts.additive();

@@ -26,6 +26,9 @@ final class Presence {
   private volatile boolean wanted;
   private volatile boolean pinned;
 
+  /** How fast it answers. For any thread. */
+  final FirstTokens firstTokens = new FirstTokens();
+
   /** Open leases, and loads under way. */
   int holders;
 

@@ -194,7 +194,7 @@ final class Releases {
             0,
             0,
             0,
-            false,
+            AdapterEntry.Place.DISK,
             0,
             0,
             List.of(),
@@ -202,7 +202,8 @@ final class Releases {
             List.of(),
             false,
             outline.problem(),
-            null));
+            null,
+            0));
   }
 
   /** A version of which so much is known; with what the catalog says of it. */
@@ -224,7 +225,7 @@ final class Releases {
         known.modules(),
         known.parameters(),
         known.bytes(),
-        known.resident(),
+        known.place(),
         known.inUse(),
         known.requests(),
         known.warnings(),
@@ -232,7 +233,8 @@ final class Releases {
         aliases,
         known.pinned(),
         known.problem(),
-        version == null ? null : version.time());
+        version == null ? null : version.time(),
+        known.firstTokenMillis());
   }
 
   private static boolean points(Alias alias, String digest) {
@@ -272,10 +274,7 @@ final class Releases {
       if (at < 0) {
         return null;
       }
-      throw new AdapterException(
-          Reason.NOT_FOUND,
-          "expected a name in the store before the '@', got %s; publish it first"
-              .formatted(quote(name)));
+      throw missing(name);
     }
     Version version = entry.version(label);
     if (version != null) {
@@ -291,6 +290,22 @@ final class Releases {
     Traffic traffic = now.traffic(name, label);
     String digest = traffic.next(name + "@" + label, key);
     return new Route(name + "@" + label(entry, digest), digest, copy(entry, label, traffic));
+  }
+
+  /** What is said of a version or alias of a name that is not in the store. */
+  static AdapterException missing(String name) {
+    return new AdapterException(
+        Reason.NOT_FOUND,
+        "expected a name in the store before the '@', got %s; publish it first"
+            .formatted(quote(name)));
+  }
+
+  /** What is said of a name that is not in the store. */
+  static AdapterException missingRelease(String name) {
+    return new AdapterException(
+        Reason.NOT_FOUND,
+        "expected a name in the store, without version or alias, got %s; publish it first"
+            .formatted(quote(name)));
   }
 
   private static String labels(Entry entry) {
@@ -338,10 +353,7 @@ final class Releases {
   private static Release release(View now, String name) throws AdapterException {
     Entry entry = now.catalog().entry(name);
     if (entry == null) {
-      throw new AdapterException(
-          Reason.NOT_FOUND,
-          "expected a name in the store, without version or alias, got %s; publish it first"
-              .formatted(quote(name)));
+      throw missingRelease(name);
     }
     List<Release.Alias> aliases = new ArrayList<>();
     for (Alias alias : entry.aliases().values()) {

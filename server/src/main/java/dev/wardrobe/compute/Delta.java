@@ -1,5 +1,7 @@
 package dev.wardrobe.compute;
 
+import com.google.errorprone.annotations.FormatMethod;
+import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -35,6 +37,65 @@ public record Delta(
   public record LowRank(DenseMatrix a, DenseMatrix b) {
     public int rank() {
       return a.rows();
+    }
+  }
+
+  /**
+   * Checks that its parts fit each other and the module's weight, or the one that replaces it.
+   *
+   * @param module names it in the error
+   * @param base the base's matrix of a module; asked only if there are factors
+   * @throws IllegalArgumentException if not, saying what does not fit
+   */
+  public void check(int module, IntFunction<Matrix> base) {
+    LowRank factors = lowRank;
+    if (factors == null) {
+      require(magnitude == null, "module %d: a magnitude without A and B", module);
+      require(loraBias == null, "module %d: a bias of B without A and B", module);
+      return;
+    }
+    require(
+        magnitude == null || loraBias == null,
+        "module %d: DoRA and a bias of B exclude each other",
+        module);
+    int rows = weight != null ? weight.rows() : base.apply(module).rows();
+    int cols = weight != null ? weight.cols() : base.apply(module).cols();
+    DenseMatrix a = factors.a();
+    DenseMatrix b = factors.b();
+    boolean linear = a.cols() == cols && b.rows() == rows;
+    boolean embedding = a.cols() == rows && b.rows() == cols;
+    require(
+        (linear || embedding) && a.rows() == b.cols(),
+        "module %d: A (%d, %d) and B (%d, %d) do not fit a weight of (%d, %d)",
+        module,
+        a.rows(),
+        a.cols(),
+        b.rows(),
+        b.cols(),
+        rows,
+        cols);
+    requireLength(module, "magnitude", magnitude, b.rows());
+    requireLength(module, "bias of B", loraBias, b.rows());
+    requireLength(module, "bias", bias, b.rows());
+  }
+
+  private static void requireLength(
+      int module, String what, float @Nullable [] values, int expected) {
+    if (values != null) {
+      require(
+          values.length == expected,
+          "module %d: expected a %s of %d, got %d",
+          module,
+          what,
+          expected,
+          values.length);
+    }
+  }
+
+  @FormatMethod
+  private static void require(boolean holds, String message, Object... arguments) {
+    if (!holds) {
+      throw new IllegalArgumentException(message.formatted(arguments));
     }
   }
 }

@@ -20,6 +20,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -65,6 +66,15 @@ public final class Engine implements AutoCloseable {
   private final int vocabulary;
   private final int context;
   private final StepLog log = new StepLog();
+  private final EngineMeters meters = new EngineMeters();
+
+  /** Who wants to know what there is. */
+  private final ConcurrentLinkedQueue<CompletableFuture<EngineState>> inspections =
+      new ConcurrentLinkedQueue<>();
+
+  /** When the step that is computed began; 0 between steps. */
+  private volatile long stepBegan;
+
   private final Runnable waker = this::wake;
   private final Thread thread;
 
@@ -157,7 +167,8 @@ public final class Engine implements AutoCloseable {
     try {
       pool = new PagePool(cache);
       residency =
-          new Residency(pool, budget.kvFloor(), budget.adapterFloor(), options.maxLoads(), waker);
+          new Residency(
+              pool, budget.kvFloor(), budget.adapterFloor(), options.maxLoads(), waker, meters);
       scheduler =
           new Scheduler(options.maxSequences(), options.prefillTokens(), pool, residency, waker);
       decoder =
@@ -230,6 +241,48 @@ public final class Engine implements AutoCloseable {
     }
   }
 
+  /** What is measured as it goes. */
+  public EngineMeters meters() {
+    return meters;
+  }
+
+  /** How long the step that is being computed has taken so far, in nanoseconds; 0 between steps. */
+  public long stepNanos() {
+    long began = stepBegan;
+    return began == 0 ? 0 : Math.max(0, System.nanoTime() - began);
+  }
+
+  /** Whether it takes no more sequences. */
+  public boolean draining() {
+    synchronized (inbox) {
+      return draining;
+    }
+  }
+
+  /**
+   * What the engine has before it, once the step that is computed has ended: wait for it no longer
+   * than for a step, which may be stuck.
+   */
+  public CompletableFuture<EngineState> inspect() {
+    CompletableFuture<EngineState> state = new CompletableFuture<>();
+    inspections.add(state);
+    if (!thread.isAlive()) {
+      endInspections();
+    } else {
+      wake();
+    }
+    return state;
+  }
+
+  private void endInspections() {
+    for (CompletableFuture<EngineState> next = inspections.poll();
+        next != null;
+        next = inspections.poll()) {
+      next.completeExceptionally(
+          new EngineException(EngineException.Reason.CLOSED, "the engine has stopped"));
+    }
+  }
+
   /** The kept steps with a number over {@code after}, in order; the latest 1024 are kept. */
   public List<StepRecord> recentSteps(long after) {
     return log.after(after);
@@ -263,6 +316,7 @@ public final class Engine implements AutoCloseable {
       throw new IllegalArgumentException("expected a listener for each sequence, got none");
     }
     Identity identity = Identity.of(cache.shape().type(), backend.math(), task.adapters());
+    Identity sharing = options.tenantsApart() ? identity.of(task.tenant()) : identity;
     Siblings siblings = new Siblings();
     List<Sequence> sequences = new ArrayList<>();
     long arrival = arrivals.getAndAdd(listeners.size());
@@ -270,7 +324,7 @@ public final class Engine implements AutoCloseable {
     for (TokenListener listener : listeners) {
       int choice = sequences.size();
       sequences.add(
-          new Sequence(task, listener, siblings, choice, identity, arrival + choice, now));
+          new Sequence(task, listener, siblings, choice, identity, sharing, arrival + choice, now));
     }
     siblings.are(sequences);
     synchronized (inbox) {
@@ -478,6 +532,9 @@ public final class Engine implements AutoCloseable {
         receive();
         land();
         reap(now);
+        if (inspections.peek() != null) {
+          showState(now);
+        }
         long preemptions = scheduler.preemptions();
         List<Sequence> plan = scheduler.plan();
         prefetch();
@@ -502,6 +559,8 @@ public final class Engine implements AutoCloseable {
       LOG.error("the step loop failed", e);
       abandon(e);
     } finally {
+      stepBegan = 0;
+      endInspections();
       endPrefetches();
       residency.close();
     }
@@ -635,6 +694,58 @@ public final class Engine implements AutoCloseable {
       scales[i] = parts.get(i).scale();
     }
     return new EffectiveAdapter(identity, ++adapterNumbers, residency, residences, scales);
+  }
+
+  private void showState(long now) {
+    EngineState state = state(now);
+    for (CompletableFuture<EngineState> next = inspections.poll();
+        next != null;
+        next = inspections.poll()) {
+      // Those who go on with it do so elsewhere.
+      next.completeAsync(() -> state);
+    }
+  }
+
+  private EngineState state(long now) {
+    Map<List<String>, List<Sequence>> lines = new LinkedHashMap<>();
+    Map<String, Integer> waiting = new HashMap<>();
+    for (Sequence sequence : scheduler.waiting()) {
+      for (AdapterPart part : sequence.task.adapters()) {
+        waiting.merge(part.lease().digest(), 1, Integer::sum);
+      }
+      List<String> key = new ArrayList<>(names(sequence));
+      key.addFirst(sequence.task.tenant());
+      lines.computeIfAbsent(key, _ -> new ArrayList<>()).add(sequence);
+    }
+    List<EngineState.Line> queue = new ArrayList<>();
+    lines.forEach(
+        (key, sequences) ->
+            queue.add(
+                new EngineState.Line(
+                    key.getFirst(),
+                    key.subList(1, key.size()),
+                    sequences.size(),
+                    now - sequences.getFirst().submitted)));
+    List<EngineState.Seat> batch = new ArrayList<>();
+    for (Sequence sequence : scheduler.admitted()) {
+      batch.add(
+          new EngineState.Seat(
+              sequence.task.id(),
+              sequence.task.tenant(),
+              names(sequence),
+              sequence.promptLength,
+              sequence.computed,
+              sequence.generated(),
+              sequence.task.maxTokens(),
+              sequence.blockCount,
+              sequence.ready,
+              now - sequence.submitted));
+    }
+    return new EngineState(queue, batch, residency.held(waiting), prefetches.size());
+  }
+
+  private static List<String> names(Sequence sequence) {
+    return sequence.task.adapters().stream().map(part -> part.lease().name()).toList();
   }
 
   /** Takes note of the loads that have ended; who waits for one that failed ends with it. */
@@ -819,6 +930,7 @@ public final class Engine implements AutoCloseable {
     if (plan.isEmpty()) {
       return;
     }
+    stepBegan = start;
     fill(plan);
     int sequences = plan.size();
     int adapters = batch.segments().size();
@@ -858,6 +970,8 @@ public final class Engine implements AutoCloseable {
       failStep(plan, e);
     }
     long end = System.nanoTime();
+    stepBegan = 0;
+    meters.step(sequences, adapters, prefill, batch.size(), end - start);
     if (prefill >= WORTH_MEASURING && 2 * prefill >= batch.size()) {
       promptRate.measure(prefill, end - start);
     } else if (prefill == 0) {
@@ -1043,8 +1157,11 @@ public final class Engine implements AutoCloseable {
     GenerationTask task = sequence.task;
     sequence.append(outcome.token());
     scheduler.served(sequence);
+    long now = System.nanoTime();
+    meters.token(sequence.tokenAt == 0 ? 0 : now - sequence.tokenAt);
+    sequence.tokenAt = now;
     if (sequence.generated() == 1) {
-      sequence.firstTokenAt = System.nanoTime();
+      sequence.firstTokenAt = now;
     }
     boolean eos = sequence.endsAsEos(outcome.token());
     boolean last = eos || sequence.endsAsStop(outcome.token());

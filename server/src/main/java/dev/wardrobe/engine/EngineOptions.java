@@ -20,6 +20,8 @@ import java.util.function.Consumer;
  * @param adapterBytes memory that adapters are sure of; {@link #AUTO} to derive it
  * @param maxLoads most adapters that are brought into memory at a time
  * @param kvType how keys and values are stored
+ * @param tenantsApart whether a tenant takes over the keys and values of its own requests alone, so
+ *     that it cannot tell from the time that an answer takes what others have asked
  */
 public record EngineOptions(
     int maxSequences,
@@ -30,12 +32,13 @@ public record EngineOptions(
     int kvTokens,
     long adapterBytes,
     int maxLoads,
-    KvShape.Type kvType) {
+    KvShape.Type kvType,
+    boolean tenantsApart) {
 
   public static final int AUTO = 0;
 
   public static final EngineOptions DEFAULT =
-      new EngineOptions(64, 256, 32, 1024, AUTO, AUTO, AUTO, 2, KvShape.Type.BF16);
+      new EngineOptions(64, 256, 32, 1024, AUTO, AUTO, AUTO, 2, KvShape.Type.BF16, false);
 
   /** What the automatic cache may take, and what it may take to hold one whole context. */
   private static final long AUTO_BYTES = 256L << 20;
@@ -90,6 +93,7 @@ public record EngineOptions(
     private long adapterBytes;
     private int maxLoads;
     private KvShape.Type kvType;
+    private boolean tenantsApart;
 
     Draft(EngineOptions options) {
       maxSequences = options.maxSequences();
@@ -101,6 +105,7 @@ public record EngineOptions(
       adapterBytes = options.adapterBytes();
       maxLoads = options.maxLoads();
       kvType = options.kvType();
+      tenantsApart = options.tenantsApart();
     }
   }
 
@@ -116,11 +121,16 @@ public record EngineOptions(
         draft.kvTokens,
         draft.adapterBytes,
         draft.maxLoads,
-        draft.kvType);
+        draft.kvType,
+        draft.tenantsApart);
   }
 
   public EngineOptions withKvType(KvShape.Type type) {
     return with(draft -> draft.kvType = type);
+  }
+
+  public EngineOptions withTenantsApart(boolean apart) {
+    return with(draft -> draft.tenantsApart = apart);
   }
 
   public EngineOptions withMaxSequences(int most) {

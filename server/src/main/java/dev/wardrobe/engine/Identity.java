@@ -9,7 +9,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * What keys and values depend on besides the tokens: the effective adapter, an ordered list of
  * digests and scales that is empty for the base; how they are stored; how they were computed.
- * Sequences share blocks only if their identities are equal. Immutable.
+ * Sequences share blocks only if their identities are equal. Where tenants are kept apart, the
+ * tenant is part of the identity that blocks are shared by. Immutable.
  *
  * <p>No list or record, whose comparison allocates.
  */
@@ -18,6 +19,7 @@ final class Identity {
   private final MathMode math;
   private final String[] digests;
   private final float[] scales;
+  private final String tenant;
   private final int hash;
 
   /**
@@ -38,7 +40,22 @@ final class Identity {
     }
     this.digests = Arrays.copyOf(names, count);
     this.scales = Arrays.copyOf(factors, count);
+    tenant = "";
     hash = 31 * Arrays.hashCode(this.digests) + Arrays.hashCode(this.scales);
+  }
+
+  private Identity(Identity identity, String tenant) {
+    kv = identity.kv;
+    math = identity.math;
+    digests = identity.digests;
+    scales = identity.scales;
+    this.tenant = tenant;
+    hash = 31 * identity.hash + tenant.hashCode();
+  }
+
+  /** The same of one tenant, equal to no other tenant's. */
+  Identity of(String tenant) {
+    return new Identity(this, tenant);
   }
 
   /** The identity of these parts; none are the base. */
@@ -59,6 +76,7 @@ final class Identity {
             && hash == that.hash
             && kv == that.kv
             && math == that.math
+            && tenant.equals(that.tenant)
             && Arrays.equals(digests, that.digests)
             && Arrays.equals(scales, that.scales));
   }

@@ -5,6 +5,7 @@ import dev.wardrobe.adapter.Resident;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
@@ -35,6 +36,7 @@ final class Residency {
   private final int adapterFloor;
   private final int maxLoads;
   private final Runnable wake;
+  private final EngineMeters meters;
   private final Map<String, Residence> residences = new HashMap<>();
 
   /** Those in memory. */
@@ -82,13 +84,21 @@ final class Residency {
    * @param adapterFloor pages that keys and values leave to adapters
    * @param maxLoads most loads at a time
    * @param wake wakes the engine
+   * @param meters hear of loads
    */
-  Residency(PagePool pool, int kvFloor, int adapterFloor, int maxLoads, Runnable wake) {
+  Residency(
+      PagePool pool,
+      int kvFloor,
+      int adapterFloor,
+      int maxLoads,
+      Runnable wake,
+      EngineMeters meters) {
     this.pool = pool;
     this.kvFloor = kvFloor;
     this.adapterFloor = adapterFloor;
     this.maxLoads = maxLoads;
     this.wake = wake;
+    this.meters = meters;
   }
 
   /** Pages that so many bytes take. */
@@ -341,6 +351,29 @@ final class Residency {
     return ready;
   }
 
+  /**
+   * Whatever is in memory, on the way there, or waited for.
+   *
+   * @param waiting how many sequences wait for a place, by digest
+   */
+  List<EngineState.Held> held(Map<String, Integer> waiting) {
+    List<EngineState.Held> held = new ArrayList<>();
+    for (Residence residence : residences.values()) {
+      held.add(
+          new EngineState.Held(
+              residence.name,
+              residence.digest,
+              residence.bytes,
+              residence.pages,
+              residence.state.name().toLowerCase(Locale.ROOT),
+              residence.users,
+              waiting.getOrDefault(residence.digest, 0),
+              residence.pinned(),
+              residence.used));
+    }
+    return held;
+  }
+
   private void load(Residence residence, Lease lease) {
     if (!pool.lend(residence.pages)) {
       throw new IllegalStateException("no pages for adapter '%s'".formatted(residence.name));
@@ -403,6 +436,7 @@ final class Residency {
     residence.readyAt = System.nanoTime();
     loaded++;
     loadRate.measure(residence.bytes, resident.loadNanos());
+    meters.loaded(resident.loadNanos());
     touch(residence);
     Runnable change =
         () -> {

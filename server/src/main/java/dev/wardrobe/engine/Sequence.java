@@ -28,6 +28,9 @@ final class Sequence extends Heap.Entry<Sequence> {
   /** With whom it may share blocks. */
   final Identity identity;
 
+  /** Whose blocks it shares. */
+  private final Identity sharing;
+
   final int promptLength;
 
   /** Submission order; the oldest goes first, and is the last to lose its pages. */
@@ -98,6 +101,10 @@ final class Sequence extends Heap.Entry<Sequence> {
   boolean ended;
   long admittedAt;
   long firstTokenAt;
+
+  /** When its latest token was generated. */
+  long tokenAt;
+
   int steps;
   int maxStepSequences;
   int maxStepAdapters;
@@ -105,6 +112,7 @@ final class Sequence extends Heap.Entry<Sequence> {
 
   /**
    * @param choice its number among its siblings, from 0
+   * @param sharing its blocks are shared where this is equal
    */
   Sequence(
       GenerationTask task,
@@ -112,12 +120,14 @@ final class Sequence extends Heap.Entry<Sequence> {
       Siblings siblings,
       int choice,
       Identity identity,
+      Identity sharing,
       long arrival,
       long now) {
     this.task = task;
     this.listener = listener;
     this.siblings = siblings;
     this.identity = identity;
+    this.sharing = sharing;
     this.sampling = task.sampling().forChoice(choice);
     if (choice > 0) {
       // The first one's scores are all of theirs.
@@ -342,7 +352,7 @@ final class Sequence extends Heap.Entry<Sequence> {
   int adopt(PagePool pool) {
     int before = computed;
     while ((indexed + 1) * KvShape.BLOCK_TOKENS <= shareable()) {
-      int block = pool.index().find(identity, last(), tokens, indexed * KvShape.BLOCK_TOKENS);
+      int block = pool.index().find(sharing, last(), tokens, indexed * KvShape.BLOCK_TOKENS);
       if (block == PagePool.NONE) {
         break;
       }
@@ -368,7 +378,7 @@ final class Sequence extends Heap.Entry<Sequence> {
     int at = computed;
     int last = last();
     while (at % KvShape.BLOCK_TOKENS == 0 && at < shareable()) {
-      int block = pool.index().find(identity, last, tokens, at);
+      int block = pool.index().find(sharing, last, tokens, at);
       if (block == PagePool.NONE) {
         break;
       }
@@ -382,9 +392,9 @@ final class Sequence extends Heap.Entry<Sequence> {
   void index(PagePool pool) {
     while ((indexed + 1) * KvShape.BLOCK_TOKENS <= computed) {
       int position = indexed * KvShape.BLOCK_TOKENS;
-      int block = pool.index().find(identity, last(), tokens, position);
+      int block = pool.index().find(sharing, last(), tokens, position);
       if (block == PagePool.NONE) {
-        pool.index().add(identity, last(), tokens, position, blocks[indexed]);
+        pool.index().add(sharing, last(), tokens, position, blocks[indexed]);
         indexed++;
       } else {
         take(block, pool);

@@ -8,6 +8,7 @@ import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.Catalog;
 import dev.wardrobe.adapter.Release;
 import dev.wardrobe.adapter.Unloaded;
+import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.v1.AdapterEvent;
 import dev.wardrobe.v1.AdapterProto;
 import dev.wardrobe.v1.Alias;
@@ -40,7 +41,6 @@ import dev.wardrobe.v1.UnloadAdapterResponse;
 import dev.wardrobe.v1.UnpinAdapterRequest;
 import dev.wardrobe.v1.UnpinAdapterResponse;
 import dev.wardrobe.v1.WatchAdaptersRequest;
-import io.vertx.grpc.server.Service;
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
@@ -73,7 +73,7 @@ final class AdapterCalls {
     this.workers = workers;
   }
 
-  Service service() {
+  Methods service() {
     return new Methods(AdapterProto.getDescriptor().findServiceByName("AdapterService"))
         .with("LoadAdapter", LoadAdapterRequest.getDefaultInstance(), this::load)
         .with("UnloadAdapter", UnloadAdapterRequest.getDefaultInstance(), this::unload)
@@ -99,6 +99,11 @@ final class AdapterCalls {
   /** Ends all watches: they would never end by themselves. */
   void stopWatches() {
     watches.forEach(WatchCall::stop);
+  }
+
+  /** The adapters that there are for who asks. */
+  private VisibleAdapters of(Reply<?> reply) {
+    return new VisibleAdapters(adapters, reply.caller());
   }
 
   private <R> void work(Reply<R> reply, Callable<R> answer) {
@@ -129,7 +134,7 @@ final class AdapterCalls {
     long began = System.nanoTime();
     reply(
         reply,
-        adapters.load(request.getName(), request.hasPath() ? request.getPath() : null),
+        of(reply).load(request.getName(), request.hasPath() ? request.getPath() : null),
         entry ->
             LoadAdapterResponse.newBuilder()
                 .setAdapter(AdapterMessages.adapter(entry))
@@ -142,7 +147,7 @@ final class AdapterCalls {
     work(
         reply,
         () -> {
-          Unloaded unloaded = adapters.unload(request.getName());
+          Unloaded unloaded = of(reply).unload(request.getName());
           return UnloadAdapterResponse.newBuilder()
               .setDigest(unloaded.digest())
               .setInUse(unloaded.inUse())
@@ -161,7 +166,7 @@ final class AdapterCalls {
                     .formatted(LARGEST_PAGE, Integer.toUnsignedString(size)));
           }
           String token = request.getPageToken();
-          AdapterPage page = adapters.page(token.isEmpty() ? null : decode(token), size);
+          AdapterPage page = of(reply).page(token.isEmpty() ? null : decode(token), size);
           ListAdaptersResponse.Builder response =
               ListAdaptersResponse.newBuilder()
                   .setRevision(page.revision())
@@ -199,14 +204,14 @@ final class AdapterCalls {
         reply,
         () ->
             GetAdapterResponse.newBuilder()
-                .setAdapter(AdapterMessages.adapter(adapters.get(request.getName())))
+                .setAdapter(AdapterMessages.adapter(of(reply).get(request.getName())))
                 .build());
   }
 
   private void scan(ScanAdaptersRequest request, long timeout, Reply<ScanAdaptersResponse> reply) {
     reply(
         reply,
-        adapters.scan(),
+        of(reply).scan(),
         result ->
             ScanAdaptersResponse.newBuilder()
                 .setAdapters(result.adapters())
@@ -216,7 +221,7 @@ final class AdapterCalls {
   }
 
   private PublishCall publish(Runnable next, Reply<PublishAdapterResponse> reply) {
-    PublishCall call = new PublishCall(adapters, workers, next, reply, publications::remove);
+    PublishCall call = new PublishCall(of(reply), workers, next, reply, publications::remove);
     publications.add(call);
     return call;
   }
@@ -226,9 +231,9 @@ final class AdapterCalls {
     work(
         reply,
         () -> {
-          Release release = adapters.release(request.getName());
+          Release release = of(reply).release(request.getName());
           ListVersionsResponse.Builder response = ListVersionsResponse.newBuilder();
-          for (AdapterEntry version : adapters.versions(release)) {
+          for (AdapterEntry version : of(reply).versions(release)) {
             response.addVersions(AdapterMessages.adapter(version));
           }
           for (Release.Alias alias : release.aliases()) {
@@ -248,11 +253,12 @@ final class AdapterCalls {
                 new Catalog.Share(version(share), share.hasWeight() ? share.getWeight() : 1));
           }
           Release release =
-              adapters.setAlias(
-                  request.getName(),
-                  request.getAlias(),
-                  shares,
-                  request.hasShadow() ? shadow(request.getShadow()) : null);
+              of(reply)
+                  .setAlias(
+                      request.getName(),
+                      request.getAlias(),
+                      shares,
+                      request.hasShadow() ? shadow(request.getShadow()) : null);
           return SetAliasResponse.newBuilder().setAlias(alias(release, request.getAlias())).build();
         });
   }
@@ -285,7 +291,7 @@ final class AdapterCalls {
     work(
         reply,
         () -> {
-          Release release = adapters.rollback(request.getName(), request.getAlias());
+          Release release = of(reply).rollback(request.getName(), request.getAlias());
           return RollbackAliasResponse.newBuilder()
               .setAlias(alias(release, request.getAlias()))
               .build();
@@ -297,7 +303,7 @@ final class AdapterCalls {
     work(
         reply,
         () -> {
-          adapters.deleteAlias(request.getName(), request.getAlias());
+          of(reply).deleteAlias(request.getName(), request.getAlias());
           return DeleteAliasResponse.getDefaultInstance();
         });
   }
@@ -308,7 +314,7 @@ final class AdapterCalls {
         reply,
         () -> {
           Unloaded gone =
-              adapters.deleteVersion(request.getName(), request.getVersion(), request.getForce());
+              of(reply).deleteVersion(request.getName(), request.getVersion(), request.getForce());
           return DeleteVersionResponse.newBuilder()
               .setDigest(gone.digest())
               .setInUse(gone.inUse())
@@ -320,7 +326,7 @@ final class AdapterCalls {
   private void pin(PinAdapterRequest request, long timeout, Reply<PinAdapterResponse> reply) {
     reply(
         reply,
-        adapters.pin(request.getName()),
+        of(reply).pin(request.getName()),
         entry ->
             PinAdapterResponse.newBuilder().setAdapter(AdapterMessages.adapter(entry)).build());
   }
@@ -330,7 +336,7 @@ final class AdapterCalls {
         reply,
         () ->
             UnpinAdapterResponse.newBuilder()
-                .setAdapter(AdapterMessages.adapter(adapters.unpin(request.getName())))
+                .setAdapter(AdapterMessages.adapter(of(reply).unpin(request.getName())))
                 .build());
   }
 
@@ -338,7 +344,7 @@ final class AdapterCalls {
     try {
       WatchCall call =
           new WatchCall(
-              adapters.events(),
+              of(reply),
               request.hasAfterRevision()
                   ? OptionalLong.of(request.getAfterRevision())
                   : OptionalLong.empty(),

@@ -3,12 +3,14 @@ package dev.wardrobe.grpc;
 import com.google.protobuf.Timestamp;
 import dev.wardrobe.adapter.AdapterEntry;
 import dev.wardrobe.adapter.Catalog;
+import dev.wardrobe.adapter.Published;
 import dev.wardrobe.adapter.RegistryEvent;
 import dev.wardrobe.adapter.Release;
 import dev.wardrobe.adapter.ShadowTraffic;
 import dev.wardrobe.v1.Adapter;
 import dev.wardrobe.v1.AdapterEvent;
 import dev.wardrobe.v1.Alias;
+import dev.wardrobe.v1.PublishAdapterResponse;
 import dev.wardrobe.v1.Shadow;
 import dev.wardrobe.v1.Share;
 import java.time.Instant;
@@ -18,7 +20,7 @@ import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 
 /** What a registry says, as messages. */
-final class AdapterMessages {
+public final class AdapterMessages {
   private AdapterMessages() {}
 
   static Adapter adapter(AdapterEntry entry) {
@@ -38,7 +40,9 @@ final class AdapterMessages {
             .setSource(entry.source().name().toLowerCase(Locale.ROOT))
             .addAllAliases(entry.aliases())
             .setPinned(entry.pinned())
-            .setProblem(entry.problem());
+            .setProblem(entry.problem())
+            .setPlace(Adapter.Place.valueOf("PLACE_" + entry.place().name()))
+            .setFirstTokenMs(entry.firstTokenMillis());
     Instant published = entry.published();
     if (published != null) {
       adapter.setPublished(time(published));
@@ -117,7 +121,21 @@ final class AdapterMessages {
     return message.build();
   }
 
-  static AdapterEvent event(RegistryEvent event) {
+  /**
+   * The answer to a publication.
+   *
+   * @param millis from its beginning to its end
+   */
+  public static PublishAdapterResponse published(Published published, double millis) {
+    return PublishAdapterResponse.newBuilder()
+        .setAdapter(adapter(published.adapter()))
+        .setVersion(published.version())
+        .setExisted(published.existed())
+        .setPublishMs(millis)
+        .build();
+  }
+
+  public static AdapterEvent event(RegistryEvent event) {
     return AdapterEvent.newBuilder()
         .setRevision(event.revision())
         .setTime(time(Instant.ofEpochMilli(event.millis())))

@@ -48,18 +48,19 @@ final class Errors {
     };
   }
 
-  /**
-   * A {@code google.rpc.Status} that says when to try again, as the trailer {@link #DETAILS} wants
-   * it; null if there is nothing to say.
-   */
-  static @Nullable String details(Throwable failure) {
-    if (failure instanceof CompletionException e && e.getCause() != null) {
-      return details(e.getCause());
-    }
-    Duration after = failure instanceof RequestException e ? e.retryAfter() : null;
-    return after == null ? null : details(status(failure), message(failure), after);
+  /** When to try again; null if there is nothing to say. */
+  static @Nullable Duration retryAfter(Throwable failure) {
+    return switch (failure) {
+      case CompletionException e when e.getCause() != null -> retryAfter(e.getCause());
+      case RequestException e -> e.retryAfter();
+      default -> null;
+    };
   }
 
+  /**
+   * A {@code google.rpc.Status} that says when to try again, as the trailer {@link #DETAILS} wants
+   * it.
+   */
   static String details(GrpcStatus code, String message, Duration after) {
     RetryInfo retry =
         RetryInfo.newBuilder()

@@ -7,6 +7,7 @@ import dev.wardrobe.serve.AnswerListener;
 import dev.wardrobe.serve.Conversation;
 import dev.wardrobe.serve.Embedding;
 import dev.wardrobe.serve.RequestException;
+import dev.wardrobe.serve.Served;
 import dev.wardrobe.serve.Turn;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.DetokenizeResponse;
@@ -24,38 +25,20 @@ import dev.wardrobe.v1.ModelInfoResponse;
 import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.TokenizeResponse;
 import io.vertx.grpc.common.GrpcStatus;
-import io.vertx.grpc.server.Service;
-import java.util.List;
 import java.util.concurrent.Callable;
-import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
-import java.util.function.LongFunction;
-import java.util.function.Supplier;
 
 /** {@code wardrobe.v1.GenerationService} over a {@link Conversation}. */
 final class GenerationCalls {
   private final Conversation conversation;
-  private final Executor workers;
-  private final Supplier<ModelInfoResponse> info;
-  private final LongFunction<List<StepRecord>> steps;
+  private final Served served;
 
-  /**
-   * @param workers run what takes time and is not generation
-   * @param info the answer to ModelInfo
-   * @param steps the steps after a number
-   */
-  GenerationCalls(
-      Conversation conversation,
-      Executor workers,
-      Supplier<ModelInfoResponse> info,
-      LongFunction<List<StepRecord>> steps) {
-    this.conversation = conversation;
-    this.workers = workers;
-    this.info = info;
-    this.steps = steps;
+  GenerationCalls(Served served) {
+    this.conversation = served.conversation();
+    this.served = served;
   }
 
-  Service service() {
+  Methods service() {
     return new Methods(GenerationProto.getDescriptor().findServiceByName("GenerationService"))
         .with("Generate", GenerateRequest.getDefaultInstance(), this::generate)
         .with("GenerateStream", GenerateRequest.getDefaultInstance(), this::stream)
@@ -70,7 +53,9 @@ final class GenerationCalls {
   private void generate(
       GenerateRequest request, long timeoutMillis, Reply<GenerateResponse> reply) {
     AnswerCollector collector = new AnswerCollector(request);
-    Turn turn = conversation.start(request, deadline(timeoutMillis), collector);
+    Turn turn =
+        conversation.start(
+            reply.caller(), reply.origin(), request, deadline(timeoutMillis), collector);
     reply.onGone(turn::cancel);
     var _ =
         collector
@@ -111,7 +96,9 @@ final class GenerationCalls {
       return;
     }
     Streamed answers = new Streamed(reply, request.hasN() ? request.getN() : 1);
-    Turn turn = conversation.start(request, deadline(timeoutMillis), answers);
+    Turn turn =
+        conversation.start(
+            reply.caller(), reply.origin(), request, deadline(timeoutMillis), answers);
     reply.onReady(turn::resume);
     reply.onGone(turn::cancel);
   }
@@ -180,7 +167,8 @@ final class GenerationCalls {
   }
 
   private void embed(EmbedRequest request, long timeoutMillis, Reply<EmbedResponse> reply) {
-    Embedding embedding = conversation.embed(request, deadline(timeoutMillis));
+    Embedding embedding =
+        conversation.embed(reply.caller(), reply.origin(), request, deadline(timeoutMillis));
     reply.onGone(embedding::cancel);
     var _ =
         embedding
@@ -205,12 +193,12 @@ final class GenerationCalls {
   }
 
   private void modelInfo(ModelInfoRequest request, long timeout, Reply<ModelInfoResponse> reply) {
-    reply.end(info.get());
+    reply.end(served.info().get());
   }
 
   private void listSteps(ListStepsRequest request, long timeout, Reply<ListStepsResponse> reply) {
     ListStepsResponse.Builder response = ListStepsResponse.newBuilder();
-    for (StepRecord step : steps.apply(request.getAfter())) {
+    for (StepRecord step : served.engine().recentSteps(request.getAfter())) {
       response.addSteps(
           dev.wardrobe.v1.StepRecord.newBuilder()
               .setNumber(step.number())
@@ -225,13 +213,15 @@ final class GenerationCalls {
   }
 
   private <R> void work(Reply<R> reply, Callable<R> answer) {
-    workers.execute(
-        () -> {
-          try {
-            reply.end(answer.call());
-          } catch (Throwable e) {
-            reply.fail(e);
-          }
-        });
+    served
+        .workers()
+        .execute(
+            () -> {
+              try {
+                reply.end(answer.call());
+              } catch (Throwable e) {
+                reply.fail(e);
+              }
+            });
   }
 }

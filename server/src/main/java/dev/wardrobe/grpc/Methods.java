@@ -1,5 +1,7 @@
 package dev.wardrobe.grpc;
 
+import com.google.api.AnnotationsProto;
+import com.google.api.HttpRule;
 import com.google.protobuf.Descriptors;
 import com.google.protobuf.Message;
 import io.vertx.core.Context;
@@ -49,14 +51,20 @@ final class Methods implements Service {
 
   private final Descriptors.ServiceDescriptor descriptor;
   private final List<Consumer<GrpcServer>> bindings = new ArrayList<>();
+  private final List<JsonMethod> json = new ArrayList<>();
 
   Methods(Descriptors.ServiceDescriptor descriptor) {
     this.descriptor = descriptor;
   }
 
-  /** Adds a method by its name in the descriptor. */
+  /** Adds a method by its name in the descriptor, as JSON too where its annotation gives a path. */
   <Q extends Message, R extends Message> Methods with(
       String method, Q emptyRequest, Handler<Q, R> handler) {
+    HttpRule rule =
+        descriptor.findMethodByName(method).getOptions().getExtension(AnnotationsProto.http);
+    if (rule.getPatternCase() != HttpRule.PatternCase.PATTERN_NOT_SET) {
+      json.add(JsonMethod.of(rule, emptyRequest, handler));
+    }
     return this.<Q, R>add(
         method,
         emptyRequest,
@@ -102,7 +110,7 @@ final class Methods implements Service {
                 serviceMethod,
                 call -> {
                   Context context = Objects.requireNonNull(Vertx.currentContext());
-                  arrival.accept(context, call, new Reply<>(context, call));
+                  arrival.accept(context, call, new Reply<>(context, new GrpcWire<>(call)));
                 }));
     return this;
   }
@@ -110,6 +118,11 @@ final class Methods implements Service {
   /** 0 for none. Vert.x says 0 for a timeout under a millisecond too, which is over already. */
   private static long timeoutMillis(GrpcServerRequest<?, ?> call) {
     return call.timeout() == 0 && call.headers().contains("grpc-timeout") ? 1 : call.timeout();
+  }
+
+  /** Those that can be called as JSON over HTTP. */
+  List<JsonMethod> json() {
+    return List.copyOf(json);
   }
 
   @Override

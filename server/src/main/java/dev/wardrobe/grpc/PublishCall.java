@@ -3,10 +3,9 @@ package dev.wardrobe.grpc;
 import com.google.protobuf.ByteString;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterException.Reason;
-import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.Announcement;
 import dev.wardrobe.adapter.Publication;
-import dev.wardrobe.adapter.Published;
+import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.v1.PublishAdapterRequest;
 import dev.wardrobe.v1.PublishAdapterResponse;
 import java.util.concurrent.Callable;
@@ -22,7 +21,7 @@ import org.jspecify.annotations.Nullable;
  * the caller goes away, breaks off, or falls silent.
  */
 final class PublishCall implements Methods.Inbound<PublishAdapterRequest> {
-  private final AdapterRegistry adapters;
+  private final VisibleAdapters adapters;
   private final Executor workers;
   private final Runnable next;
   private final Reply<PublishAdapterResponse> reply;
@@ -37,7 +36,7 @@ final class PublishCall implements Methods.Inbound<PublishAdapterRequest> {
   private long heard = System.nanoTime();
 
   PublishCall(
-      AdapterRegistry adapters,
+      VisibleAdapters adapters,
       Executor workers,
       Runnable next,
       Reply<PublishAdapterResponse> reply,
@@ -133,13 +132,7 @@ final class PublishCall implements Methods.Inbound<PublishAdapterRequest> {
     if (begun == null) {
       throw invalid("expected a header as the first message, got none");
     }
-    Published published = begun.finish();
-    return PublishAdapterResponse.newBuilder()
-        .setAdapter(AdapterMessages.adapter(published.adapter()))
-        .setVersion(published.version())
-        .setExisted(published.existed())
-        .setPublishMs((System.nanoTime() - began) / 1e6)
-        .build();
+    return AdapterMessages.published(begun.finish(), (System.nanoTime() - began) / 1e6);
   }
 
   /** Has a worker do the next thing; without an answer the caller may then send more. */

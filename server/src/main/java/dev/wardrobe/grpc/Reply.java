@@ -1,9 +1,10 @@
 package dev.wardrobe.grpc;
 
+import dev.wardrobe.telemetry.Origin;
+import dev.wardrobe.tenant.Caller;
 import io.vertx.core.Context;
 import io.vertx.grpc.common.GrpcStatus;
-import io.vertx.grpc.server.GrpcServerRequest;
-import io.vertx.grpc.server.GrpcServerResponse;
+import java.time.Duration;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
@@ -19,27 +20,65 @@ final class Reply<T> {
   /** Messages between the caller and the event loop. */
   private static final int IN_FLIGHT = 32;
 
+  /** What a reply is written to. All but {@link #last} is called on the event loop. */
+  interface Wire<T> {
+    /** How the request came here. */
+    Origin origin();
+
+    /**
+     * Called before anything else.
+     *
+     * @param gone to be run when nobody reads any more
+     * @param drained to be run when a reader that was behind keeps up again
+     */
+    void open(Runnable gone, Runnable drained);
+
+    /** Sends a message; false if the reader is behind now. */
+    boolean write(T message);
+
+    /** What sends the last message, and the end, once it is run on the event loop. */
+    Runnable last(T message);
+
+    void end();
+
+    /**
+     * Ends with an error.
+     *
+     * @param retryAfter when to try again, or null
+     */
+    void fail(GrpcStatus status, String message, @Nullable Duration retryAfter);
+  }
+
   private final Context context;
-  private final GrpcServerResponse<?, T> response;
+  private final Caller caller;
+  private final Wire<T> wire;
   private final AtomicInteger inFlight = new AtomicInteger();
   private final AtomicBoolean over = new AtomicBoolean();
   private volatile boolean full;
   private volatile Runnable onReady = () -> {};
   private volatile Runnable onGone = () -> {};
 
-  Reply(Context context, GrpcServerRequest<?, T> request) {
+  /** On the event loop. */
+  Reply(Context context, Wire<T> wire) {
     this.context = context;
-    this.response = request.response();
-    // A reader that is reset, a connection that is lost, an error while writing: each comes in its
-    // own way, and each means that nobody reads any more.
-    request.errorHandler(_ -> gone());
-    request.exceptionHandler(_ -> gone());
-    response.exceptionHandler(_ -> gone());
-    response.drainHandler(
-        _ -> {
+    this.caller = CallerContext.of(context);
+    this.wire = wire;
+    wire.open(
+        this::gone,
+        () -> {
           full = false;
           onReady.run();
         });
+  }
+
+  /** How the request came here. */
+  Origin origin() {
+    return wire.origin();
+  }
+
+  /** Who asks. */
+  Caller caller() {
+    return caller;
   }
 
   /** Whether the reader keeps up. */
@@ -73,8 +112,7 @@ final class Reply<T> {
           if (over.get()) {
             return;
           }
-          response.write(message);
-          full = response.writeQueueFull();
+          full = !wire.write(message);
           if (wasBehind && !full) {
             onReady.run();
           }
@@ -82,10 +120,11 @@ final class Reply<T> {
   }
 
   void end(T last) {
+    Runnable end = wire.last(last);
     context.runOnContext(
         _ -> {
           if (over.compareAndSet(false, true)) {
-            response.end(last);
+            end.run();
           }
         });
   }
@@ -94,28 +133,24 @@ final class Reply<T> {
     context.runOnContext(
         _ -> {
           if (over.compareAndSet(false, true)) {
-            response.end();
+            wire.end();
           }
         });
   }
 
   void fail(Throwable failure) {
-    fail(Errors.status(failure), Errors.message(failure), Errors.details(failure));
+    fail(Errors.status(failure), Errors.message(failure), Errors.retryAfter(failure));
   }
 
   void fail(GrpcStatus status, String message) {
     fail(status, message, null);
   }
 
-  private void fail(GrpcStatus status, String message, @Nullable String details) {
+  private void fail(GrpcStatus status, String message, @Nullable Duration retryAfter) {
     context.runOnContext(
         _ -> {
           if (over.compareAndSet(false, true)) {
-            response.status(status).statusMessage(Errors.sendable(message));
-            if (details != null) {
-              response.trailers().set(Errors.DETAILS, details);
-            }
-            response.end();
+            wire.fail(status, message, retryAfter);
           }
         });
   }

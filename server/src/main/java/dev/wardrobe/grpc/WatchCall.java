@@ -3,6 +3,7 @@ package dev.wardrobe.grpc;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.EventLog;
 import dev.wardrobe.adapter.RegistryEvent;
+import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.v1.AdapterEvent;
 import io.vertx.grpc.common.GrpcStatus;
 import java.util.OptionalLong;
@@ -24,11 +25,15 @@ final class WatchCall {
    * @param onEnd called once nobody reads any more
    * @throws AdapterException if what comes next is no longer kept
    */
-  WatchCall(EventLog log, OptionalLong after, Reply<AdapterEvent> reply, Consumer<WatchCall> onEnd)
+  WatchCall(
+      VisibleAdapters adapters,
+      OptionalLong after,
+      Reply<AdapterEvent> reply,
+      Consumer<WatchCall> onEnd)
       throws AdapterException {
     this.reply = reply;
     this.onEnd = onEnd;
-    this.watch = log.watch(after, () -> reply.run(this::drain));
+    this.watch = adapters.watch(after, () -> reply.run(this::drain));
   }
 
   /** Begins to answer. */

@@ -13,6 +13,11 @@ import dev.wardrobe.model.Model;
 import dev.wardrobe.sampling.SamplingException;
 import dev.wardrobe.sampling.SamplingParams;
 import dev.wardrobe.sampling.SamplingRequest;
+import dev.wardrobe.telemetry.Origin;
+import dev.wardrobe.telemetry.RequestReport;
+import dev.wardrobe.tenant.Caller;
+import dev.wardrobe.tenant.Scope;
+import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.text.TokenStream;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.DetokenizeResponse;
@@ -20,6 +25,7 @@ import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.TokenizeRequest;
 import dev.wardrobe.v1.TokenizeResponse;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -27,7 +33,11 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * From requests to answers, for every front end: checks a request, turns it into tokens, waits for
@@ -36,6 +46,8 @@ import org.jspecify.annotations.Nullable;
  * <p>Rendering and tokenizing run on the workers; the callers of {@link #start} never wait.
  */
 public final class Conversation {
+  private static final Logger log = LoggerFactory.getLogger(Conversation.class);
+
   /** Any number of top log-probabilities, the whole vocabulary included. */
   public static final int UNLIMITED = -1;
 
@@ -58,6 +70,8 @@ public final class Conversation {
   private final Executor workers;
   private final int maxLogprobs;
   private final Shadows shadows;
+  private volatile @Nullable Consumer<RequestReport> reports;
+  private final @Nullable Duration longest;
 
   /**
    * @param workers run what takes time before a request reaches the engine
@@ -70,6 +84,22 @@ public final class Conversation {
       Engine engine,
       Executor workers,
       int maxLogprobs) {
+    this(model, prompts, adapters, engine, workers, maxLogprobs, null);
+  }
+
+  /**
+   * As above, with a limit of its own.
+   *
+   * @param longest how long a request may take, whatever it says itself; null: as long as it takes
+   */
+  public Conversation(
+      Model model,
+      Prompts prompts,
+      AdapterRegistry adapters,
+      Engine engine,
+      Executor workers,
+      int maxLogprobs,
+      @Nullable Duration longest) {
     if (maxLogprobs < UNLIMITED) {
       throw new IllegalArgumentException(
           "max-logprobs: expected 0 or more, or -1 for the whole vocabulary, got " + maxLogprobs);
@@ -81,6 +111,7 @@ public final class Conversation {
     this.workers = workers;
     this.maxLogprobs = maxLogprobs;
     this.shadows = new Shadows(adapters, engine);
+    this.longest = longest;
   }
 
   /** Begins to answer a request. Every error goes to the listener. */
@@ -94,7 +125,34 @@ public final class Conversation {
    * @param deadline as {@link System#nanoTime}
    */
   public Turn start(GenerateRequest request, long deadline, AnswerListener listener) {
-    Turn turn = new Turn(this, request, listener, deadline);
+    return start(Caller.ANYONE, request, deadline, listener);
+  }
+
+  /**
+   * Begins to answer a request. Every error goes to the listener.
+   *
+   * @param caller whose it is
+   * @param deadline as {@link System#nanoTime}
+   */
+  public Turn start(
+      Caller caller, GenerateRequest request, long deadline, AnswerListener listener) {
+    return start(caller, Origin.NONE, request, deadline, listener);
+  }
+
+  /**
+   * Begins to answer a request. Every error goes to the listener.
+   *
+   * @param caller whose it is
+   * @param origin how it came here
+   * @param deadline as {@link System#nanoTime}
+   */
+  public Turn start(
+      Caller caller,
+      Origin origin,
+      GenerateRequest request,
+      long deadline,
+      AnswerListener listener) {
+    Turn turn = new Turn(this, caller, origin, request, listener, atMost(deadline));
     turn.start();
     return turn;
   }
@@ -105,9 +163,38 @@ public final class Conversation {
    * @param deadline as {@link System#nanoTime}
    */
   public Embedding embed(EmbedRequest request, long deadline) {
-    Embedding embedding = new Embedding(this, request, deadline);
+    return embed(Caller.ANYONE, request, deadline);
+  }
+
+  /**
+   * Begins to turn texts into vectors.
+   *
+   * @param caller whose they are
+   * @param deadline as {@link System#nanoTime}
+   */
+  public Embedding embed(Caller caller, EmbedRequest request, long deadline) {
+    return embed(caller, Origin.NONE, request, deadline);
+  }
+
+  /**
+   * Begins to turn texts into vectors.
+   *
+   * @param caller whose they are
+   * @param origin how they came here
+   * @param deadline as {@link System#nanoTime}
+   */
+  public Embedding embed(Caller caller, Origin origin, EmbedRequest request, long deadline) {
+    Embedding embedding = new Embedding(this, caller, origin, request, atMost(deadline));
     embedding.start();
     return embedding;
+  }
+
+  private long atMost(long deadline) {
+    if (longest == null) {
+      return deadline;
+    }
+    long end = System.nanoTime() + longest.toNanos();
+    return deadline == GenerationTask.NO_DEADLINE || deadline - end > 0 ? end : deadline;
   }
 
   /** The tokens of each input. */
@@ -141,15 +228,47 @@ public final class Conversation {
     return prompts.detokenize(request);
   }
 
+  /** What a token is in a text; null without a tokenizer. */
+  public @Nullable Piece piece(int token) {
+    return prompts.piece(token);
+  }
+
+  /** Whether the model's chat template has that text in its source: what it knows of. */
+  public boolean templateMentions(String text) {
+    return prompts.templateMentions(text);
+  }
+
   Executor workers() {
     return workers;
   }
 
-  CompletableFuture<List<Lease>> lease(List<Plan.Part> parts, @Nullable String requestKey) {
+  /**
+   * Has every request that ends from now on told of, on the thread that ended it, often the
+   * engine's: it returns at once. Nothing before this is told.
+   */
+  public void reportTo(Consumer<RequestReport> reports) {
+    this.reports = reports;
+  }
+
+  /** Tells of a request that has ended. */
+  void report(Supplier<RequestReport> report) {
+    Consumer<RequestReport> to = reports;
+    if (to != null) {
+      try {
+        to.accept(report.get());
+      } catch (RuntimeException e) {
+        log.error("telling of a request failed", e);
+      }
+    }
+  }
+
+  CompletableFuture<List<Lease>> lease(
+      Caller caller, List<Plan.Part> parts, @Nullable String requestKey) {
+    VisibleAdapters visible = new VisibleAdapters(adapters, caller);
     List<CompletableFuture<Lease>> asked = new ArrayList<>();
     try {
       for (Plan.Part part : parts) {
-        asked.add(adapters.lease(part.adapter(), requestKey));
+        asked.add(visible.lease(part.adapter(), requestKey));
       }
     } catch (RuntimeException | Error e) {
       Leases.giveUp(asked);
@@ -177,7 +296,7 @@ public final class Conversation {
     return prompts.stream();
   }
 
-  Plan plan(GenerateRequest request) throws RequestException {
+  Plan plan(Caller caller, GenerateRequest request) throws RequestException {
     SamplingParams sampling = sampling(request);
     List<String> stops = stops(request);
     int top = top(request);
@@ -192,7 +311,7 @@ public final class Conversation {
     return new Plan(
         request.getId(),
         Mixture.of(request),
-        tenant(request.getTenant()),
+        tenant(caller, request.getTenant()),
         requestKey(request.hasRequestKey() ? request.getRequestKey() : null),
         prompt,
         sampling,
@@ -238,13 +357,34 @@ public final class Conversation {
     return prompts.grammar(request);
   }
 
-  static String tenant(String tenant) throws RequestException {
+  /**
+   * Whose a request is.
+   *
+   * @param tenant as it says itself, or nothing
+   */
+  static String tenant(Caller caller, String tenant) throws RequestException {
+    String own = caller.tenant();
+    if (own != null && (tenant.isEmpty() || tenant.equals(own))) {
+      return own;
+    }
+    if (own != null && !caller.may(Scope.ADMIN)) {
+      throw new RequestException(
+          RequestException.Code.PERMISSION_DENIED,
+          "tenant: expected '%s', whose key this is, or none, got another; leave it out"
+              .formatted(own));
+    }
     if (tenant.length() > MAX_TENANT_LENGTH) {
       throw RequestException.invalid(
           "tenant: expected at most %d characters, got %d"
               .formatted(MAX_TENANT_LENGTH, tenant.length()));
     }
     return tenant;
+  }
+
+  /** Whose a request is told to be, whatever is wrong with it: its key's word counts. */
+  static String told(Caller caller, String tenant) {
+    String own = caller.tenant();
+    return own == null || (caller.may(Scope.ADMIN) && !tenant.isEmpty()) ? tenant : own;
   }
 
   static @Nullable String requestKey(@Nullable String key) throws RequestException {

@@ -10,6 +10,10 @@ import dev.wardrobe.engine.Ticket;
 import dev.wardrobe.engine.TokenListener;
 import dev.wardrobe.sampling.SamplingParams;
 import dev.wardrobe.serve.RequestException.Code;
+import dev.wardrobe.telemetry.Origin;
+import dev.wardrobe.telemetry.RequestReport;
+import dev.wardrobe.telemetry.RequestReport.Answering;
+import dev.wardrobe.tenant.Caller;
 import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.EmbedResponse;
 import dev.wardrobe.v1.Usage;
@@ -19,6 +23,7 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Texts on their way to vectors: each a sequence of the engine, beside those that generate. All of
@@ -29,6 +34,8 @@ public final class Embedding {
   private static final int IN_HAND = 16;
 
   private final Conversation conversation;
+  private final Origin origin;
+  private final Caller caller;
   private final EmbedRequest request;
   private final long deadline;
   private final long arrival = System.nanoTime();
@@ -46,9 +53,18 @@ public final class Embedding {
   private final Usage.Builder usage = Usage.newBuilder();
   private int next;
   private int left;
+  private long tokenized;
+  private long leased;
 
-  Embedding(Conversation conversation, EmbedRequest request, long deadline) {
+  Embedding(
+      Conversation conversation,
+      Caller caller,
+      Origin origin,
+      EmbedRequest request,
+      long deadline) {
     this.conversation = conversation;
+    this.caller = caller;
+    this.origin = origin;
     this.request = request;
     this.deadline = deadline;
   }
@@ -64,9 +80,41 @@ public final class Embedding {
   }
 
   private void fail(Throwable failure) {
-    if (result.completeExceptionally(RequestException.of(failure))) {
+    RequestException told = RequestException.of(failure);
+    if (result.completeExceptionally(told)) {
       running().forEach(Ticket::cancel);
+      conversation.report(() -> report(told.code().name(), told.getMessage()));
     }
+  }
+
+  private synchronized RequestReport report(String status, @Nullable String problem) {
+    long queue = (long) (usage.getQueueMs() * 1e6);
+    long swapIn = (long) (usage.getSwapInMs() * 1e6);
+    return new RequestReport(
+        request.getId(),
+        origin,
+        RequestReport.Operation.EMBED,
+        Conversation.told(caller, request.getTenant()),
+        Mixture.names(request.getAdapter(), request.getAdaptersList()),
+        held.stream()
+            .map(part -> new Answering(part.lease().name(), part.lease().digest()))
+            .toList(),
+        status,
+        null,
+        problem,
+        usage.getPromptTokens(),
+        usage.getCachedTokens(),
+        0,
+        0,
+        1,
+        arrival,
+        tokenized,
+        leased,
+        usage.getSteps() > 0 ? leased + queue + swapIn : 0,
+        0,
+        System.nanoTime(),
+        queue,
+        swapIn);
   }
 
   private synchronized List<Ticket> running() {
@@ -125,8 +173,12 @@ public final class Embedding {
               request.hasAdapterScale() ? request.getAdapterScale() : null,
               request.getAdaptersList());
       inputs = conversation.inputs(request);
+      synchronized (this) {
+        tokenized = System.nanoTime();
+      }
       leases =
           conversation.lease(
+              caller,
               parts,
               Conversation.requestKey(request.hasRequestKey() ? request.getRequestKey() : null));
     } catch (RequestException e) {
@@ -155,6 +207,7 @@ public final class Embedding {
         response.setId(request.getId()).addAllAdapters(Mixture.applied(held));
         usage.setMath(conversation.math());
         left = inputs.size();
+        leased = System.nanoTime();
         for (int[] input : inputs) {
           response.addEmbeddingsBuilder().setTokens(input.length);
         }
@@ -185,7 +238,7 @@ public final class Embedding {
       GenerationTask task =
           new GenerationTask(
               request.getId(),
-              Conversation.tenant(request.getTenant()),
+              Conversation.tenant(caller, request.getTenant()),
               inputs.get(index),
               shared,
               SamplingParams.GREEDY,
@@ -312,7 +365,9 @@ public final class Embedding {
       usage.setTotalMs((System.nanoTime() - arrival) / 1e6);
       complete = response.setUsage(usage).build();
     }
-    result.complete(complete);
+    if (result.complete(complete)) {
+      conversation.report(() -> report("OK", null));
+    }
     return true;
   }
 }

@@ -73,6 +73,13 @@ final class Mixture {
     return List.copyOf(parts);
   }
 
+  /** The adapters that a request names, whatever else it says of them. */
+  static List<String> names(String adapter, List<AdapterWeight> adapters) {
+    return adapter.isEmpty()
+        ? adapters.stream().map(AdapterWeight::getAdapter).toList()
+        : List.of(adapter);
+  }
+
   private static void add(List<Plan.Part> parts, String field, String adapter, float scale)
       throws RequestException {
     // Written so that NaN fails.

@@ -24,6 +24,7 @@ import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ThreadFactory;
+import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -38,6 +39,7 @@ public final class Prompts implements AutoCloseable {
   private final int vocabulary;
   private final @Nullable Tokenizer tokenizer;
   private final @Nullable Grammars grammars;
+  private final AtomicReference<@Nullable Pieces> pieces = new AtomicReference<>();
   private final @Nullable ChatTemplate template;
 
   /** Why there is no template: nothing but conversations need one. */
@@ -90,6 +92,25 @@ public final class Prompts implements AutoCloseable {
 
   public boolean hasTemplate() {
     return template != null;
+  }
+
+  /** What a token is in a text; null without a tokenizer. */
+  @Nullable Piece piece(int token) {
+    if (tokenizer == null) {
+      return null;
+    }
+    Pieces known = pieces.get();
+    if (known == null) {
+      // Twice at worst, with the same outcome.
+      known = new Pieces(tokenizer);
+      pieces.set(known);
+    }
+    return known.of(token);
+  }
+
+  /** Whether the chat template has that text in its source. */
+  boolean templateMentions(String text) {
+    return template != null && template.mentions(text);
   }
 
   /** A new answer's text, or null without a tokenizer. */

@@ -18,6 +18,7 @@ public final class RequestException extends Exception {
   public enum Code {
     INVALID_ARGUMENT,
     NOT_FOUND,
+    PERMISSION_DENIED,
     FAILED_PRECONDITION,
     RESOURCE_EXHAUSTED,
     DEADLINE_EXCEEDED,
@@ -52,7 +53,7 @@ public final class RequestException extends Exception {
     return code;
   }
 
-  static RequestException invalid(String message) {
+  public static RequestException invalid(String message) {
     return new RequestException(Code.INVALID_ARGUMENT, message);
   }
 

@@ -9,6 +9,10 @@ import dev.wardrobe.engine.GenerationTask;
 import dev.wardrobe.engine.Ticket;
 import dev.wardrobe.engine.TokenListener;
 import dev.wardrobe.grammar.Grammar;
+import dev.wardrobe.telemetry.Origin;
+import dev.wardrobe.telemetry.RequestReport;
+import dev.wardrobe.telemetry.RequestReport.Answering;
+import dev.wardrobe.tenant.Caller;
 import dev.wardrobe.text.TokenStream;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
@@ -18,6 +22,7 @@ import dev.wardrobe.v1.TopLogprob;
 import dev.wardrobe.v1.Usage;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
@@ -32,10 +37,15 @@ import org.jspecify.annotations.Nullable;
  */
 public final class Turn {
   private final Conversation conversation;
+  private final Caller caller;
+  private final Origin origin;
   private final GenerateRequest request;
   private final AnswerListener listener;
   private final long deadline;
   private final long arrival = System.nanoTime();
+
+  /** When the request's prompt was tokens. */
+  private volatile long tokenized;
 
   /** Fires at the deadline while the request is not in the engine, which looks by itself. */
   private final CompletableFuture<@Nullable Void> alarm = new CompletableFuture<>();
@@ -45,8 +55,16 @@ public final class Turn {
   private @Nullable CompletableFuture<List<Lease>> leasing;
   private List<Ticket> tickets = List.of();
 
-  Turn(Conversation conversation, GenerateRequest request, AnswerListener listener, long deadline) {
+  Turn(
+      Conversation conversation,
+      Caller caller,
+      Origin origin,
+      GenerateRequest request,
+      AnswerListener listener,
+      long deadline) {
     this.conversation = conversation;
+    this.caller = caller;
+    this.origin = origin;
     this.request = request;
     this.listener = listener;
     this.deadline = deadline;
@@ -55,8 +73,7 @@ public final class Turn {
   /** Ends the request; its listener hears of it. Without effect on one that has ended. */
   public void cancel() {
     if (abandon()) {
-      listener.failed(
-          new RequestException(RequestException.Code.CANCELLED, "the request was cancelled"));
+      refuse(new RequestException(RequestException.Code.CANCELLED, "the request was cancelled"));
       return;
     }
     tickets().forEach(Ticket::cancel);
@@ -115,13 +132,43 @@ public final class Turn {
 
   private void fail(Throwable failure) {
     if (abandon()) {
-      listener.failed(RequestException.of(failure));
+      refuse(RequestException.of(failure));
     }
+  }
+
+  /** Fails before the engine has the request. */
+  private void refuse(RequestException failure) {
+    listener.failed(failure);
+    conversation.report(
+        () ->
+            new RequestReport(
+                request.getId(),
+                origin,
+                RequestReport.Operation.GENERATE,
+                Conversation.told(caller, request.getTenant()),
+                Mixture.names(request.getAdapter(), request.getAdaptersList()),
+                List.of(),
+                failure.code().name(),
+                null,
+                failure.getMessage(),
+                0,
+                0,
+                0,
+                request.getMaxTokens(),
+                1,
+                arrival,
+                tokenized,
+                0,
+                0,
+                0,
+                System.nanoTime(),
+                0,
+                0));
   }
 
   private void prepare() {
     try {
-      Plan plan = conversation.plan(request);
+      Plan plan = conversation.plan(caller, request);
       CompletableFuture<@Nullable Grammar> grammar = conversation.grammar(request);
       // What comes next is none of the work of who compiles.
       Executor next = grammar.isDone() ? Runnable::run : conversation.workers();
@@ -141,10 +188,11 @@ public final class Turn {
   }
 
   private void lease(Plan plan) {
+    tokenized = System.nanoTime();
     try {
       long asked = System.nanoTime();
       CompletableFuture<List<Lease>> future =
-          conversation.lease(plan.adapters(), plan.requestKey());
+          conversation.lease(caller, plan.adapters(), plan.requestKey());
       synchronized (this) {
         leasing = future;
         if (!preparing) {
@@ -215,12 +263,21 @@ public final class Turn {
     private boolean begun;
     private boolean failed;
     private int scored;
+    private int left;
+    private int generated;
+
+    /** Of all that ended so far, the first to join the batch and to have a token. */
+    private long admittedAt;
+
+    private long firstTokenAt;
+    private Finish.@Nullable Reason reason;
 
     Answers(Plan plan, List<AdapterPart> parts, long readNanos) {
       this.plan = plan;
       this.parts = parts;
       this.readNanos = readNanos;
       choices = IntStream.range(0, plan.choices()).mapToObj(i -> new Choice(this, i)).toList();
+      left = plan.choices();
       started
           .setId(plan.id())
           .setPromptTokens(plan.prompt().length)
@@ -289,12 +346,80 @@ public final class Turn {
     }
 
     /** One choice failed, and with it the request. */
-    void fail(EngineException failure) {
+    void fail(Finish finish, EngineException failure) {
       if (!failed) {
         failed = true;
-        listener.failed(RequestException.of(failure));
+        RequestException told = RequestException.of(failure);
+        listener.failed(told);
         tickets().forEach(Ticket::cancel);
+        count(finish);
+        report(finish, told.code().name(), told.getMessage());
       }
+    }
+
+    private void count(Finish finish) {
+      left--;
+      generated += finish.generatedTokens();
+      long from = submitted;
+      if (finish.steps() > 0) {
+        admittedAt = earlier(admittedAt, from + finish.queueNanos() + finish.swapInNanos());
+      }
+      if (finish.generatedTokens() > 0) {
+        firstTokenAt = earlier(firstTokenAt, from + finish.firstTokenNanos());
+      }
+      // One that was cut short is told of, whatever the others came to.
+      if (reason == null || finish.reason().compareTo(reason) > 0) {
+        reason = finish.reason();
+      }
+    }
+
+    /** One choice ended, and maybe the last. */
+    void ended(Finish finish) {
+      if (failed) {
+        return;
+      }
+      count(finish);
+      if (left == 0) {
+        String status =
+            switch (reason) {
+              case CANCELLED -> "CANCELLED";
+              case DEADLINE -> "DEADLINE_EXCEEDED";
+              case null, default -> "OK";
+            };
+        report(finish, status, null);
+      }
+    }
+
+    private void report(Finish finish, String status, @Nullable String problem) {
+      conversation.report(
+          () ->
+              new RequestReport(
+                  plan.id(),
+                  origin,
+                  RequestReport.Operation.GENERATE,
+                  plan.tenant(),
+                  plan.adapters().stream().map(Plan.Part::adapter).toList(),
+                  parts.stream()
+                      .map(part -> new Answering(part.lease().name(), part.lease().digest()))
+                      .toList(),
+                  status,
+                  reason == null || reason == Finish.Reason.FAILED
+                      ? null
+                      : reason.name().toLowerCase(Locale.ROOT),
+                  problem,
+                  plan.prompt().length,
+                  finish.cachedTokens(),
+                  generated,
+                  plan.maxTokens(),
+                  plan.choices(),
+                  arrival,
+                  tokenized,
+                  submitted,
+                  admittedAt,
+                  firstTokenAt,
+                  System.nanoTime(),
+                  finish.queueNanos(),
+                  readNanos + finish.swapInNanos()));
     }
 
     TokenLogprob logprob(Draw.Outcome outcome) {
@@ -389,7 +514,7 @@ public final class Turn {
       }
       EngineException failure = finish.failure();
       if (failure != null) {
-        answers.fail(failure);
+        answers.fail(finish, failure);
         return;
       }
       if (stream != null && !stops.found()) {
@@ -398,13 +523,18 @@ public final class Turn {
           answers.delta(GenerateEvent.Delta.newBuilder().setIndex(index).setText(rest).build());
         }
       }
+      Usage usage = usage(finish);
+      if (usage.getGeneratedTokens() > 0) {
+        answers.parts.forEach(part -> part.lease().answered(usage.getFirstTokenMs()));
+      }
       answers.finished(
           GenerateEvent.Finished.newBuilder()
               .setIndex(index)
               .setFinishReason(reason(finish.reason()))
-              .setUsage(usage(finish))
+              .setUsage(usage)
               .setMeanLogprob(generated == 0 ? 0 : logprobs / generated)
               .build());
+      answers.ended(finish);
     }
 
     private FinishReason reason(Finish.Reason reason) {
@@ -438,6 +568,11 @@ public final class Turn {
           .setMath(conversation.math())
           .build();
     }
+  }
+
+  /** The earlier of two times, of which 0 is none. */
+  private static long earlier(long a, long b) {
+    return a == 0 || b - a < 0 ? b : a;
   }
 
   private static double millis(long nanos) {

@@ -131,6 +131,11 @@ public final class ChatTemplate {
     }
   }
 
+  /** Whether it has that text in its source: a hint at what it knows of. */
+  public boolean mentions(String text) {
+    return programs.values().stream().anyMatch(program -> program.source().contains(text));
+  }
+
   /**
    * Renders a conversation, prepared as transformers prepares it: keys whose value is null are
    * dropped from messages, and a message's reasoning is given under all names that templates read.

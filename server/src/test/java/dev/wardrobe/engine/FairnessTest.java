@@ -100,7 +100,7 @@ final class FairnessTest {
       adapterPages = Math.toIntExact(Math.ceilDiv(lease.deviceBytes(), measure.blockBytes()));
     }
     pool = new PagePool(new Pages(KV_PAGES + FIT * adapterPages));
-    residency = new Residency(pool, KV_PAGES, FIT * adapterPages, 2, () -> {});
+    residency = new Residency(pool, KV_PAGES, FIT * adapterPages, 2, () -> {}, new EngineMeters());
     scheduler = new Scheduler(places, PREFILL, pool, residency, () -> {});
   }
 
@@ -169,6 +169,7 @@ final class FairnessTest {
             new Recorder(),
             siblings,
             0,
+            identity,
             identity,
             arrivals++,
             0);
@@ -547,7 +548,8 @@ final class FairnessTest {
   void longestSequence_afterAdapters_hasAllButTheirFloor() throws Exception {
     open(16);
     // The floor is no multiple of what an adapter takes.
-    residency = new Residency(pool, KV_PAGES, FIT * adapterPages - 1, 2, () -> {});
+    residency =
+        new Residency(pool, KV_PAGES, FIT * adapterPages - 1, 2, () -> {}, new EngineMeters());
     scheduler = new Scheduler(16, PREFILL, pool, residency, () -> {});
     for (int i = 0; i < FIT; i++) {
       submit("", i, 5, 5);

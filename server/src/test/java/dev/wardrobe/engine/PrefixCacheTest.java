@@ -447,6 +447,49 @@ final class PrefixCacheTest {
     assertThat(identity(new String[] {"a"}, 0)).isEqualTo(identity(new String[] {}));
   }
 
+  @Test
+  void identity_ofATenantIsNobodyElses() {
+    Identity identity = identity(new String[] {"a"}, 1);
+    assertThat(identity.of("acme")).isEqualTo(identity(new String[] {"a"}, 1).of("acme"));
+    assertThat(identity.of("acme")).hasSameHashCodeAs(identity.of("acme"));
+    assertThat(List.of(identity, identity.of("globex"), identity(new String[] {}).of("acme")))
+        .doesNotContain(identity.of("acme"))
+        .doesNotHaveDuplicates();
+  }
+
+  private static GenerationTask of(String tenant, GenerationTask task) {
+    return new GenerationTask(
+        task.id(),
+        tenant,
+        task.prompt(),
+        task.adapters(),
+        task.sampling(),
+        task.maxTokens(),
+        task.eos(),
+        task.stopTokens(),
+        task.top(),
+        task.echo(),
+        task.deadline());
+  }
+
+  @Test
+  void tenantsApart_takeOverTheirOwnAlone() throws Exception {
+    GenerationTask task = Tasks.sampled(base.prompt(7, 100), 20, 7);
+    try (Engine engine = base.engine(OPTIONS.withTenantsApart(true))) {
+      Recorder first = run(engine, of("acme", task));
+      assertThat(first.finish().cachedTokens()).isZero();
+      assertThat(run(engine, of("globex", task)).finish().cachedTokens()).isZero();
+      assertThat(run(engine, of("", task)).finish().cachedTokens()).isZero();
+      Recorder again = run(engine, of("acme", task));
+      assertThat(again.finish().cachedTokens()).isEqualTo(96);
+      assertThat(again.bits()).isEqualTo(first.bits());
+    }
+    try (Engine engine = base.engine(OPTIONS)) {
+      run(engine, of("acme", task));
+      assertThat(run(engine, of("globex", task)).finish().cachedTokens()).isEqualTo(96);
+    }
+  }
+
   private static Identity identity(String[] digests, float... scales) {
     return new Identity(KvShape.Type.F32, MathMode.EXACT, digests, scales);
   }

@@ -11,7 +11,7 @@ import org.junit.jupiter.api.Test;
 
 final class SchedulerTest {
   private final PagePool pool = new PagePool(new Pages(10));
-  private final Residency residency = new Residency(pool, 1, 0, 1, () -> {});
+  private final Residency residency = new Residency(pool, 1, 0, 1, () -> {}, new EngineMeters());
   private final Scheduler scheduler = new Scheduler(4, 32, pool, residency, () -> {});
   private long arrivals;
 
@@ -28,6 +28,7 @@ final class SchedulerTest {
             new Recorder(),
             siblings,
             choice,
+            Identity.of(KvShape.Type.F32, MathMode.EXACT, List.of()),
             Identity.of(KvShape.Type.F32, MathMode.EXACT, List.of()),
             arrivals++,
             0);

@@ -34,9 +34,9 @@ final class ErrorsTest {
   }
 
   @Test
-  void details_ofWhatTellsNoTime() {
+  void retryAfter_ofWhatTellsNoTime() {
     assertThat(
-            Errors.details(
+            Errors.retryAfter(
                 new RequestException(RequestException.Code.INVALID_ARGUMENT, "no such thing")))
         .isNull();
   }

@@ -90,6 +90,7 @@ final class CpuLora implements Lora {
 
   private static Part part(
       int module, Delta delta, IntFunction<Matrix> base, NativeMemory.Region region) {
+    delta.check(module, base);
     DenseMatrix replaced = delta.weight();
     Panels weight = replaced == null ? null : new DensePanels(replaced, region);
     float[] vector = null;
@@ -102,29 +103,12 @@ final class CpuLora implements Lora {
     float[] magnitude = delta.magnitude();
     Delta.LowRank lowRank = delta.lowRank();
     if (lowRank == null) {
-      require(magnitude == null, "module %d: a magnitude without A and B", module);
-      require(loraBias == null, "module %d: a bias of B without A and B", module);
       return new Part(null, null, 0, null, null, bias, weight, vector);
     }
-    require(
-        magnitude == null || loraBias == null,
-        "module %d: DoRA and a bias of B exclude each other",
-        module);
     Matrix target = weight != null ? weight : base.apply(module);
     DenseMatrix a = lowRank.a();
     DenseMatrix b = lowRank.b();
     boolean linear = a.cols() == target.cols() && b.rows() == target.rows();
-    boolean embedding = a.cols() == target.rows() && b.rows() == target.cols();
-    if ((!linear && !embedding) || a.rows() != b.cols()) {
-      throw new IllegalArgumentException(
-          "module %d: A (%d, %d) and B (%d, %d) do not fit a weight of (%d, %d)"
-              .formatted(
-                  module, a.rows(), a.cols(), b.rows(), b.cols(), target.rows(), target.cols()));
-    }
-    int out = b.rows();
-    requireLength(module, "magnitude", magnitude, out);
-    requireLength(module, "bias of B", loraBias, out);
-    requireLength(module, "bias", bias, out);
     Factor factorA = Factor.rows(a, region);
     Factor factorB = Factor.panels(b, region);
     float[] gain = null;
@@ -223,19 +207,6 @@ final class CpuLora implements Lora {
   private static void require(boolean holds, String message, Object... arguments) {
     if (!holds) {
       throw new IllegalArgumentException(message.formatted(arguments));
-    }
-  }
-
-  private static void requireLength(
-      int module, String what, float @Nullable [] values, int expected) {
-    if (values != null) {
-      require(
-          values.length == expected,
-          "module %d: expected a %s of %d, got %d",
-          module,
-          what,
-          expected,
-          values.length);
     }
   }
 

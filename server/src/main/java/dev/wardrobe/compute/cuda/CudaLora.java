@@ -126,7 +126,7 @@ final class CudaLora implements Lora {
     for (Map.Entry<Integer, Delta> entry : deltas.entrySet()) {
       int module = entry.getKey();
       require(module >= 0, "module %d: expected a number from 0", module);
-      check(module, entry.getValue(), base);
+      entry.getValue().check(module, base);
       count = Math.max(count, module + 1);
     }
     Place place = new Place();
@@ -155,34 +155,6 @@ final class CudaLora implements Lora {
       memory.close();
       throw e;
     }
-  }
-
-  private static void check(int module, Delta delta, IntFunction<Matrix> base) {
-    Delta.LowRank lowRank = delta.lowRank();
-    if (lowRank == null) {
-      require(delta.magnitude() == null, "module %d: a magnitude without A and B", module);
-      require(delta.loraBias() == null, "module %d: a bias of B without A and B", module);
-      return;
-    }
-    require(
-        delta.magnitude() == null || delta.loraBias() == null,
-        "module %d: DoRA and a bias of B exclude each other",
-        module);
-    DenseMatrix weight = delta.weight();
-    int rows = weight != null ? weight.rows() : base.apply(module).rows();
-    int cols = weight != null ? weight.cols() : base.apply(module).cols();
-    DenseMatrix a = lowRank.a();
-    DenseMatrix b = lowRank.b();
-    boolean linear = a.cols() == cols && b.rows() == rows;
-    boolean embedding = a.cols() == rows && b.rows() == cols;
-    if ((!linear && !embedding) || a.rows() != b.cols()) {
-      throw new IllegalArgumentException(
-          "module %d: A (%d, %d) and B (%d, %d) do not fit a weight of (%d, %d)"
-              .formatted(module, a.rows(), a.cols(), b.rows(), b.cols(), rows, cols));
-    }
-    requireLength(module, "magnitude", delta.magnitude(), b.rows());
-    requireLength(module, "bias of B", delta.loraBias(), b.rows());
-    requireLength(module, "bias", delta.bias(), b.rows());
   }
 
   /** One module's delta on its way to the device. */
@@ -310,19 +282,6 @@ final class CudaLora implements Lora {
   private static void require(boolean holds, String message, Object... arguments) {
     if (!holds) {
       throw new IllegalArgumentException(message.formatted(arguments));
-    }
-  }
-
-  private static void requireLength(
-      int module, String what, float @Nullable [] values, int expected) {
-    if (values != null) {
-      require(
-          values.length == expected,
-          "module %d: expected a %s of %d, got %d",
-          module,
-          what,
-          expected,
-          values.length);
     }
   }
 

@@ -1,4 +1,4 @@
-package dev.wardrobe.grpc;
+package dev.wardrobe.http;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.awaitility.Awaitility.await;
@@ -8,6 +8,8 @@ import dev.wardrobe.adapter.AdapterOptions;
 import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.AdapterStore;
 import dev.wardrobe.adapter.StoreOptions;
+import dev.wardrobe.serve.Served;
+import dev.wardrobe.telemetry.Telemetry;
 import dev.wardrobe.v1.AdapterServiceGrpc;
 import dev.wardrobe.v1.ModelInfoResponse;
 import dev.wardrobe.v1.PublishAdapterRequest;
@@ -63,15 +65,18 @@ final class IdleUploadTest {
     try (AdapterStore store = AdapterStore.open(folder.resolve("store"), StoreOptions.DEFAULT);
         AdapterRegistry adapters =
             new AdapterRegistry(null, null, List.of(), store, AdapterOptions.DEFAULT, workers);
-        GrpcFrontend frontend =
-            new GrpcFrontend(
-                null,
-                adapters,
-                workers,
-                ModelInfoResponse::getDefaultInstance,
-                _ -> List.of(),
-                () -> true,
+        HttpFrontend frontend =
+            new HttpFrontend(
+                new Served(
+                    null,
+                    null,
+                    adapters,
+                    null,
+                    workers,
+                    ModelInfoResponse::getDefaultInstance,
+                    new Telemetry("", null, adapters, ModelInfoResponse::getDefaultInstance)),
                 List.of(),
+                FrontOptions.DEFAULT,
                 Duration.ofSeconds(1))) {
       ManagedChannel channel =
           NettyChannelBuilder.forAddress("127.0.0.1", frontend.listen("127.0.0.1", 0))

@@ -1,0 +1,176 @@
+package dev.wardrobe.http;
+
+import dev.wardrobe.adapter.AdapterException;
+import dev.wardrobe.adapter.AdapterException.Reason;
+import dev.wardrobe.adapter.AdapterRegistry;
+import dev.wardrobe.adapter.EventLog;
+import dev.wardrobe.adapter.RegistryEvent;
+import dev.wardrobe.grpc.AdapterMessages;
+import dev.wardrobe.tenant.VisibleAdapters;
+import dev.wardrobe.v1.AdapterEvent;
+import io.vertx.core.Context;
+import io.vertx.core.Vertx;
+import io.vertx.core.http.HttpHeaders;
+import io.vertx.core.http.HttpMethod;
+import io.vertx.core.http.HttpServerResponse;
+import io.vertx.ext.web.Router;
+import io.vertx.ext.web.RoutingContext;
+import java.util.Objects;
+import java.util.OptionalLong;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+
+/**
+ * {@code GET /v1/adapters:watch}: WatchAdapters as server-sent events. Each is an AdapterEvent in
+ * JSON, with its revision as its id; it goes on after the revision in {@code Last-Event-ID}, else
+ * that in {@code after_revision}, else after the latest. An event named {@code error} is the last.
+ */
+final class WatchRoutes {
+  private static final int MOST_AT_ONCE = 512;
+
+  /** So that a proxy, or whoever reads, can tell a quiet server from one that is gone. */
+  private static final long HEARTBEAT_MILLIS = 15_000;
+
+  private final Vertx vertx;
+  private final AdapterRegistry adapters;
+  private final Set<Reader> readers = ConcurrentHashMap.newKeySet();
+
+  WatchRoutes(Vertx vertx, AdapterRegistry adapters) {
+    this.vertx = vertx;
+    this.adapters = adapters;
+  }
+
+  void mount(Router router) {
+    router.routeWithRegex(HttpMethod.GET, "/v1/adapters:watch").handler(this::watch);
+  }
+
+  /** Ends all of them: they would never end by themselves. On any thread. */
+  void stop() {
+    readers.forEach(
+        reader ->
+            reader.fail(
+                new AdapterException(
+                    Reason.IO, "the server is stopping; watch again once it is up")));
+  }
+
+  private void watch(RoutingContext context) {
+    try {
+      if (readers.size() >= MOST_AT_ONCE) {
+        HttpErrors.answer(
+            context,
+            429,
+            "expected at most %d readers of events, got another; come again later"
+                .formatted(MOST_AT_ONCE),
+            null);
+        return;
+      }
+      new Reader(
+              new VisibleAdapters(adapters, Callers.of(context)),
+              context.response(),
+              after(context))
+          .begin();
+    } catch (AdapterException e) {
+      HttpErrors.answer(context, e);
+    }
+  }
+
+  private static OptionalLong after(RoutingContext context) throws AdapterException {
+    String header = context.request().getHeader("last-event-id");
+    String given = header != null ? header : context.queryParams().get("after_revision");
+    if (given == null) {
+      return OptionalLong.empty();
+    }
+    try {
+      return OptionalLong.of(Long.parseUnsignedLong(given));
+    } catch (NumberFormatException e) {
+      throw new AdapterException(
+          Reason.INVALID,
+          "%s: expected a revision, a whole number, got '%s'"
+              .formatted(header != null ? "Last-Event-ID" : "after_revision", given),
+          e);
+    }
+  }
+
+  /** One that reads. All of it runs on the request's event loop. */
+  private final class Reader {
+    private final Context loop = Objects.requireNonNull(Vertx.currentContext());
+    private final HttpServerResponse response;
+    private final EventLog.Watch watch;
+    private long heartbeat;
+    private boolean over;
+
+    Reader(VisibleAdapters visible, HttpServerResponse response, OptionalLong after)
+        throws AdapterException {
+      this.response = response;
+      this.watch = visible.watch(after, () -> loop.runOnContext(_ -> drain()));
+    }
+
+    void begin() {
+      readers.add(this);
+      response
+          .setChunked(true)
+          .putHeader(HttpHeaders.CONTENT_TYPE, "text/event-stream")
+          .putHeader(HttpHeaders.CACHE_CONTROL, "no-store")
+          // Proxies of nginx's kind would keep events until they have many.
+          .putHeader("x-accel-buffering", "no");
+      response.closeHandler(_ -> end());
+      response.exceptionHandler(_ -> end());
+      response.drainHandler(_ -> drain());
+      heartbeat =
+          vertx.setPeriodic(
+              HEARTBEAT_MILLIS,
+              _ -> {
+                if (!over && !response.writeQueueFull()) {
+                  response.write(":\n\n");
+                }
+              });
+      send(
+          AdapterEvent.newBuilder()
+              .setKind(AdapterEvent.Kind.KIND_WATCHING)
+              .setRevision(watch.revision())
+              .build());
+      drain();
+    }
+
+    private void drain() {
+      try {
+        while (!over && !response.writeQueueFull()) {
+          RegistryEvent event = watch.next();
+          if (event == null) {
+            return;
+          }
+          send(AdapterMessages.event(event));
+        }
+      } catch (AdapterException e) {
+        fail(e);
+      }
+    }
+
+    private void send(AdapterEvent event) {
+      response.write("id: %d\ndata: %s\n\n".formatted(event.getRevision(), ProtoJson.of(event)));
+    }
+
+    /** Says why it ends; on any thread. */
+    void fail(AdapterException why) {
+      loop.runOnContext(
+          _ -> {
+            if (!over) {
+              String body =
+                  HttpErrors.body(HttpErrors.status(why), String.valueOf(why.getMessage()), null)
+                      .toString();
+              response.end("event: error\ndata: %s\n\n".formatted(body));
+              end();
+            }
+          });
+    }
+
+    private void end() {
+      if (!over) {
+        over = true;
+        vertx.cancelTimer(heartbeat);
+        watch.close();
+        readers.remove(this);
+      }
+    }
+  }
+}
