@@ -1,7 +1,9 @@
 package dev.wardrobe.trainer;
 
+import dev.wardrobe.spi.ServerContext;
 import dev.wardrobe.spi.ServerExtension;
 import dev.wardrobe.trainer.plan.PlanCommand;
+import io.grpc.BindableService;
 import java.util.List;
 
 /**
@@ -12,5 +14,12 @@ public final class TrainerExtension implements ServerExtension {
   @Override
   public List<Object> commands() {
     return List.of(new TrainCommand(), new PlanCommand());
+  }
+
+  @Override
+  public List<BindableService> services(ServerContext context) {
+    return context.runs().isEmpty()
+        ? List.of()
+        : List.of(new TrainingCalls(new RunFolders(context.runs())));
   }
 }
