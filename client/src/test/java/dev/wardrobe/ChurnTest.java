@@ -13,7 +13,7 @@ import dev.wardrobe.client.load.ChurnReport;
 import dev.wardrobe.client.load.Connection;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.compute.Lora;
-import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.http.HttpFrontend;
 import dev.wardrobe.model.ModelConfig;
 import java.io.PrintWriter;
 import java.io.Writer;
@@ -64,7 +64,7 @@ final class ChurnTest {
     Path store = Files.createTempDirectory(temp, "store");
     try (Stack stack =
             new Stack(arguments, List.of(folder), store, AdapterOptions.DEFAULT, around);
-        GrpcFrontend frontend = stack.frontend(List.of());
+        HttpFrontend frontend = stack.frontend(List.of());
         Connection connection = new Connection("127.0.0.1:" + frontend.listen("127.0.0.1", 0), 1)) {
       return new Churn(
               connection,

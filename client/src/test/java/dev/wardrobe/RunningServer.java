@@ -1,7 +1,7 @@
 package dev.wardrobe;
 
 import dev.wardrobe.adapter.AdapterOptions;
-import dev.wardrobe.grpc.GrpcFrontend;
+import dev.wardrobe.http.HttpFrontend;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -15,7 +15,7 @@ public final class RunningServer implements AutoCloseable {
       Path.of(System.getProperty("wardrobe.root"), "deploy", "models", "demo");
 
   private final Stack stack;
-  private final GrpcFrontend frontend;
+  private final HttpFrontend frontend;
   private final String target;
 
   /**

@@ -42,7 +42,8 @@ final class AdapterUpload
   static PublishAdapterResponse send(
       AdapterServiceGrpc.AdapterServiceStub stub,
       PublishAdapterRequest.Header header,
-      Path directory)
+      Path directory,
+      WardrobeClient.UploadProgress progress)
       throws IOException {
     Path config = file(directory, "adapter_config.json");
     Path weights = file(directory, "adapter_model.safetensors");
@@ -59,11 +60,13 @@ final class AdapterUpload
       upload.send(
           config,
           configBytes,
-          piece -> PublishAdapterRequest.newBuilder().setConfig(piece).build());
+          piece -> PublishAdapterRequest.newBuilder().setConfig(piece).build(),
+          (_, _) -> {});
       upload.send(
           weights,
           weightsBytes,
-          piece -> PublishAdapterRequest.newBuilder().setWeights(piece).build());
+          piece -> PublishAdapterRequest.newBuilder().setWeights(piece).build(),
+          progress);
     } catch (IOException | RuntimeException e) {
       upload.call().cancel("the files could not be read", e);
       throw e;
@@ -92,7 +95,11 @@ final class AdapterUpload
     return file;
   }
 
-  private void send(Path file, long bytes, Function<ByteString, PublishAdapterRequest> message)
+  private void send(
+      Path file,
+      long bytes,
+      Function<ByteString, PublishAdapterRequest> message,
+      WardrobeClient.UploadProgress progress)
       throws IOException {
     try (InputStream in = Files.newInputStream(file)) {
       long left = bytes;
@@ -105,6 +112,7 @@ final class AdapterUpload
         if (!send(message.apply(piece))) {
           return;
         }
+        progress.sent(bytes - left, bytes);
       }
     }
   }

@@ -1,8 +1,17 @@
 package dev.wardrobe.client.cli;
 
+import dev.wardrobe.client.WardrobeClient;
+import dev.wardrobe.v1.Adapter;
+import dev.wardrobe.v1.AdapterWeight;
 import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.GenerateRequest;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -48,6 +57,37 @@ final class AdapterOption {
     choice().in(request);
     if (requestKey != null) {
       request.setRequestKey(requestKey);
+    }
+  }
+
+  /**
+   * After a refusal: if a name is unknown and another is near, says so instead.
+   *
+   * @throws UnknownAdapterException if there is one to suggest
+   */
+  void refused(StatusRuntimeException failure, ServerOption server)
+      throws IOException, UnknownAdapterException {
+    if (failure.getStatus().getCode() != Status.Code.NOT_FOUND || adapters.isEmpty()) {
+      return;
+    }
+    Set<String> names = new TreeSet<>();
+    try (WardrobeClient client = server.connect()) {
+      for (Adapter each : client.withDeadline(Duration.ofSeconds(5)).listAdapters()) {
+        names.add(each.getName());
+        int at = each.getName().indexOf('@');
+        if (at > 0) {
+          names.add(each.getName().substring(0, at));
+        }
+      }
+    } catch (StatusRuntimeException e) {
+      return;
+    }
+    for (AdapterWeight each : choice().adapters()) {
+      String meant =
+          names.contains(each.getAdapter()) ? null : Spelling.closest(each.getAdapter(), names);
+      if (meant != null) {
+        throw new UnknownAdapterException(Failure.of(failure).meant(meant), failure);
+      }
     }
   }
 

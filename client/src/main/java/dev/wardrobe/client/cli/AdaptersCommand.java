@@ -1,7 +1,6 @@
 package dev.wardrobe.client.cli;
 
 import com.google.protobuf.MessageOrBuilder;
-import com.google.protobuf.util.JsonFormat;
 import dev.wardrobe.client.WardrobeClient;
 import dev.wardrobe.v1.Adapter;
 import dev.wardrobe.v1.AdapterEvent;
@@ -66,7 +65,7 @@ final class AdaptersCommand implements Runnable {
   }
 
   private void print(MessageOrBuilder message) throws IOException {
-    out().println(JsonFormat.printer().preservingProtoFieldNames().print(message));
+    out().println(ProtoJson.document(message));
     out().flush();
   }
 
@@ -102,7 +101,11 @@ final class AdaptersCommand implements Runnable {
       @Mixin ServerOption server,
       @Option(names = "--json", description = "Print one JSON document.") boolean json,
       @Option(names = "--broken", description = "Only what cannot be used, with why.")
-          boolean broken)
+          boolean broken,
+      @Option(
+              names = "--names",
+              description = "Only the names, one a line, without versions and what is broken.")
+          boolean names)
       throws IOException {
     try (WardrobeClient client = server.connect()) {
       ListAdaptersResponse listed = client.listAdaptersAndRevision();
@@ -110,7 +113,14 @@ final class AdaptersCommand implements Runnable {
       if (broken) {
         adapters = adapters.stream().filter(a -> !a.getProblem().isEmpty()).toList();
       }
-      if (json) {
+      if (names) {
+        print(
+            adapters.stream()
+                .filter(a -> broken || a.getProblem().isEmpty())
+                .map(a -> a.getName().replaceFirst("@.*", ""))
+                .distinct()
+                .toList());
+      } else if (json) {
         print(listed.toBuilder().clearAdapters().addAllAdapters(adapters));
       } else {
         print(AdapterTable.of(adapters));
@@ -171,7 +181,8 @@ final class AdaptersCommand implements Runnable {
               paramLabel = "sha256:...",
               description = "Refuse any other content.")
           @Nullable String digest,
-      @Option(names = "--on-server", description = "DIR is the server's.") boolean onServer)
+      @Option(names = "--on-server", description = "DIR is the server's.") boolean onServer,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
       throws IOException {
     Path last = directory.toAbsolutePath().normalize().getFileName();
     String name = reference == null ? String.valueOf(last) : reference;
@@ -189,12 +200,20 @@ final class AdaptersCommand implements Runnable {
     if (digest != null) {
       header.setDigest(digest);
     }
-    try (WardrobeClient client = server.connect()) {
+    try (WardrobeClient client = server.connect();
+        ProgressBar bar =
+            new ProgressBar(
+                spec.commandLine().getErr(), Terminal.err(), "publishing " + header.getName())) {
       PublishAdapterResponse published =
           onServer
               ? client.publishAdapter(
                   header.setPath(directory.toString().replace('\\', '/')).build())
-              : client.publishAdapter(header.build(), directory);
+              : client.publishAdapter(header.build(), directory, bar::at);
+      bar.clear();
+      if (json) {
+        print(published);
+        return ExitCode.DONE;
+      }
       Adapter adapter = published.getAdapter();
       say(
           String.format(
@@ -247,7 +266,9 @@ final class AdaptersCommand implements Runnable {
               paramLabel = "VERSION[=FRACTION]",
               description = "Ask this the same, or a fraction of it, and drop the answers.")
           @Nullable String shadow,
-      @Option(names = "--remove", description = "Remove the alias.") boolean remove) {
+      @Option(names = "--remove", description = "Remove the alias.") boolean remove,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     Labelled labelled = labelled(reference, "ALIAS");
     if (remove == (version != null)) {
       throw wrong("expected a version to point " + reference + " at, or --remove");
@@ -256,10 +277,15 @@ final class AdaptersCommand implements Runnable {
       try (WardrobeClient client = server.connect()) {
         client.deleteAlias(labelled.name(), labelled.label());
       }
-      say(String.format(Locale.ROOT, "%s removed", reference));
+      if (json) {
+        print(Alias.newBuilder().setName(labelled.name()).setAlias(labelled.label()));
+      } else {
+        say(String.format(Locale.ROOT, "%s removed", reference));
+      }
       return 0;
     }
-    return set(server, labelled, List.of(Share.newBuilder().setVersion(version).build()), shadow);
+    return set(
+        server, labelled, List.of(Share.newBuilder().setVersion(version).build()), shadow, json);
   }
 
   @Command(
@@ -275,7 +301,9 @@ final class AdaptersCommand implements Runnable {
               names = "--shadow",
               paramLabel = "VERSION[=FRACTION]",
               description = "Ask this the same, or a fraction of it, and drop the answers.")
-          @Nullable String shadow) {
+          @Nullable String shadow,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     List<Share> shares = new ArrayList<>();
     for (String weight : weights) {
       int at = weight.lastIndexOf('=');
@@ -294,11 +322,16 @@ final class AdaptersCommand implements Runnable {
                 .formatted(weight));
       }
     }
-    return set(server, labelled(reference, "ALIAS"), shares, shadow);
+    return set(server, labelled(reference, "ALIAS"), shares, shadow, json);
   }
 
   private int set(
-      ServerOption server, Labelled labelled, List<Share> shares, @Nullable String shadow) {
+      ServerOption server,
+      Labelled labelled,
+      List<Share> shares,
+      @Nullable String shadow,
+      boolean json)
+      throws IOException {
     SetAliasRequest.Builder request =
         SetAliasRequest.newBuilder()
             .setName(labelled.name())
@@ -308,7 +341,7 @@ final class AdaptersCommand implements Runnable {
       request.setShadow(shadow(shadow));
     }
     try (WardrobeClient client = server.connect()) {
-      say(client.setAlias(request.build()));
+      say(client.setAlias(request.build()), json);
     }
     return 0;
   }
@@ -330,7 +363,11 @@ final class AdaptersCommand implements Runnable {
     }
   }
 
-  private void say(Alias alias) {
+  private void say(Alias alias, boolean json) throws IOException {
+    if (json) {
+      print(alias);
+      return;
+    }
     say(
         String.format(
             Locale.ROOT,
@@ -346,11 +383,14 @@ final class AdaptersCommand implements Runnable {
       description = "Puts an alias back to what it was before its last change.",
       mixinStandardHelpOptions = true)
   int rollback(
-      @Mixin ServerOption server, @Parameters(paramLabel = "NAME@ALIAS") String reference) {
+      @Mixin ServerOption server,
+      @Parameters(paramLabel = "NAME@ALIAS") String reference,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     Labelled labelled =
         labelled(reference.contains("@") ? reference : reference + "@latest", "ALIAS");
     try (WardrobeClient client = server.connect()) {
-      say(client.rollbackAlias(labelled.name(), labelled.label()));
+      say(client.rollbackAlias(labelled.name(), labelled.label()), json);
     }
     return 0;
   }
@@ -362,10 +402,16 @@ final class AdaptersCommand implements Runnable {
   int delete(
       @Mixin ServerOption server,
       @Parameters(paramLabel = "NAME@VERSION") String reference,
-      @Option(names = "--force", description = "Even if aliases point at it.") boolean force) {
+      @Option(names = "--force", description = "Even if aliases point at it.") boolean force,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     Labelled labelled = labelled(reference, "VERSION");
     try (WardrobeClient client = server.connect()) {
       DeleteVersionResponse gone = client.deleteVersion(labelled.name(), labelled.label(), force);
+      if (json) {
+        print(gone);
+        return ExitCode.DONE;
+      }
       say(
           String.format(
               Locale.ROOT,
@@ -396,17 +442,11 @@ final class AdaptersCommand implements Runnable {
       for (Iterator<AdapterEvent> events = client.watchAdapters(after); events.hasNext(); ) {
         AdapterEvent event = events.next();
         if (json) {
-          say(
-              String.format(
-                  Locale.ROOT,
-                  "%s",
-                  JsonFormat.printer()
-                      .preservingProtoFieldNames()
-                      .omittingInsignificantWhitespace()
-                      .print(event)));
+          say(String.format(Locale.ROOT, "%s", ProtoJson.line(event)));
         } else {
           say(String.format(Locale.ROOT, "%s", AdapterTable.event(event)));
         }
+        ClosedPipeException.check(out());
       }
     }
     return 0;
@@ -422,9 +462,15 @@ final class AdaptersCommand implements Runnable {
       @Mixin ServerOption server,
       @Parameters(paramLabel = "NAME") String name,
       @Parameters(arity = "0..1", paramLabel = "PATH", description = "Default: NAME.")
-          @Nullable String path) {
+          @Nullable String path,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     try (WardrobeClient client = server.connect()) {
       LoadAdapterResponse loaded = client.loadAdapter(name, path);
+      if (json) {
+        print(loaded);
+        return ExitCode.DONE;
+      }
       say(
           String.format(
               Locale.ROOT,
@@ -446,9 +492,17 @@ final class AdaptersCommand implements Runnable {
           "Forgets an adapter; of a version in the store, gives back the memory alone. Requests"
               + " that use it end undisturbed.",
       mixinStandardHelpOptions = true)
-  int unload(@Mixin ServerOption server, @Parameters(paramLabel = "NAME") String name) {
+  int unload(
+      @Mixin ServerOption server,
+      @Parameters(paramLabel = "REFERENCE") String name,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     try (WardrobeClient client = server.connect()) {
       UnloadAdapterResponse gone = client.unloadAdapter(name);
+      if (json) {
+        print(gone);
+        return ExitCode.DONE;
+      }
       say(
           String.format(
               Locale.ROOT,
@@ -463,9 +517,17 @@ final class AdaptersCommand implements Runnable {
       name = "pin",
       description = "Keeps an adapter resident.",
       mixinStandardHelpOptions = true)
-  int pin(@Mixin ServerOption server, @Parameters(paramLabel = REFERENCE) String reference) {
+  int pin(
+      @Mixin ServerOption server,
+      @Parameters(paramLabel = REFERENCE) String reference,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     try (WardrobeClient client = server.connect()) {
       Adapter adapter = client.pinAdapter(reference);
+      if (json) {
+        print(adapter);
+        return ExitCode.DONE;
+      }
       say(String.format(Locale.ROOT, "%s %s pinned", adapter.getName(), adapter.getDigest()));
     }
     return 0;
@@ -475,9 +537,17 @@ final class AdaptersCommand implements Runnable {
       name = "unpin",
       description = "Lets an adapter's memory go to others when it is not in use.",
       mixinStandardHelpOptions = true)
-  int unpin(@Mixin ServerOption server, @Parameters(paramLabel = REFERENCE) String reference) {
+  int unpin(
+      @Mixin ServerOption server,
+      @Parameters(paramLabel = REFERENCE) String reference,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     try (WardrobeClient client = server.connect()) {
       Adapter adapter = client.unpinAdapter(reference);
+      if (json) {
+        print(adapter);
+        return ExitCode.DONE;
+      }
       say(String.format(Locale.ROOT, "%s %s unpinned", adapter.getName(), adapter.getDigest()));
     }
     return 0;
@@ -487,9 +557,16 @@ final class AdaptersCommand implements Runnable {
       name = "scan",
       description = "Has the server look through its adapter roots again.",
       mixinStandardHelpOptions = true)
-  int scan(@Mixin ServerOption server) {
+  int scan(
+      @Mixin ServerOption server,
+      @Option(names = "--json", description = "Print one JSON document.") boolean json)
+      throws IOException {
     try (WardrobeClient client = server.connect()) {
       ScanAdaptersResponse scanned = client.scanAdapters();
+      if (json) {
+        print(scanned);
+        return ExitCode.DONE;
+      }
       say(
           String.format(
               Locale.ROOT,

@@ -43,6 +43,9 @@ import picocli.CommandLine.Spec;
     },
     mixinStandardHelpOptions = true)
 final class BenchChurnCommand implements Callable<Integer> {
+  /** As {@code --json}'s value. */
+  private static final Path STDOUT = Path.of("-");
+
   @Spec private CommandSpec spec;
   @Mixin private ServerOption server;
 
@@ -111,7 +114,10 @@ final class BenchChurnCommand implements Callable<Integer> {
       description = "Of everything that is drawn. Default: ${DEFAULT-VALUE}.")
   private long seed = 1;
 
-  @Option(names = "--json", paramLabel = "FILE", description = "Write all figures there.")
+  @Option(
+      names = "--json",
+      paramLabel = "FILE",
+      description = "Write all figures there; - is standard output, with all else on the other.")
   private @Nullable Path json;
 
   @Override
@@ -126,8 +132,9 @@ final class BenchChurnCommand implements Callable<Integer> {
       throw new ParameterException(spec.commandLine(), String.valueOf(e.getMessage()), e);
     }
     CanarySet set = CanarySet.read(folder);
-    PrintWriter out = spec.commandLine().getOut();
-    try (Servers servers = new Servers(server.target(), pid, 1)) {
+    PrintWriter out =
+        STDOUT.equals(json) ? spec.commandLine().getErr() : spec.commandLine().getOut();
+    try (Servers servers = new Servers(server, pid, 1)) {
       Servers.Server at = servers.get(serve);
       ChurnOptions options =
           new ChurnOptions(set.count(), published, requests, streams, cancelled, pause, seed);
@@ -136,10 +143,14 @@ final class BenchChurnCommand implements Callable<Integer> {
               .run();
       print(out, report);
       if (json != null) {
-        Files.writeString(
-            json,
-            new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(tree(report))
-                + "\n");
+        String figures =
+            new ObjectMapper().writerWithDefaultPrettyPrinter().writeValueAsString(tree(report));
+        if (STDOUT.equals(json)) {
+          spec.commandLine().getOut().println(figures);
+          spec.commandLine().getOut().flush();
+        } else {
+          Files.writeString(json, figures + "\n");
+        }
       }
       servers.stop();
       return report.passed() ? 0 : 1;

@@ -52,6 +52,9 @@ final class BenchLoadCommand implements Callable<Integer> {
   /** Failures that a server under load may choose. */
   private static final Set<String> REFUSALS = Set.of("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED");
 
+  /** As {@code --json}'s value. */
+  private static final Path STDOUT = Path.of("-");
+
   @Spec private CommandSpec spec;
   @Mixin private ServerOption server;
   @Mixin private CaseOptions common;
@@ -139,7 +142,10 @@ final class BenchLoadCommand implements Callable<Integer> {
       description = "The process of --server on this machine, to tell its work from others'.")
   private @Nullable Long pid;
 
-  @Option(names = "--json", paramLabel = "FILE", description = "Write all figures there.")
+  @Option(
+      names = "--json",
+      paramLabel = "FILE",
+      description = "Write all figures there; - is standard output, with all else on the other.")
   private @Nullable Path json;
 
   @Option(names = "--plot", paramLabel = "FILE", description = "Draw them there, as SVG.")
@@ -166,8 +172,9 @@ final class BenchLoadCommand implements Callable<Integer> {
     } catch (IllegalArgumentException e) {
       throw new ParameterException(spec.commandLine(), String.valueOf(e.getMessage()), e);
     }
-    PrintWriter out = spec.commandLine().getOut();
-    try (Servers servers = new Servers(server.target(), pid, connections)) {
+    PrintWriter out =
+        STDOUT.equals(json) ? spec.commandLine().getErr() : spec.commandLine().getOut();
+    try (Servers servers = new Servers(server, pid, connections)) {
       List<Load> loads = new ArrayList<>();
       List<LoadResult> results = new ArrayList<>();
       for (int i = 0; i < planned.size(); i++) {
@@ -190,12 +197,16 @@ final class BenchLoadCommand implements Callable<Integer> {
       measure(loads, results, out);
       LoadTable.all(out, results, reference);
       if (json != null) {
-        Files.writeString(
-            json,
+        String figures =
             new ObjectMapper()
-                    .writerWithDefaultPrettyPrinter()
-                    .writeValueAsString(LoadJson.of(info, seed, results, reference))
-                + "\n");
+                .writerWithDefaultPrettyPrinter()
+                .writeValueAsString(LoadJson.of(info, seed, results, reference));
+        if (STDOUT.equals(json)) {
+          spec.commandLine().getOut().println(figures);
+          spec.commandLine().getOut().flush();
+        } else {
+          Files.writeString(json, figures + "\n");
+        }
       }
       if (plot != null) {
         String head = title != null ? title : info.getModel() + " under load";

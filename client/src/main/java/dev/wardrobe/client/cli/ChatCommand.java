@@ -1,18 +1,17 @@
 package dev.wardrobe.client.cli;
 
+import dev.wardrobe.client.AnswerStream;
 import dev.wardrobe.client.WardrobeClient;
 import dev.wardrobe.v1.Adapter;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.Message;
+import dev.wardrobe.v1.ModelInfoResponse;
+import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
-import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStreamReader;
 import java.io.PrintWriter;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
-import java.util.Iterator;
 import java.util.List;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
@@ -49,23 +48,39 @@ final class ChatCommand implements Callable<Integer> {
   private AdapterChoice choice = AdapterChoice.BASE;
   private final List<Message> messages = new ArrayList<>();
 
+  @Option(
+      names = "--no-history",
+      description = "Neither read nor keep what was typed before (~/.local/state/wardrobe).")
+  private boolean noHistory;
+
+  @Option(
+      names = "--json",
+      description = "Print each event of an answer as it comes, a JSON document a line.")
+  private boolean json;
+
+  /** The answer that is being written, for Ctrl-C. */
+  private volatile @Nullable AnswerStream running;
+
   @Override
   public Integer call() throws IOException {
     PrintWriter out = spec.commandLine().getOut();
-    boolean interactive = Terminal.attached();
     choice = adapter.choice();
     reset();
     try (WardrobeClient client = server.connect();
-        BufferedReader in =
-            new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
+        ChatInput in = ChatInput.open(Terminal.attached() && !json, noHistory, this::interrupt)) {
+      if (in.interactive()) {
+        // Before anything is typed for nobody; and who is there.
+        ModelInfoResponse info = client.modelInfo();
+        out.printf(
+            "%s on %s; /help lists what can be typed.%n", info.getModel(), info.getBackend());
+        out.flush();
+      }
+      int exit = ExitCode.DONE;
       while (true) {
-        if (interactive) {
-          out.print(choice.equals(AdapterChoice.BASE) ? "> " : choice + "> ");
-          out.flush();
-        }
-        String line = in.readLine();
+        String line = in.next(choice.equals(AdapterChoice.BASE) ? "> " : choice + "> ");
         if (line == null || line.strip().equals("/quit")) {
-          return 0;
+          // A script wants to know.
+          return in.interactive() ? ExitCode.DONE : exit;
         }
         try {
           if (line.startsWith("/")) {
@@ -74,10 +89,22 @@ final class ChatCommand implements Callable<Integer> {
             answer(client, line, out);
           }
         } catch (StatusRuntimeException e) {
-          out.println("error: " + Cli.explain(e));
+          Failure failure = Failure.of(e);
+          exit = failure.exit();
+          out.flush();
+          PrintWriter err = spec.commandLine().getErr();
+          err.println(json ? failure.json() : "wardrobe: " + failure.message());
+          err.flush();
         }
-        out.flush();
+        ClosedPipeException.check(out);
       }
+    }
+  }
+
+  private void interrupt() {
+    AnswerStream answer = running;
+    if (answer != null) {
+      answer.close();
     }
   }
 
@@ -87,7 +114,7 @@ final class ChatCommand implements Callable<Integer> {
     switch (words[0]) {
       case "/adapter" -> {
         if (argument.isEmpty()) {
-          out.println("error: /adapter needs a name; /adapters lists them");
+          out.println("wardrobe: /adapter needs a name; /adapters lists them");
         } else {
           choose(argument, out);
         }
@@ -104,7 +131,7 @@ final class ChatCommand implements Callable<Integer> {
       }
       case "/reset" -> reset();
       case "/help" -> out.println(HELP);
-      default -> out.println("error: unknown command " + words[0] + "; /help lists them");
+      default -> out.println("wardrobe: unknown command " + words[0] + "; /help lists them");
     }
   }
 
@@ -112,7 +139,7 @@ final class ChatCommand implements Callable<Integer> {
     try {
       choice = AdapterChoice.of(List.of(words.split("\\s+")));
     } catch (IllegalArgumentException e) {
-      out.println("error: " + e.getMessage());
+      out.println("wardrobe: " + e.getMessage());
     }
   }
 
@@ -123,25 +150,38 @@ final class ChatCommand implements Callable<Integer> {
     }
   }
 
-  private void answer(WardrobeClient client, String line, PrintWriter out) {
+  private void answer(WardrobeClient client, String line, PrintWriter out) throws IOException {
     messages.add(Message.newBuilder().setRole("user").setContent(line).build());
     GenerateRequest.Builder request = sampling.request().addAllMessages(messages);
     adapter.in(choice, request);
     StringBuilder text = new StringBuilder();
-    try {
-      Iterator<GenerateEvent> events = client.chat(request.build());
+    try (AnswerStream events = client.chat(request.build())) {
+      running = events;
       while (events.hasNext()) {
-        String piece = events.next().getDelta().getText();
+        GenerateEvent event = events.next();
+        String piece = event.getDelta().getText();
         text.append(piece);
-        out.print(piece);
-        out.flush();
+        out.print(json ? ProtoJson.line(event) + "\n" : piece);
+        ClosedPipeException.check(out);
       }
     } catch (StatusRuntimeException e) {
-      // The question that failed must not stay in the conversation.
-      messages.removeLast();
-      throw e;
+      if (e.getStatus().getCode() == Status.Code.CANCELLED) {
+        // Ctrl-C: what there is of the answer belongs to the conversation.
+        out.print(" [interrupted]");
+      } else {
+        // The question that failed must not stay in the conversation.
+        messages.removeLast();
+        if (!json && !text.isEmpty()) {
+          out.println();
+        }
+        throw e;
+      }
+    } finally {
+      running = null;
     }
-    out.println();
+    if (!json) {
+      out.println();
+    }
     messages.add(
         Message.newBuilder().setRole("assistant").setContent(text.toString().strip()).build());
   }

@@ -9,6 +9,7 @@ import dev.wardrobe.v1.EmbedRequest;
 import dev.wardrobe.v1.EmbedResponse;
 import dev.wardrobe.v1.Embedding;
 import dev.wardrobe.v1.Pooling;
+import io.grpc.StatusRuntimeException;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
@@ -27,8 +28,8 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "embed",
     description = {
-      "Turns texts into vectors, as JSON lines of text, tokens and values;",
-      "a text of - is standard input, each of its lines a text."
+      "Turns texts into vectors, as JSON lines of text, tokens and values.",
+      "A text of - is standard input, each of its lines a text."
     },
     mixinStandardHelpOptions = true)
 final class EmbedCommand implements Callable<Integer> {
@@ -65,8 +66,12 @@ final class EmbedCommand implements Callable<Integer> {
   @Option(names = "--raw", description = "Leave the vectors as long as they are.")
   private boolean raw;
 
+  @Option(names = "--json", description = "Print JSON lines, as without.")
+  @SuppressWarnings("UnusedVariable") // there is no other form; errors are JSON with it
+  private boolean json;
+
   @Override
-  public Integer call() throws IOException {
+  public Integer call() throws IOException, UnknownAdapterException {
     List<String> all = new ArrayList<>();
     for (String text : texts) {
       if (text.equals("-")) {
@@ -94,10 +99,13 @@ final class EmbedCommand implements Callable<Integer> {
         for (int i = 0; i < some.size(); i++) {
           out.println(line(some.get(i), response.getEmbeddings(i)));
         }
-        out.flush();
+        ClosedPipeException.check(out);
       }
+    } catch (StatusRuntimeException e) {
+      adapter.refused(e, server);
+      throw e;
     }
-    return 0;
+    return ExitCode.DONE;
   }
 
   private static String line(String text, Embedding embedding) {

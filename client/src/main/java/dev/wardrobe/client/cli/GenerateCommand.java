@@ -1,16 +1,16 @@
 package dev.wardrobe.client.cli;
 
-import com.google.protobuf.util.JsonFormat;
+import dev.wardrobe.client.AnswerStream;
 import dev.wardrobe.client.WardrobeClient;
 import dev.wardrobe.v1.Choice;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
 import dev.wardrobe.v1.Message;
+import io.grpc.StatusRuntimeException;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
-import java.util.Iterator;
 import java.util.Locale;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
@@ -18,6 +18,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
@@ -59,8 +60,13 @@ final class GenerateCommand implements Callable<Integer> {
   @Option(names = "--json", description = "Print the whole response as one JSON document.")
   private boolean json;
 
+  @Option(
+      names = "--stream",
+      description = "With --json: print each event as it comes, a JSON document a line.")
+  private boolean stream;
+
   @Override
-  public Integer call() throws IOException {
+  public Integer call() throws IOException, UnknownAdapterException {
     String text =
         prompt.equals("-") ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8) : prompt;
     GenerateRequest.Builder request = sampling.request();
@@ -80,39 +86,59 @@ final class GenerateCommand implements Callable<Integer> {
     if (bestOf != null) {
       request.setBestOf(bestOf);
     }
+    if (stream && !json) {
+      throw new ParameterException(
+          spec.commandLine(), "--stream: expected --json too; text is streamed without");
+    }
     PrintWriter out = spec.commandLine().getOut();
     try (WardrobeClient client = server.connect()) {
-      if (json) {
-        out.println(
-            JsonFormat.printer()
-                .preservingProtoFieldNames()
-                .print(client.generate(request.build())));
-      } else if (n != null || bestOf != null) {
-        // Answers that grow side by side cannot be read on a terminal.
-        GenerateResponse response = client.generate(request.build());
-        if (response.getChoicesCount() < 2) {
-          out.println(response.getText());
-        } else {
-          for (Choice choice : response.getChoicesList()) {
-            out.printf(
-                Locale.ROOT,
-                "[%d] seed %s, mean log-probability %.3f%n%s%n",
-                choice.getIndex(),
-                Long.toUnsignedString(choice.getSeed()),
-                choice.getMeanLogprob(),
-                choice.getText());
-          }
-        }
+      answer(client, request.build(), out);
+    } catch (StatusRuntimeException e) {
+      adapter.refused(e, server);
+      throw e;
+    }
+    return ExitCode.DONE;
+  }
+
+  private void answer(WardrobeClient client, GenerateRequest request, PrintWriter out)
+      throws IOException {
+    if (json && !stream) {
+      out.println(ProtoJson.document(client.generate(request)));
+    } else if (!json && (n != null || bestOf != null)) {
+      // Answers that grow side by side cannot be read on a terminal.
+      GenerateResponse response = client.generate(request);
+      if (response.getChoicesCount() < 2) {
+        out.println(response.getText());
       } else {
-        Iterator<GenerateEvent> events = client.stream(request.build());
-        while (events.hasNext()) {
-          out.print(events.next().getDelta().getText());
-          out.flush();
+        for (Choice choice : response.getChoicesList()) {
+          out.printf(
+              Locale.ROOT,
+              "[%d] seed %s, mean log-probability %.3f%n%s%n",
+              choice.getIndex(),
+              Long.toUnsignedString(choice.getSeed()),
+              choice.getMeanLogprob(),
+              choice.getText());
         }
+      }
+    } else {
+      try (AnswerStream events = client.stream(request)) {
+        Unfinished line = new Unfinished(!json && Terminal.out(), out);
+        while (events.hasNext()) {
+          GenerateEvent event = events.next();
+          if (json) {
+            out.println(ProtoJson.line(event));
+          } else {
+            out.print(event.getDelta().getText());
+          }
+          // Closing the stream ends the answer on the server.
+          ClosedPipeException.check(out);
+        }
+        line.finish();
+      }
+      if (!json) {
         out.println();
       }
-      out.flush();
     }
-    return 0;
+    ClosedPipeException.check(out);
   }
 }

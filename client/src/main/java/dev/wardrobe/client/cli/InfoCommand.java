@@ -1,6 +1,5 @@
 package dev.wardrobe.client.cli;
 
-import com.google.protobuf.util.JsonFormat;
 import dev.wardrobe.client.WardrobeClient;
 import dev.wardrobe.v1.ModelInfoResponse;
 import java.io.IOException;
@@ -30,7 +29,7 @@ final class InfoCommand implements Callable<Integer> {
     try (WardrobeClient client = server.connect()) {
       ModelInfoResponse info = client.modelInfo();
       if (json) {
-        out.println(JsonFormat.printer().preservingProtoFieldNames().print(info));
+        out.println(ProtoJson.document(info));
       } else {
         out.printf(
             "%s: %s, %,d parameters, context %,d, on %s%n",

@@ -59,7 +59,7 @@ final class RunningAnswer implements AnswerListener {
       return finished.get(LIMIT_SECONDS, TimeUnit.SECONDS);
     } catch (ExecutionException e) {
       throw new DemoException(
-          name + ": " + Cli.explain(e.getCause() == null ? e : e.getCause()), e);
+          name + ": " + Failure.of(e.getCause() == null ? e : e.getCause()).message(), e);
     } catch (TimeoutException e) {
       throw new DemoException(name + ": no answer within " + LIMIT_SECONDS + " s", e);
     } catch (InterruptedException e) {

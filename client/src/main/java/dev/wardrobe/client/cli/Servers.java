@@ -10,7 +10,7 @@ import org.jspecify.annotations.Nullable;
 
 /** The servers that a measurement talks to: one that runs, and those that are started for it. */
 final class Servers implements AutoCloseable {
-  private final String running;
+  private final ServerOption running;
   private final @Nullable Long pid;
   private final int connections;
   private final Map<String, Server> servers = new HashMap<>();
@@ -24,7 +24,7 @@ final class Servers implements AutoCloseable {
    * @param pid its process on this machine, or null
    * @param connections to each
    */
-  Servers(String running, @Nullable Long pid, int connections) {
+  Servers(ServerOption running, @Nullable Long pid, int connections) {
     this.running = running;
     this.pid = pid;
     this.connections = connections;
@@ -48,7 +48,9 @@ final class Servers implements AutoCloseable {
         throw new IllegalArgumentException(
             "--server-pid: expected the number of a process, got " + pid);
       }
-      started = new Server(new Connection(running, connections), process, null);
+      started =
+          new Server(
+              new Connection(running.builder(), running.target(), connections), process, null);
     } else {
       List<String> words = Words.of(arguments);
       ChildServer child = ChildServer.start(launcher(), words);

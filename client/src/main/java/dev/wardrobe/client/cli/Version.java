@@ -4,9 +4,13 @@ import picocli.CommandLine.IVersionProvider;
 
 /** The product's version, as the jar's manifest has it. */
 final class Version implements IVersionProvider {
+  static String text() {
+    String version = Version.class.getPackage().getImplementationVersion();
+    return version == null ? "development" : version;
+  }
+
   @Override
   public String[] getVersion() {
-    String version = Version.class.getPackage().getImplementationVersion();
-    return new String[] {"wardrobe " + (version == null ? "development" : version)};
+    return new String[] {"wardrobe " + text()};
   }
 }

@@ -1,5 +1,6 @@
 package dev.wardrobe.client.load;
 
+import dev.wardrobe.client.WardrobeClient;
 import dev.wardrobe.v1.AdapterServiceGrpc;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
@@ -13,7 +14,6 @@ import io.grpc.ClientCall;
 import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.Status;
-import io.grpc.netty.NettyChannelBuilder;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -36,13 +36,20 @@ public final class Connection implements AutoCloseable {
    * @param count of connections, between which the streams are divided
    */
   public Connection(String target, int count) {
+    this(WardrobeClient.builder(target), target, count);
+  }
+
+  /**
+   * Connects.
+   *
+   * @param how with what TLS and key
+   * @param target {@code host:port}
+   * @param count of connections, between which the streams are divided
+   */
+  public Connection(WardrobeClient.Builder how, String target, int count) {
     for (int i = 0; i < count; i++) {
       channels.add(
-          NettyChannelBuilder.forTarget(target)
-              .usePlaintext()
-              .directExecutor()
-              .maxInboundMessageSize(MAX_MESSAGE_BYTES)
-              .build());
+          how.channel(target).directExecutor().maxInboundMessageSize(MAX_MESSAGE_BYTES).build());
     }
   }
 

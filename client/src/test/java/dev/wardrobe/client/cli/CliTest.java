@@ -27,7 +27,7 @@ final class CliTest {
     try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
       free = socket.getLocalPort();
     }
-    assertThat(run("info", "--server", "127.0.0.1:" + free)).isEqualTo(1);
+    assertThat(run("info", "--server", "127.0.0.1:" + free)).isEqualTo(3);
     assertThat(err.toString().lines())
         .singleElement()
         .asString()
@@ -39,10 +39,11 @@ final class CliTest {
   @Test
   void explain_serverThatAnswers_isNotCalledAbsent() {
     assertThat(
-            Cli.explain(
-                Status.UNAVAILABLE
-                    .withDescription("the server is shutting down; try another one")
-                    .asRuntimeException()))
+            Failure.of(
+                    Status.UNAVAILABLE
+                        .withDescription("the server is shutting down; try another one")
+                        .asRuntimeException())
+                .message())
         .isEqualTo("the server is shutting down; try another one");
   }
 
@@ -70,14 +71,8 @@ final class CliTest {
   void help_listsEveryCommand() {
     assertThat(run("--help")).isZero();
     assertThat(out.toString())
-        .contains(
-            "demo",
-            "generate",
-            "chat",
-            "embed",
-            "adapters",
-            "info",
-            "train, plan, serve, batch, quantize, inspect, store, bench");
+        .contains("demo", "generate", "chat", "embed", "adapters", "info", "completion");
+    assertThat(out.toString()).contains(Cli.ON_THIS_MACHINE);
   }
 
   @Test
