@@ -33,6 +33,7 @@ import java.util.Deque;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
 /** A server whose failures are chosen. */
@@ -89,9 +90,19 @@ final class FakeServer implements AutoCloseable {
     return failures.poll();
   }
 
-  /** Ends it at once; closing it again does no harm. */
+  /**
+   * Ends it at once and waits for that, so that no call meets it half gone; closing it again does no
+   * harm.
+   */
   void stop() {
     server.shutdownNow();
+    try {
+      if (!server.awaitTermination(30, TimeUnit.SECONDS)) {
+        throw new IllegalStateException(target + " does not end");
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   @Override
