@@ -91,8 +91,8 @@ final class FakeServer implements AutoCloseable {
   }
 
   /**
-   * Ends it at once and waits for that, so that no call meets it half gone; closing it again does no
-   * harm.
+   * Ends it at once and waits for that, so that no call meets it half gone; closing it again does
+   * no harm.
    */
   void stop() {
     server.shutdownNow();
