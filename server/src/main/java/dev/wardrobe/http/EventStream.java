@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServerResponse;
 import io.vertx.core.http.HttpVersion;
+import io.vertx.ext.web.RoutingContext;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
@@ -73,22 +74,24 @@ final class EventStream {
 
   /** From now on a comment is sent whenever nothing else is for long. */
   void beat() {
-    if (!beating) {
-      beating = true;
-      exchange
-          .routing()
-          .vertx()
-          .setPeriodic(
-              HEARTBEAT_MILLIS,
-              timer -> {
-                if (exchange.isOver()) {
-                  exchange.routing().vertx().cancelTimer(timer);
-                } else if (!written) {
-                  write(": waiting\n\n");
-                }
-                written = false;
-              });
+    if (beating) {
+      return;
     }
+    beating = true;
+    RoutingContext routing = exchange.routing();
+    long timer =
+        routing
+            .vertx()
+            .setPeriodic(
+                HEARTBEAT_MILLIS,
+                _ -> {
+                  if (!written) {
+                    write(": waiting\n\n");
+                  }
+                  written = false;
+                });
+    // With the answer, not at the next beat: until then it would keep all of the request.
+    routing.addEndHandler(_ -> routing.vertx().cancelTimer(timer));
   }
 
   void send(JsonNode event) {
