@@ -62,6 +62,11 @@ final class JsonRoutes {
         new JsonMethod.Request(Origins.of(context), variables, context.queryParams(), text);
     Context loop = Objects.requireNonNull(Vertx.currentContext());
     Executor parser = text.length() <= SMALL ? Runnable::run : workers;
-    method.answer(request, parser, loop, context.response());
+    method.answer(
+        request,
+        parser,
+        loop,
+        context.response(),
+        action -> context.addEndHandler(_ -> action.run()));
   }
 }

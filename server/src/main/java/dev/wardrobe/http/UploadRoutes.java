@@ -38,7 +38,7 @@ import org.jspecify.annotations.Nullable;
  * them. Answers with a PublishAdapterResponse.
  */
 final class UploadRoutes {
-  private static final String PATH = "/v1/adapters:upload";
+  static final String PATH = "/v1/adapters:upload";
 
   private static final Set<String> PARAMETERS =
       Set.of("name", "version", "alias", "keep_latest", "digest");

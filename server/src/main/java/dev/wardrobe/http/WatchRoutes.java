@@ -64,11 +64,7 @@ final class WatchRoutes {
             null);
         return;
       }
-      new Reader(
-              new VisibleAdapters(adapters, Callers.of(context)),
-              context.response(),
-              after(context))
-          .begin();
+      new Reader(context, after(context)).begin();
     } catch (AdapterException e) {
       HttpErrors.answer(context, e);
     }
@@ -94,15 +90,18 @@ final class WatchRoutes {
   /** One that reads. All of it runs on the request's event loop. */
   private final class Reader {
     private final Context loop = Objects.requireNonNull(Vertx.currentContext());
+    private final RoutingContext context;
     private final HttpServerResponse response;
     private final EventLog.Watch watch;
     private long heartbeat;
     private boolean over;
 
-    Reader(VisibleAdapters visible, HttpServerResponse response, OptionalLong after)
-        throws AdapterException {
-      this.response = response;
-      this.watch = visible.watch(after, () -> loop.runOnContext(_ -> drain()));
+    Reader(RoutingContext context, OptionalLong after) throws AdapterException {
+      this.context = context;
+      this.response = context.response();
+      this.watch =
+          new VisibleAdapters(adapters, Callers.of(context))
+              .watch(after, () -> loop.runOnContext(_ -> drain()));
     }
 
     void begin() {
@@ -113,8 +112,7 @@ final class WatchRoutes {
           .putHeader(HttpHeaders.CACHE_CONTROL, "no-store")
           // Proxies of nginx's kind would keep events until they have many.
           .putHeader("x-accel-buffering", "no");
-      response.closeHandler(_ -> end());
-      response.exceptionHandler(_ -> end());
+      context.addEndHandler(_ -> end());
       response.drainHandler(_ -> drain());
       heartbeat =
           vertx.setPeriodic(
