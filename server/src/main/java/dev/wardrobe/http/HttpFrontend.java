@@ -7,7 +7,9 @@ import dev.wardrobe.serve.Served;
 import dev.wardrobe.telemetry.Readiness;
 import dev.wardrobe.tenant.Caller;
 import dev.wardrobe.tenant.Keys;
+import dev.wardrobe.tenant.OpenCalls;
 import io.grpc.BindableService;
+import io.vertx.core.Context;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
@@ -81,6 +83,7 @@ public final class HttpFrontend implements AutoCloseable {
   private volatile @Nullable Door door;
   private final Patience patience;
   private final Connections connections;
+  private final OpenCalls open = new OpenCalls();
 
   // Guarded by this.
   private String unread = "";
@@ -111,7 +114,7 @@ public final class HttpFrontend implements AutoCloseable {
     CallerContext.prepare();
     vertx = Vertx.vertx(loops());
     connections = new Connections(vertx, options.maxConnections(), patience);
-    services = new GrpcServices(vertx, served, patience.upload(), extensions);
+    services = new GrpcServices(vertx, served, patience.upload(), open, extensions);
     readiness = served.telemetry().readiness();
     watchLoops(served.telemetry().metrics().loopDelay());
     router = Router.router(vertx);
@@ -247,6 +250,7 @@ public final class HttpFrontend implements AutoCloseable {
     Keys keys = options.keys();
     if (keys != null) {
       keys.refresh();
+      open.endRefused(keys::refusal);
     }
     if (files == null) {
       return;
@@ -307,8 +311,13 @@ public final class HttpFrontend implements AutoCloseable {
     connections.begun(context);
     switch (decide(context.request())) {
       case Door.Decision.Admitted admitted -> {
-        CallerContext.put(Objects.requireNonNull(Vertx.currentContext()), admitted.caller());
+        Context loop = Objects.requireNonNull(Vertx.currentContext());
+        CallerContext.put(loop, admitted.caller());
         Callers.put(context, admitted.caller());
+        Runnable ended =
+            open.add(
+                admitted.caller(), why -> loop.runOnContext(_ -> Callers.refuse(context, why)));
+        context.addEndHandler(_ -> ended.run());
         context.next();
       }
       case Door.Decision.Refused refused ->
