@@ -153,7 +153,8 @@ final class EventStream {
       if (!response.headWritten()) {
         HttpErrors.answer(exchange.routing(), failure);
       } else {
-        response.end("data: %s\n\ndata: [DONE]\n\n".formatted(HttpErrors.body(failure)));
+        String body = HttpErrors.body(exchange.routing(), failure).toString();
+        response.end("data: %s\n\ndata: [DONE]\n\n".formatted(body));
       }
     }
   }

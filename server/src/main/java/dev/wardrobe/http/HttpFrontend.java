@@ -130,7 +130,7 @@ public final class HttpFrontend implements AutoCloseable {
     new UploadRoutes(vertx, served.adapters(), served.workers(), patience.upload()).mount(router);
     new JsonRoutes(services.json(), served.workers()).mount(router);
     new OpenAiRoutes(served).mount(router);
-    router.route().last().handler(HttpErrors::nothingHere);
+    router.route().last().handler(new NoRoute(router)::answer);
   }
 
   /** With Vert.x's checker looking as often as it needs to for {@link #LOOP_LIMIT}. */

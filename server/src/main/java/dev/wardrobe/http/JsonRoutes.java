@@ -44,11 +44,19 @@ final class JsonRoutes {
   /** Whatever a form of another page could send is not taken for JSON. */
   private static void checkType(RoutingContext context) {
     String type = context.request().getHeader(HttpHeaders.CONTENT_TYPE);
-    if (type == null || type.split(";", 2)[0].strip().equalsIgnoreCase("application/json")) {
+    boolean good =
+        type == null
+            ? context.body().length() <= 0
+            : type.split(";", 2)[0].strip().equalsIgnoreCase("application/json");
+    if (good) {
       context.next();
     } else {
       HttpErrors.answer(
-          context, 415, "content-type: expected application/json, got '%s'".formatted(type), null);
+          context,
+          415,
+          "content-type: expected application/json, got %s"
+              .formatted(type == null ? "none" : "'" + Fields.cut(type) + "'"),
+          null);
     }
   }
 
