@@ -205,7 +205,7 @@ public final class Keys {
     }
     if (grant.caller() != caller) {
       return "expected a key as it was when this began, got one that was changed; ask again with"
-                 + " it";
+          + " it";
     }
     return current(grant) instanceof Shown.Refused refused ? refused.why() : null;
   }
