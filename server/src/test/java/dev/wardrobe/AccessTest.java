@@ -25,6 +25,7 @@ import dev.wardrobe.v1.AdapterServiceGrpc.AdapterServiceBlockingStub;
 import dev.wardrobe.v1.AdapterWeight;
 import dev.wardrobe.v1.EmbedInput;
 import dev.wardrobe.v1.EmbedRequest;
+import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
 import dev.wardrobe.v1.GenerateResponse;
 import dev.wardrobe.v1.GenerationServiceGrpc;
@@ -57,12 +58,15 @@ import io.grpc.stub.ClientCalls;
 import io.grpc.stub.MetadataUtils;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
@@ -784,6 +788,122 @@ final class AccessTest {
     new KeyFile(keys()).remove("short-lived");
     until(() -> http("GET", "/v1/adapters", "api-key", key).statusCode() == 401);
     assertThat(http("GET", "/v1/adapters", "api-key", acme).statusCode()).isEqualTo(200);
+  }
+
+  /** What a key opened ends with it, and says why. */
+  @Test
+  void revokedKey_endsWatchesAndStreams() throws Exception {
+    String key = key("revoked", "acme", Set.of(Scope.INFERENCE), "acme/*");
+    until(() -> http("GET", "/v1/adapters", "api-key", key).statusCode() == 200);
+    // More than fits into any buffer, for readers who do not read.
+    GenerateRequest much =
+        GenerateRequest.newBuilder()
+            .setPrompt("The")
+            .setMaxTokens(400)
+            .setIgnoreEos(true)
+            .setN(32)
+            .setLogprobs(20)
+            .build();
+    String body =
+        "{\"prompt\": \"The\", \"max_tokens\": 400, \"ignore_eos\": true, \"n\": 32,"
+            + " \"logprobs\": 20, \"stream\": true}";
+    try (HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build()) {
+      HttpResponse<InputStream> watch = open(client, at("/v1/adapters:watch", key).build());
+      HttpResponse<InputStream> stream =
+          open(
+              client,
+              at("/v1/completions", key)
+                  .header("content-type", "application/json")
+                  .POST(HttpRequest.BodyPublishers.ofString(body))
+                  .build());
+      Iterator<AdapterEvent> events =
+          adapters(key).watchAdapters(WatchAdaptersRequest.getDefaultInstance());
+      assertThat(events.next().getKind()).isEqualTo(AdapterEvent.Kind.KIND_WATCHING);
+      Iterator<GenerateEvent> answers = generation(key).generateStream(much);
+      assertThat(answers.next().hasStarted()).isTrue();
+      Iterator<AdapterEvent> others =
+          adapters(acme).watchAdapters(WatchAdaptersRequest.getDefaultInstance());
+      assertThat(others.next().getKind()).isEqualTo(AdapterEvent.Kind.KIND_WATCHING);
+      CompletableFuture<Boolean> more = CompletableFuture.supplyAsync(others::hasNext);
+
+      new KeyFile(keys()).remove("revoked");
+
+      assertThat(rest(watch)).contains("event: error", "invalid_api_key", "was revoked");
+      assertThat(rest(stream))
+          .contains("\"code\":\"invalid_api_key\"", "was revoked")
+          .endsWith("data: [DONE]\n\n");
+      for (Iterator<?> each : List.of(events, answers)) {
+        Status status = refusal(() -> each.forEachRemaining(event -> {}));
+        assertThat(status.getCode()).isEqualTo(Status.Code.UNAUTHENTICATED);
+        assertThat(status.getDescription()).contains("was revoked; ask for a new one");
+      }
+      until(() -> stack.engine().stats().running() == 0);
+      assertThat(stack.engine().stats().waiting()).isZero();
+      assertThat(more).isNotDone();
+    }
+  }
+
+  private static HttpRequest.Builder at(String path, String key) {
+    return HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + port + path))
+        .header("api-key", key);
+  }
+
+  /** Asks for what does not end by itself; returns once it has begun. */
+  private static HttpResponse<InputStream> open(HttpClient client, HttpRequest request)
+      throws IOException, InterruptedException {
+    HttpResponse<InputStream> response =
+        client.send(request, HttpResponse.BodyHandlers.ofInputStream());
+    assertThat(response.statusCode()).isEqualTo(200);
+    return response;
+  }
+
+  private static String rest(HttpResponse<InputStream> response) throws IOException {
+    try (InputStream in = response.body()) {
+      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
+    }
+  }
+
+  @Test
+  void expiredKey_endsItsWatch() throws Exception {
+    String key = ApiKey.create();
+    Instant end = Instant.now().plusSeconds(4);
+    new KeyFile(keys())
+        .add(Grant.ofKey(key, "expiring", "acme", Set.of(Scope.INFERENCE), List.of("acme/*"), end));
+    until(() -> http("GET", "/v1/adapters", "api-key", key).statusCode() == 200);
+    Iterator<AdapterEvent> events =
+        adapters(key).watchAdapters(WatchAdaptersRequest.getDefaultInstance());
+    Status status = refusal(() -> events.forEachRemaining(event -> {}));
+    assertThat(status.getCode()).isEqualTo(Status.Code.UNAUTHENTICATED);
+    assertThat(status.getDescription()).contains("expired at");
+    assertThat(Instant.now()).isAfterOrEqualTo(end);
+  }
+
+  @Test
+  void watches_ofATenant_leaveRoomForOthers() throws Exception {
+    try (HttpClient client = HttpClient.newHttpClient()) {
+      List<HttpResponse<InputStream>> watches = new ArrayList<>();
+      HttpRequest watch = at("/v1/adapters:watch", globex).build();
+      for (int i = 0; i < 64; i++) {
+        watches.add(open(client, watch));
+      }
+      HttpResponse<String> refused = client.send(watch, HttpResponse.BodyHandlers.ofString());
+      assertThat(refused.statusCode()).isEqualTo(429);
+      assertThat(refused.body())
+          .contains("expected at most 64 readers of events of a tenant at once", "end one");
+      watches.add(open(client, at("/v1/adapters:watch", acme).build()));
+      watches.removeFirst().body().close();
+      until(
+          () -> {
+            HttpResponse<InputStream> again =
+                client.send(watch, HttpResponse.BodyHandlers.ofInputStream());
+            watches.add(again);
+            return again.statusCode() == 200;
+          });
+      for (HttpResponse<InputStream> each : watches) {
+        each.body().close();
+      }
+      client.shutdownNow();
+    }
   }
 
   private static void until(Callable<Boolean> condition) {

@@ -31,6 +31,9 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import picocli.CommandLine;
 
 /** The gRPC methods as JSON over HTTP, by the paths of their annotations. */
@@ -279,6 +282,69 @@ final class JsonMethodsTest {
                 .POST(BodyPublishers.ofString("{}")));
     assertThat(form.status()).isEqualTo(415);
     assertThat(form.response().body()).contains("expected application/json, got 'text/plain'");
+  }
+
+  @Test
+  void aBodyWithoutType_isNoJson() throws Exception {
+    Answer untyped =
+        send(at("/v1/adapters/sql:load").POST(BodyPublishers.ofString("{\"path\": \"sql\"}")));
+    assertThat(untyped.status()).isEqualTo(415);
+    assertThat(untyped.response().body()).contains("expected application/json, got none");
+    ok(send(at("/v1/adapters/sql:load").POST(BodyPublishers.noBody())));
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "POST   | /v1/adapters                 | GET",
+        "PUT    | /v1/adapters/sql:load        | GET, POST",
+        "DELETE | /v1/adapters/sql             | GET",
+        "PUT    | /v1/adapters/team/x/versions | DELETE, GET",
+        "GET    | /v1/adapters:scan            | POST",
+        "POST   | /v1/adapters:watch           | GET",
+        "GET    | /v1/adapters:upload          | POST",
+        "GET    | /v1/generate                 | POST",
+        "GET    | /v1/chat/completions         | POST",
+        "POST   | /v1/models/sql               | GET",
+        "POST   | /health                      | GET",
+        "DELETE | /ping                        | GET, POST",
+        "PATCH  | /metrics                     | GET",
+        "POST   | /page/page.js                | GET, HEAD",
+      })
+  void anotherMethod_isRefused_withThoseThatThereAre(String method, String path, String allowed)
+      throws Exception {
+    Answer answer =
+        send(
+            at(path)
+                .header("content-type", "application/json")
+                .method(method, BodyPublishers.ofString("{}")));
+    assertThat(answer.status()).as(answer.response().body()).isEqualTo(405);
+    assertThat(answer.response().headers().firstValue("allow")).contains(allowed);
+    assertThat(answer.body().at("/error/message").asText())
+        .isEqualTo("%s: expected %s, got %s".formatted(path, allowed, method));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"/health", "/ready", "/metrics", "/v1/models", "/v1/adapters/sql"})
+  void head_isNoMethodButOfThePage(String path) throws Exception {
+    for (HttpClient.Version version : HttpClient.Version.values()) {
+      HttpResponse<String> answer =
+          client.send(at(path).HEAD().version(version).build(), BodyHandlers.ofString());
+      assertThat(answer.statusCode()).isEqualTo(405);
+      assertThat(answer.headers().firstValue("allow")).contains("GET");
+      assertThat(answer.body()).isEmpty();
+    }
+    HttpResponse<String> page = client.send(at("/").HEAD().build(), BodyHandlers.ofString());
+    assertThat(page.statusCode()).isEqualTo(200);
+  }
+
+  @Test
+  void whereNothingIs_isNotFound() throws Exception {
+    for (String path : List.of("/v1/nothing", "/nothing", "/v1/adapters/")) {
+      assertThat(send(at(path)).status()).as(path).isEqualTo(404);
+      assertThat(send(posting(path, "{}")).status()).as(path).isEqualTo(404);
+    }
   }
 
   @Test

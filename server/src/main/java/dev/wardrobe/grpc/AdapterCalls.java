@@ -8,6 +8,7 @@ import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.Catalog;
 import dev.wardrobe.adapter.Release;
 import dev.wardrobe.adapter.Unloaded;
+import dev.wardrobe.tenant.OpenCalls;
 import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.v1.AdapterEvent;
 import dev.wardrobe.v1.AdapterProto;
@@ -62,19 +63,22 @@ final class AdapterCalls {
 
   private final AdapterRegistry adapters;
   private final Executor workers;
+  private final OpenCalls open;
   private final Set<PublishCall> publications = ConcurrentHashMap.newKeySet();
   private final Set<WatchCall> watches = ConcurrentHashMap.newKeySet();
 
   /**
    * @param workers run what takes time
+   * @param open where calls are noted while they last
    */
-  AdapterCalls(AdapterRegistry adapters, Executor workers) {
+  AdapterCalls(AdapterRegistry adapters, Executor workers, OpenCalls open) {
+    this.open = open;
     this.adapters = adapters;
     this.workers = workers;
   }
 
   Methods service() {
-    return new Methods(AdapterProto.getDescriptor().findServiceByName("AdapterService"))
+    return new Methods(AdapterProto.getDescriptor().findServiceByName("AdapterService"), open)
         .with("LoadAdapter", LoadAdapterRequest.getDefaultInstance(), this::load)
         .with("UnloadAdapter", UnloadAdapterRequest.getDefaultInstance(), this::unload)
         .with("ListAdapters", ListAdaptersRequest.getDefaultInstance(), this::list)

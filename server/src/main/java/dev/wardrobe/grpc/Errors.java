@@ -106,6 +106,10 @@ final class Errors {
     }
     if (status(failure) == GrpcStatus.INTERNAL) {
       log.error("a call failed", failure);
+      if (!(failure instanceof RequestException)) {
+        // It was not written for callers, and may tell them what is not theirs to know.
+        return "the server failed; its log says why";
+      }
     }
     if (failure instanceof RejectedExecutionException) {
       return "the server is stopping; ask again once it is up";

@@ -9,6 +9,7 @@ import dev.wardrobe.serve.Embedding;
 import dev.wardrobe.serve.RequestException;
 import dev.wardrobe.serve.Served;
 import dev.wardrobe.serve.Turn;
+import dev.wardrobe.tenant.OpenCalls;
 import dev.wardrobe.v1.DetokenizeRequest;
 import dev.wardrobe.v1.DetokenizeResponse;
 import dev.wardrobe.v1.EmbedRequest;
@@ -32,14 +33,19 @@ import java.util.concurrent.TimeUnit;
 final class GenerationCalls {
   private final Conversation conversation;
   private final Served served;
+  private final OpenCalls open;
 
-  GenerationCalls(Served served) {
+  /**
+   * @param open where calls are noted while they last
+   */
+  GenerationCalls(Served served, OpenCalls open) {
+    this.open = open;
     this.conversation = served.conversation();
     this.served = served;
   }
 
   Methods service() {
-    return new Methods(GenerationProto.getDescriptor().findServiceByName("GenerationService"))
+    return new Methods(GenerationProto.getDescriptor().findServiceByName("GenerationService"), open)
         .with("Generate", GenerateRequest.getDefaultInstance(), this::generate)
         .with("GenerateStream", GenerateRequest.getDefaultInstance(), this::stream)
         .with("Chat", GenerateRequest.getDefaultInstance(), this::chat)

@@ -2,6 +2,7 @@ package dev.wardrobe.grpc;
 
 import dev.wardrobe.serve.Served;
 import dev.wardrobe.telemetry.Readiness;
+import dev.wardrobe.tenant.OpenCalls;
 import io.grpc.BindableService;
 import io.vertx.core.Handler;
 import io.vertx.core.Vertx;
@@ -31,15 +32,17 @@ public final class GrpcServices implements Handler<HttpServerRequest> {
 
   /**
    * @param idle how long a publication may fall silent
+   * @param open where calls are noted while they last
    * @param extensions further services
    */
-  public GrpcServices(Vertx vertx, Served served, Duration idle, List<BindableService> extensions) {
+  public GrpcServices(
+      Vertx vertx, Served served, Duration idle, OpenCalls open, List<BindableService> extensions) {
     readiness = served.telemetry().readiness();
     services =
         GrpcIoServer.server(vertx, new GrpcServerOptions().setMaxMessageSize(MAX_MESSAGE_BYTES));
-    Methods generation = new GenerationCalls(served).service();
+    Methods generation = new GenerationCalls(served, open).service();
     services.addService(generation);
-    adapters = new AdapterCalls(served.adapters(), served.workers());
+    adapters = new AdapterCalls(served.adapters(), served.workers(), open);
     Methods adapterMethods = adapters.service();
     services.addService(adapterMethods);
     json =

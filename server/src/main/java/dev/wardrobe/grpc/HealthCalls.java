@@ -1,5 +1,6 @@
 package dev.wardrobe.grpc;
 
+import dev.wardrobe.tenant.OpenCalls;
 import io.grpc.health.v1.HealthCheckRequest;
 import io.grpc.health.v1.HealthCheckResponse;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
@@ -32,7 +33,7 @@ final class HealthCalls {
   }
 
   Service service() {
-    return new Methods(HealthProto.getDescriptor().findServiceByName("Health"))
+    return new Methods(HealthProto.getDescriptor().findServiceByName("Health"), new OpenCalls())
         .with("Check", HealthCheckRequest.getDefaultInstance(), this::check)
         .with("Watch", HealthCheckRequest.getDefaultInstance(), this::watch);
   }

@@ -23,6 +23,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
+import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -135,8 +136,9 @@ public final class JsonMethod {
         Request request,
         Executor parser,
         Context context,
-        HttpServerResponse response) {
-      Reply<R> reply = new Reply<>(context, new JsonWire<>(request.origin(), response));
+        HttpServerResponse response,
+        Consumer<Runnable> ended) {
+      Reply<R> reply = new Reply<>(context, new JsonWire<>(request.origin(), response, ended));
       Runnable answer =
           () -> {
             try {
@@ -185,10 +187,15 @@ public final class JsonMethod {
    * Answers a request, on the event loop.
    *
    * @param parser where the request is parsed
+   * @param ended told what to run when the answer has ended, or cannot be read any more
    */
   public void answer(
-      Request request, Executor parser, Context context, HttpServerResponse response) {
-    call.answer(this, request, parser, context, response);
+      Request request,
+      Executor parser,
+      Context context,
+      HttpServerResponse response,
+      Consumer<Runnable> ended) {
+    call.answer(this, request, parser, context, response, ended);
   }
 
   private ObjectNode fields(Request request, Call<?, ?> to) throws RequestException {

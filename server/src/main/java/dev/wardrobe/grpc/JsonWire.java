@@ -11,6 +11,7 @@ import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServerResponse;
 import io.vertx.grpc.common.GrpcStatus;
 import java.time.Duration;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /** That of a method of one answer, called as JSON over HTTP. */
@@ -21,10 +22,15 @@ final class JsonWire<T extends Message> implements Reply.Wire<T> {
 
   private final Origin origin;
   private final HttpServerResponse response;
+  private final Consumer<Runnable> ended;
 
-  JsonWire(Origin origin, HttpServerResponse response) {
+  /**
+   * @param ended told what to run when the answer has ended, or cannot be read any more
+   */
+  JsonWire(Origin origin, HttpServerResponse response, Consumer<Runnable> ended) {
     this.origin = origin;
     this.response = response;
+    this.ended = ended;
   }
 
   @Override
@@ -34,8 +40,8 @@ final class JsonWire<T extends Message> implements Reply.Wire<T> {
 
   @Override
   public void open(Runnable gone, Runnable drained) {
-    response.closeHandler(_ -> gone.run());
-    response.exceptionHandler(_ -> gone.run());
+    // An answer that was given is over before, and its reader not gone.
+    ended.accept(gone);
   }
 
   @Override

@@ -4,10 +4,12 @@ import com.google.api.AnnotationsProto;
 import com.google.api.HttpRule;
 import com.google.protobuf.Descriptors;
 import com.google.protobuf.Message;
+import dev.wardrobe.tenant.OpenCalls;
 import io.vertx.core.Context;
 import io.vertx.core.Vertx;
 import io.vertx.grpc.common.GrpcMessageDecoder;
 import io.vertx.grpc.common.GrpcMessageEncoder;
+import io.vertx.grpc.common.GrpcStatus;
 import io.vertx.grpc.common.ServiceMethod;
 import io.vertx.grpc.common.ServiceName;
 import io.vertx.grpc.server.GrpcServer;
@@ -50,11 +52,16 @@ final class Methods implements Service {
   }
 
   private final Descriptors.ServiceDescriptor descriptor;
+  private final OpenCalls open;
   private final List<Consumer<GrpcServer>> bindings = new ArrayList<>();
   private final List<JsonMethod> json = new ArrayList<>();
 
-  Methods(Descriptors.ServiceDescriptor descriptor) {
+  /**
+   * @param open where calls are noted while they last
+   */
+  Methods(Descriptors.ServiceDescriptor descriptor, OpenCalls open) {
     this.descriptor = descriptor;
+    this.open = open;
   }
 
   /** Adds a method by its name in the descriptor, as JSON too where its annotation gives a path. */
@@ -110,7 +117,11 @@ final class Methods implements Service {
                 serviceMethod,
                 call -> {
                   Context context = Objects.requireNonNull(Vertx.currentContext());
-                  arrival.accept(context, call, new Reply<>(context, new GrpcWire<>(call)));
+                  Reply<R> reply = new Reply<>(context, new GrpcWire<>(call));
+                  reply.onEnd(
+                      open.add(
+                          reply.caller(), why -> reply.breakOff(GrpcStatus.UNAUTHENTICATED, why)));
+                  arrival.accept(context, call, reply);
                 }));
     return this;
   }

@@ -57,6 +57,7 @@ final class Reply<T> {
   private volatile boolean full;
   private volatile Runnable onReady = () -> {};
   private volatile Runnable onGone = () -> {};
+  private volatile Runnable onEnd = () -> {};
 
   /** On the event loop. */
   Reply(Context context, Wire<T> wire) {
@@ -99,6 +100,20 @@ final class Reply<T> {
     }
   }
 
+  /** Called once when it has ended, however it did. To be set before anything is sent. */
+  void onEnd(Runnable action) {
+    onEnd = action;
+  }
+
+  /** True for the one who ends it. */
+  private boolean finish() {
+    boolean mine = over.compareAndSet(false, true);
+    if (mine) {
+      onEnd.run();
+    }
+    return mine;
+  }
+
   /** Runs {@code action} on the call's event loop, after what was handed over before. */
   void run(Runnable action) {
     context.runOnContext(_ -> action.run());
@@ -123,7 +138,7 @@ final class Reply<T> {
     Runnable end = wire.last(last);
     context.runOnContext(
         _ -> {
-          if (over.compareAndSet(false, true)) {
+          if (finish()) {
             end.run();
           }
         });
@@ -132,7 +147,7 @@ final class Reply<T> {
   void end() {
     context.runOnContext(
         _ -> {
-          if (over.compareAndSet(false, true)) {
+          if (finish()) {
             wire.end();
           }
         });
@@ -149,14 +164,25 @@ final class Reply<T> {
   private void fail(GrpcStatus status, String message, @Nullable Duration retryAfter) {
     context.runOnContext(
         _ -> {
-          if (over.compareAndSet(false, true)) {
+          if (finish()) {
             wire.fail(status, message, retryAfter);
           }
         });
   }
 
+  /** Ends with an error; who answers hears of it as if the reader had gone away. */
+  void breakOff(GrpcStatus status, String message) {
+    context.runOnContext(
+        _ -> {
+          if (finish()) {
+            wire.fail(status, message, null);
+            onGone.run();
+          }
+        });
+  }
+
   private void gone() {
-    if (over.compareAndSet(false, true)) {
+    if (finish()) {
       onGone.run();
     }
   }

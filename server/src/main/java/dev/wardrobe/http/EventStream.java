@@ -5,6 +5,7 @@ import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServerResponse;
 import io.vertx.core.http.HttpVersion;
 import io.vertx.ext.web.RoutingContext;
+import io.vertx.ext.web.handler.HttpException;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
@@ -24,6 +25,7 @@ final class EventStream {
 
   private final Exchange exchange;
   private final HttpServerResponse response;
+  private final long heartbeatMillis;
   private final AtomicInteger inFlight = new AtomicInteger();
   private volatile boolean full;
   private volatile Runnable onReady = () -> {};
@@ -32,7 +34,18 @@ final class EventStream {
   private boolean beating;
 
   EventStream(Exchange exchange) {
+    this(exchange, HEARTBEAT_MILLIS);
+  }
+
+  EventStream(Exchange exchange, long heartbeatMillis) {
     this.exchange = exchange;
+    this.heartbeatMillis = heartbeatMillis;
+    Callers.onRefused(
+        exchange.routing(),
+        why -> {
+          fail(new HttpException(401, why));
+          exchange.abandon();
+        });
     response = exchange.response();
     response.drainHandler(
         _ -> {
@@ -83,7 +96,7 @@ final class EventStream {
         routing
             .vertx()
             .setPeriodic(
-                HEARTBEAT_MILLIS,
+                heartbeatMillis,
                 _ -> {
                   if (!written) {
                     write(": waiting\n\n");
@@ -140,7 +153,8 @@ final class EventStream {
       if (!response.headWritten()) {
         HttpErrors.answer(exchange.routing(), failure);
       } else {
-        response.end("data: %s\n\ndata: [DONE]\n\n".formatted(HttpErrors.body(failure)));
+        String body = HttpErrors.body(exchange.routing(), failure).toString();
+        response.end("data: %s\n\ndata: [DONE]\n\n".formatted(body));
       }
     }
   }

@@ -26,9 +26,10 @@ final class Exchange {
   Exchange(RoutingContext routing) {
     this.routing = routing;
     context = Objects.requireNonNull(routing.vertx().getOrCreateContext());
-    // A stream that is reset, a connection that is lost: nobody reads any more.
-    response().exceptionHandler(_ -> gone());
-    response().closeHandler(_ -> gone());
+    // An answer that was given has ended before. Else a stream was reset, or a connection lost:
+    // nobody reads any more. (The response's own handlers are the routing's, and there is one
+    // each.)
+    routing.addEndHandler(_ -> gone());
   }
 
   String id() {

@@ -6,6 +6,7 @@ import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.compute.OutOfMemoryException;
 import dev.wardrobe.serve.RequestException;
 import io.vertx.core.http.HttpHeaders;
+import io.vertx.core.http.HttpMethod;
 import io.vertx.core.http.HttpServerResponse;
 import io.vertx.ext.web.RoutingContext;
 import io.vertx.ext.web.handler.HttpException;
@@ -32,27 +33,15 @@ final class HttpErrors {
     }
   }
 
-  static void nothingHere(RoutingContext context) {
-    answer(
-        context,
-        404,
-        "nothing is at %s %s".formatted(context.request().method(), context.request().path()),
-        null);
-  }
-
   /** Answers a request that failed, if it has no answer yet; on its event loop. */
   static void answer(RoutingContext context, Throwable failure) {
     Throwable cause = unwrapped(failure);
-    int status = status(cause);
-    if (status == 500) {
-      log.error("request {} failed", RequestIds.of(context), cause);
-    }
     HttpServerResponse response = context.response();
     Duration after = cause instanceof RequestException e ? e.retryAfter() : null;
     if (after != null && !response.headWritten()) {
       response.putHeader(HttpHeaders.RETRY_AFTER, Long.toString(Math.max(1, after.toSeconds())));
     }
-    answer(context, status, body(cause));
+    answer(context, status(cause), body(context, cause));
   }
 
   /**
@@ -70,19 +59,36 @@ final class HttpErrors {
     if (response.ended() || response.headWritten()) {
       return;
     }
-    response
-        .setStatusCode(status)
-        .putHeader(HttpHeaders.CONTENT_TYPE, "application/json")
-        .end(body.toString());
+    response.setStatusCode(status).putHeader(HttpHeaders.CONTENT_TYPE, "application/json");
+    if (context.request().method().equals(HttpMethod.HEAD)) {
+      response.end();
+    } else {
+      response.end(body.toString());
+    }
   }
 
-  /** What a failure is told as, in OpenAI's form. */
-  static ObjectNode body(Throwable failure) {
+  /** What a request's failure is told as, in OpenAI's form; what only we can mend is logged. */
+  static ObjectNode body(RoutingContext context, Throwable failure) {
     Throwable cause = unwrapped(failure);
     int status = status(cause);
-    return cause instanceof FieldException e
-        ? body(status, message(e), e.parameter(), e.code() == null ? code(status) : e.code())
-        : body(status, message(cause), null);
+    if (cause instanceof FieldException e) {
+      return body(status, message(e), e.parameter(), e.code() == null ? code(status) : e.code());
+    }
+    if (status != 500) {
+      return body(status, message(cause), null);
+    }
+    if (context.response().closed() || context.response().ended()) {
+      log.debug("request {} was given up", RequestIds.of(context), cause);
+    } else {
+      log.error("request {} failed", RequestIds.of(context), cause);
+    }
+    boolean written = cause instanceof RequestException || cause instanceof AdapterException;
+    return body(
+        status,
+        written
+            ? message(cause)
+            : "the server failed; its log says why, under request " + RequestIds.of(context),
+        null);
   }
 
   static ObjectNode body(int status, String message, @Nullable String parameter) {

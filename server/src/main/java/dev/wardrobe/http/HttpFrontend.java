@@ -5,13 +5,15 @@ import dev.wardrobe.grpc.CallerContext;
 import dev.wardrobe.grpc.GrpcServices;
 import dev.wardrobe.serve.Served;
 import dev.wardrobe.telemetry.Readiness;
+import dev.wardrobe.tenant.Caller;
 import dev.wardrobe.tenant.Keys;
+import dev.wardrobe.tenant.OpenCalls;
 import io.grpc.BindableService;
+import io.vertx.core.Context;
 import io.vertx.core.Future;
 import io.vertx.core.Vertx;
 import io.vertx.core.VertxOptions;
 import io.vertx.core.http.Http2Settings;
-import io.vertx.core.http.HttpConnection;
 import io.vertx.core.http.HttpHeaders;
 import io.vertx.core.http.HttpServer;
 import io.vertx.core.http.HttpServerOptions;
@@ -21,17 +23,13 @@ import io.vertx.ext.web.Route;
 import io.vertx.ext.web.Router;
 import io.vertx.ext.web.RoutingContext;
 import java.io.IOException;
-import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
-import java.util.Set;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
-import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -65,17 +63,11 @@ public final class HttpFrontend implements AutoCloseable {
   /** How often the event loops are looked at. */
   private static final long LOOP_MILLIS = 100;
 
-  /** How long a publication may fall silent. */
-  private static final Duration IDLE = Duration.ofSeconds(60);
-
   /** How long the last bytes may take to those who read them. */
   private static final long FLUSH_SECONDS = 5;
 
   /** Largest head of a request, in bytes, with all of its headers. */
   private static final int MAX_HEADER_BYTES = 16 << 10;
-
-  /** How many connections are told that they are too many. */
-  private static final int TOLD = 64;
 
   /** How often files of keys and certificates are looked at. */
   private static final long RELOAD_MILLIS = 1000;
@@ -89,8 +81,9 @@ public final class HttpFrontend implements AutoCloseable {
   private final Readiness readiness;
   private final Executor workers;
   private volatile @Nullable Door door;
-  private final AtomicInteger connections = new AtomicInteger();
-  private final Set<HttpConnection> surplus = ConcurrentHashMap.newKeySet();
+  private final Patience patience;
+  private final Connections connections;
+  private final OpenCalls open = new OpenCalls();
 
   // Guarded by this.
   private String unread = "";
@@ -110,16 +103,18 @@ public final class HttpFrontend implements AutoCloseable {
    * @param extensions further gRPC services
    */
   public HttpFrontend(Served served, List<BindableService> extensions, FrontOptions options) {
-    this(served, extensions, options, IDLE);
+    this(served, extensions, options, Patience.DEFAULT);
   }
 
   HttpFrontend(
-      Served served, List<BindableService> extensions, FrontOptions options, Duration idle) {
+      Served served, List<BindableService> extensions, FrontOptions options, Patience patience) {
     this.options = options;
+    this.patience = patience;
     workers = served.workers();
     CallerContext.prepare();
     vertx = Vertx.vertx(loops());
-    services = new GrpcServices(vertx, served, idle, extensions);
+    connections = new Connections(vertx, options.maxConnections(), patience);
+    services = new GrpcServices(vertx, served, patience.upload(), open, extensions);
     readiness = served.telemetry().readiness();
     watchLoops(served.telemetry().metrics().loopDelay());
     router = Router.router(vertx);
@@ -132,10 +127,10 @@ public final class HttpFrontend implements AutoCloseable {
     new PageRoutes().mount(router);
     watches = new WatchRoutes(vertx, served.adapters());
     watches.mount(router);
-    new UploadRoutes(vertx, served.adapters(), served.workers(), idle).mount(router);
+    new UploadRoutes(vertx, served.adapters(), served.workers(), patience.upload()).mount(router);
     new JsonRoutes(services.json(), served.workers()).mount(router);
     new OpenAiRoutes(served).mount(router);
-    router.route().last().handler(HttpErrors::nothingHere);
+    router.route().last().handler(new NoRoute(router)::answer);
   }
 
   /** With Vert.x's checker looking as often as it needs to for {@link #LOOP_LIMIT}. */
@@ -198,6 +193,9 @@ public final class HttpFrontend implements AutoCloseable {
         new HttpServerOptions()
             .setHost(host)
             .setPort(port)
+            // Until the connection is one of HTTP; see Connections.
+            .setIdleTimeout(Math.toIntExact(patience.first().toMillis()))
+            .setIdleTimeoutUnit(TimeUnit.MILLISECONDS)
             .setHttp2RstFloodMaxRstFramePerWindow(MAX_CANCELLATIONS)
             .setHttp2RstFloodWindowDuration(1)
             .setHttp2RstFloodWindowDurationTimeUnit(TimeUnit.SECONDS)
@@ -217,7 +215,10 @@ public final class HttpFrontend implements AutoCloseable {
           .setClientAuth(encryption.getClientAuth());
     }
     HttpServer listening =
-        vertx.createHttpServer(how).connectionHandler(this::connected).requestHandler(this::handle);
+        vertx
+            .createHttpServer(how)
+            .connectionHandler(connections::opened)
+            .requestHandler(this::handle);
     try {
       int actual = await(listening.listen()).actualPort();
       server = listening;
@@ -249,6 +250,7 @@ public final class HttpFrontend implements AutoCloseable {
     Keys keys = options.keys();
     if (keys != null) {
       keys.refresh();
+      open.endRefused(keys::refusal);
     }
     if (files == null) {
       return;
@@ -268,27 +270,9 @@ public final class HttpFrontend implements AutoCloseable {
     }
   }
 
-  /** Counts connections. Of those that are too many some are told so, the others closed. */
-  private void connected(HttpConnection connection) {
-    int count = connections.incrementAndGet();
-    int most = options.maxConnections();
-    if (count > most) {
-      surplus.add(connection);
-    }
-    connection.closeHandler(
-        _ -> {
-          connections.decrementAndGet();
-          surplus.remove(connection);
-        });
-    if (count > most + TOLD) {
-      connection.close();
-    }
-  }
-
   /** What becomes of a request; on its event loop. */
   private Door.Decision decide(HttpServerRequest request) {
-    if (surplus.contains(request.connection())) {
-      request.response().endHandler(_ -> request.connection().close());
+    if (connections.isSurplus(request.connection())) {
       return new Door.Decision.Refused(
           503,
           "expected at most %d connections, got more; share one among requests, or ask again later"
@@ -302,8 +286,12 @@ public final class HttpFrontend implements AutoCloseable {
       router.handle(request);
       return;
     }
+    connections.begun(request);
     switch (decide(request)) {
       case Door.Decision.Admitted admitted -> {
+        if (admitted.caller() != Caller.NOBODY) {
+          connections.keep(request);
+        }
         CallerContext.put(Objects.requireNonNull(Vertx.currentContext()), admitted.caller());
         services.handle(request);
       }
@@ -320,10 +308,16 @@ public final class HttpFrontend implements AutoCloseable {
 
   /** The first step of every route. */
   private void enter(RoutingContext context) {
+    connections.begun(context);
     switch (decide(context.request())) {
       case Door.Decision.Admitted admitted -> {
-        CallerContext.put(Objects.requireNonNull(Vertx.currentContext()), admitted.caller());
+        Context loop = Objects.requireNonNull(Vertx.currentContext());
+        CallerContext.put(loop, admitted.caller());
         Callers.put(context, admitted.caller());
+        Runnable ended =
+            open.add(
+                admitted.caller(), why -> loop.runOnContext(_ -> Callers.refuse(context, why)));
+        context.addEndHandler(_ -> ended.run());
         context.next();
       }
       case Door.Decision.Refused refused ->

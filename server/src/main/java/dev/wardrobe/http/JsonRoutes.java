@@ -44,11 +44,19 @@ final class JsonRoutes {
   /** Whatever a form of another page could send is not taken for JSON. */
   private static void checkType(RoutingContext context) {
     String type = context.request().getHeader(HttpHeaders.CONTENT_TYPE);
-    if (type == null || type.split(";", 2)[0].strip().equalsIgnoreCase("application/json")) {
+    boolean good =
+        type == null
+            ? context.body().length() <= 0
+            : type.split(";", 2)[0].strip().equalsIgnoreCase("application/json");
+    if (good) {
       context.next();
     } else {
       HttpErrors.answer(
-          context, 415, "content-type: expected application/json, got '%s'".formatted(type), null);
+          context,
+          415,
+          "content-type: expected application/json, got %s"
+              .formatted(type == null ? "none" : "'" + Fields.cut(type) + "'"),
+          null);
     }
   }
 
@@ -62,6 +70,11 @@ final class JsonRoutes {
         new JsonMethod.Request(Origins.of(context), variables, context.queryParams(), text);
     Context loop = Objects.requireNonNull(Vertx.currentContext());
     Executor parser = text.length() <= SMALL ? Runnable::run : workers;
-    method.answer(request, parser, loop, context.response());
+    method.answer(
+        request,
+        parser,
+        loop,
+        context.response(),
+        action -> context.addEndHandler(_ -> action.run()));
   }
 }

@@ -46,16 +46,6 @@ final class OpenAiRoutes {
         .handler(BodyHandler.create(false).setBodyLimit(JsonBody.LARGEST))
         .handler(context -> read(context, endpoint))
         .failureHandler(OpenAiRoutes::failed);
-    router
-        .route(path)
-        .handler(
-            context ->
-                HttpErrors.answer(
-                    context,
-                    405,
-                    "%s %s: expected POST with a JSON object"
-                        .formatted(context.request().method(), path),
-                    null));
   }
 
   /**

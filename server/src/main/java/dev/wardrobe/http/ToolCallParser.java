@@ -63,6 +63,12 @@ final class ToolCallParser {
   /** What may be the beginning of a tag, and the blanks before it. */
   private final StringBuilder held = new StringBuilder();
 
+  /** How much of a tag, or of what goes between two calls, is at the end of what is held. */
+  private int matched;
+
+  /** Whether blanks are behind that. */
+  private boolean gap;
+
   /** What a call took, while it may yet turn out to be text. */
   private final StringBuilder taken = new StringBuilder();
 
@@ -112,7 +118,7 @@ final class ToolCallParser {
     if (!trailing) {
       text.append(held);
     }
-    held.setLength(0);
+    letGo();
     return release();
   }
 
@@ -137,7 +143,7 @@ final class ToolCallParser {
       case START -> start(c);
       case TEXT -> {
         if (style == Style.TAGS) {
-          hold(c, OPEN);
+          hold(c);
         } else {
           text.append(c);
         }
@@ -160,7 +166,7 @@ final class ToolCallParser {
     }
     if (c == (style == Style.LIST ? '[' : '{')) {
       taken.append(held);
-      held.setLength(0);
+      letGo();
       enter();
       if (style == Style.OBJECTS) {
         scanner.take(c);
@@ -174,7 +180,14 @@ final class ToolCallParser {
   private void toText() {
     state = State.TEXT;
     text.append(held);
+    letGo();
+  }
+
+  /** Holds nothing any more. */
+  private void letGo() {
     held.setLength(0);
+    matched = 0;
+    gap = false;
   }
 
   private void enter() {
@@ -183,25 +196,23 @@ final class ToolCallParser {
   }
 
   /** Keeps back what may be the tag, and blanks before it; everything else is text. */
-  private void hold(char c, String tag) {
+  private void hold(char c) {
+    if (matched > 0 && c != OPEN.charAt(matched)) {
+      // Nothing within the tag could be its beginning, but this may be.
+      text.append(held);
+      letGo();
+    }
     held.append(c);
-    while (!held.isEmpty()) {
-      int blanks = 0;
-      while (blanks < held.length() && Character.isWhitespace(held.charAt(blanks))) {
-        blanks++;
-      }
-      String rest = held.substring(blanks);
-      if (rest.equals(tag)) {
+    if (c == OPEN.charAt(matched)) {
+      matched++;
+      if (matched == OPEN.length()) {
         taken.append(held);
-        held.setLength(0);
+        letGo();
         enter();
-        return;
       }
-      if (tag.startsWith(rest)) {
-        return;
-      }
-      text.append(held, 0, blanks + 1);
-      held.delete(0, blanks + 1);
+    } else if (!Character.isWhitespace(c)) {
+      text.append(held);
+      letGo();
     }
   }
 
@@ -256,26 +267,27 @@ final class ToolCallParser {
 
   private void behind(char c) {
     held.append(c);
-    String rest = held.toString().strip();
-    if (style == Style.TAGS) {
-      if (rest.equals(CLOSE)) {
-        held.setLength(0);
-        state = State.TEXT;
-      } else if (!CLOSE.startsWith(rest)) {
+    if (Character.isWhitespace(c)) {
+      gap = matched > 0;
+    } else if (style == Style.TAGS) {
+      if (gap || c != CLOSE.charAt(matched)) {
         toText();
+        return;
       }
-      return;
-    }
-    if (rest.isEmpty() || rest.equals(";") || rest.equals(",")) {
-      return;
-    }
-    if (c == '{') {
+      matched++;
+      if (matched == CLOSE.length()) {
+        letGo();
+        state = State.TEXT;
+      }
+    } else if (matched == 0 && (c == ';' || c == ',')) {
+      matched++;
+    } else if (c == '{') {
       taken.append(held);
-      held.setLength(0);
+      letGo();
       enter();
       scanner.take(c);
     } else if (c == ']' && style == Style.LIST) {
-      held.setLength(0);
+      letGo();
       state = State.TEXT;
     } else {
       toText();
@@ -327,6 +339,10 @@ final class ToolCallParser {
     private final StringBuilder value = new StringBuilder();
     private final StringBuilder arguments = new StringBuilder();
     private Place place = Place.OPEN;
+
+    /** Whether the key is that of arguments. */
+    private boolean ofArguments;
+
     private @Nullable String name;
     private boolean argued;
     private int depth;
@@ -391,13 +407,11 @@ final class ToolCallParser {
       key.append(c);
       if (c == '"') {
         place = Place.COLON;
+        String read = key.toString();
+        ofArguments = read.equals("\"arguments\"") || read.equals("\"parameters\"");
       }
       // No key that matters has an escape.
       return c != '\\';
-    }
-
-    private boolean isArguments() {
-      return key.toString().equals("\"arguments\"") || key.toString().equals("\"parameters\"");
     }
 
     private boolean value(char c) {
@@ -418,7 +432,7 @@ final class ToolCallParser {
         return true;
       }
       value.append(c);
-      if (isArguments() && !isText()) {
+      if (ofArguments && !isText()) {
         arguments.append(c);
       }
       if (quoted) {
@@ -450,7 +464,7 @@ final class ToolCallParser {
         name = parsed == null ? null : parsed.textValue();
         return name != null;
       }
-      if (isArguments()) {
+      if (ofArguments) {
         argued = true;
         if (isText()) {
           // Some write the object's text.

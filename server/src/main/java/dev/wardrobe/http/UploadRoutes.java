@@ -8,6 +8,8 @@ import dev.wardrobe.adapter.Publication;
 import dev.wardrobe.adapter.SentFile;
 import dev.wardrobe.adapter.StoreOptions;
 import dev.wardrobe.grpc.AdapterMessages;
+import dev.wardrobe.tenant.Caller;
+import dev.wardrobe.tenant.Places;
 import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.v1.PublishAdapterResponse;
 import io.vertx.core.Context;
@@ -27,7 +29,6 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.Executor;
-import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -38,7 +39,7 @@ import org.jspecify.annotations.Nullable;
  * them. Answers with a PublishAdapterResponse.
  */
 final class UploadRoutes {
-  private static final String PATH = "/v1/adapters:upload";
+  static final String PATH = "/v1/adapters:upload";
 
   private static final Set<String> PARAMETERS =
       Set.of("name", "version", "alias", "keep_latest", "digest");
@@ -47,6 +48,7 @@ final class UploadRoutes {
   private static final long LARGEST_BODY = StoreOptions.DEFAULT.maxWeightBytes() + (64 << 20);
 
   private static final int MOST_AT_ONCE = 8;
+  private static final int MOST_OF_A_TENANT = MOST_AT_ONCE / 4;
   private static final long CHECK_MILLIS = 1000;
   private static final String ANNOUNCEMENT = Announcement.class.getName();
 
@@ -55,8 +57,7 @@ final class UploadRoutes {
   private final Executor workers;
   private final Duration idle;
 
-  // Belongs to all event loops.
-  private final AtomicInteger running = new AtomicInteger();
+  private final Places places = new Places("uploads", MOST_AT_ONCE, MOST_OF_A_TENANT);
 
   /**
    * @param workers run what takes time
@@ -111,18 +112,14 @@ final class UploadRoutes {
       // Gone while it was looked at: nothing would ever end it.
       return;
     }
+    Caller caller = Callers.of(context);
+    String full = refusal == null ? places.take(caller) : null;
     if (refusal != null) {
       HttpErrors.answer(context, refusal);
-    } else if (running.incrementAndGet() > MOST_AT_ONCE) {
-      running.decrementAndGet();
-      HttpErrors.answer(
-          context,
-          429,
-          "expected at most %d uploads at once, got another; send it again when one has ended"
-              .formatted(MOST_AT_ONCE),
-          null);
+    } else if (full != null) {
+      HttpErrors.answer(context, 429, full, null);
     } else {
-      context.addEndHandler(_ -> running.decrementAndGet());
+      context.addEndHandler(_ -> places.giveBack(caller));
       watch(context);
       context.next();
     }
@@ -231,11 +228,15 @@ final class UploadRoutes {
                 AdapterMessages.published(publication.finish(), (System.nanoTime() - began) / 1e6);
             String json = ProtoJson.of(response);
             loop.runOnContext(
-                _ ->
+                _ -> {
+                  // The key may have been revoked meanwhile, and that told.
+                  if (!context.response().ended()) {
                     context
                         .response()
                         .putHeader(HttpHeaders.CONTENT_TYPE, "application/json")
-                        .end(json));
+                        .end(json);
+                  }
+                });
           } catch (Throwable e) {
             loop.runOnContext(_ -> HttpErrors.answer(context, e));
           }

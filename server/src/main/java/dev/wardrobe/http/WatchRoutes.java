@@ -6,6 +6,8 @@ import dev.wardrobe.adapter.AdapterRegistry;
 import dev.wardrobe.adapter.EventLog;
 import dev.wardrobe.adapter.RegistryEvent;
 import dev.wardrobe.grpc.AdapterMessages;
+import dev.wardrobe.tenant.Caller;
+import dev.wardrobe.tenant.Places;
 import dev.wardrobe.tenant.VisibleAdapters;
 import dev.wardrobe.v1.AdapterEvent;
 import io.vertx.core.Context;
@@ -27,6 +29,7 @@ import java.util.concurrent.ConcurrentHashMap;
  */
 final class WatchRoutes {
   private static final int MOST_AT_ONCE = 512;
+  private static final int MOST_OF_A_TENANT = MOST_AT_ONCE / 8;
 
   /** So that a proxy, or whoever reads, can tell a quiet server from one that is gone. */
   private static final long HEARTBEAT_MILLIS = 15_000;
@@ -34,6 +37,7 @@ final class WatchRoutes {
   private final Vertx vertx;
   private final AdapterRegistry adapters;
   private final Set<Reader> readers = ConcurrentHashMap.newKeySet();
+  private final Places places = new Places("readers of events", MOST_AT_ONCE, MOST_OF_A_TENANT);
 
   WatchRoutes(Vertx vertx, AdapterRegistry adapters) {
     this.vertx = vertx;
@@ -48,27 +52,20 @@ final class WatchRoutes {
   void stop() {
     readers.forEach(
         reader ->
-            reader.fail(
-                new AdapterException(
-                    Reason.IO, "the server is stopping; watch again once it is up")));
+            reader.loop.runOnContext(
+                _ -> reader.fail(503, "the server is stopping; watch again once it is up")));
   }
 
   private void watch(RoutingContext context) {
     try {
-      if (readers.size() >= MOST_AT_ONCE) {
-        HttpErrors.answer(
-            context,
-            429,
-            "expected at most %d readers of events, got another; come again later"
-                .formatted(MOST_AT_ONCE),
-            null);
+      Caller caller = Callers.of(context);
+      String full = places.take(caller);
+      if (full != null) {
+        HttpErrors.answer(context, 429, full, null);
         return;
       }
-      new Reader(
-              new VisibleAdapters(adapters, Callers.of(context)),
-              context.response(),
-              after(context))
-          .begin();
+      context.addEndHandler(_ -> places.giveBack(caller));
+      new Reader(context, after(context)).begin();
     } catch (AdapterException e) {
       HttpErrors.answer(context, e);
     }
@@ -94,15 +91,18 @@ final class WatchRoutes {
   /** One that reads. All of it runs on the request's event loop. */
   private final class Reader {
     private final Context loop = Objects.requireNonNull(Vertx.currentContext());
+    private final RoutingContext context;
     private final HttpServerResponse response;
     private final EventLog.Watch watch;
     private long heartbeat;
     private boolean over;
 
-    Reader(VisibleAdapters visible, HttpServerResponse response, OptionalLong after)
-        throws AdapterException {
-      this.response = response;
-      this.watch = visible.watch(after, () -> loop.runOnContext(_ -> drain()));
+    Reader(RoutingContext context, OptionalLong after) throws AdapterException {
+      this.context = context;
+      this.response = context.response();
+      this.watch =
+          new VisibleAdapters(adapters, Callers.of(context))
+              .watch(after, () -> loop.runOnContext(_ -> drain()));
     }
 
     void begin() {
@@ -113,8 +113,8 @@ final class WatchRoutes {
           .putHeader(HttpHeaders.CACHE_CONTROL, "no-store")
           // Proxies of nginx's kind would keep events until they have many.
           .putHeader("x-accel-buffering", "no");
-      response.closeHandler(_ -> end());
-      response.exceptionHandler(_ -> end());
+      context.addEndHandler(_ -> end());
+      Callers.onRefused(context, why -> fail(401, why));
       response.drainHandler(_ -> drain());
       heartbeat =
           vertx.setPeriodic(
@@ -142,7 +142,7 @@ final class WatchRoutes {
           send(AdapterMessages.event(event));
         }
       } catch (AdapterException e) {
-        fail(e);
+        fail(HttpErrors.status(e), String.valueOf(e.getMessage()));
       }
     }
 
@@ -150,18 +150,12 @@ final class WatchRoutes {
       response.write("id: %d\ndata: %s\n\n".formatted(event.getRevision(), ProtoJson.of(event)));
     }
 
-    /** Says why it ends; on any thread. */
-    void fail(AdapterException why) {
-      loop.runOnContext(
-          _ -> {
-            if (!over) {
-              String body =
-                  HttpErrors.body(HttpErrors.status(why), String.valueOf(why.getMessage()), null)
-                      .toString();
-              response.end("event: error\ndata: %s\n\n".formatted(body));
-              end();
-            }
-          });
+    /** Says why it ends. */
+    void fail(int status, String why) {
+      if (!over) {
+        end();
+        response.end("event: error\ndata: %s\n\n".formatted(HttpErrors.body(status, why, null)));
+      }
     }
 
     private void end() {

@@ -44,11 +44,19 @@ public final class Keys {
   private @Nullable String problem;
 
   /** What the file says. */
-  private record Ring(Map<String, Grant> byHash, Map<String, Grant> byCertificate) {
-    static Ring of(List<Grant> grants) {
+  private record Ring(
+      Map<String, Grant> byHash, Map<String, Grant> byCertificate, Map<String, Grant> byId) {
+    static final Ring EMPTY = new Ring(Map.of(), Map.of(), Map.of());
+
+    /** With what is as it was before, as it is known to those who have shown it. */
+    static Ring of(List<Grant> grants, Ring before) {
       Map<String, Grant> byHash = new HashMap<>();
       Map<String, Grant> byCertificate = new HashMap<>();
-      for (Grant grant : grants) {
+      Map<String, Grant> byId = new HashMap<>();
+      for (Grant read : grants) {
+        Grant known = before.byId.get(read.id());
+        Grant grant = known != null && known.toJson().equals(read.toJson()) ? known : read;
+        byId.put(grant.id(), grant);
         String hash = grant.hash();
         String certificate = grant.certificate();
         if (hash != null) {
@@ -57,7 +65,7 @@ public final class Keys {
           byCertificate.put(certificate, grant);
         }
       }
-      return new Ring(Map.copyOf(byHash), Map.copyOf(byCertificate));
+      return new Ring(Map.copyOf(byHash), Map.copyOf(byCertificate), Map.copyOf(byId));
     }
 
     int size() {
@@ -81,7 +89,7 @@ public final class Keys {
   private Keys(KeyFile file, Clock clock, List<Grant> grants, String stamp) {
     this.file = file;
     this.clock = clock;
-    this.ring = Ring.of(grants);
+    this.ring = Ring.of(grants, Ring.EMPTY);
     this.stamp = stamp;
   }
 
@@ -133,7 +141,7 @@ public final class Keys {
       return;
     }
     try {
-      ring = Ring.of(read(file));
+      ring = Ring.of(read(file), ring);
       stamp = now;
       problem = null;
       log.info("{} was read again: {} keys", file, ring.size());
@@ -183,6 +191,23 @@ public final class Keys {
             "expected a key that is valid, got one that expired at %s; ask for a new one"
                 .formatted(expires))
         : new Shown.Known(grant);
+  }
+
+  /**
+   * Why a caller that was let in before would not be now; null if it would.
+   *
+   * @param caller one that was {@linkplain #show shown}
+   */
+  public @Nullable String refusal(Caller caller) {
+    Grant grant = ring.byId().get(caller.id());
+    if (grant == null) {
+      return "expected a key of this server, got one that was revoked; ask for a new one";
+    }
+    if (grant.caller() != caller) {
+      return "expected a key as it was when this began, got one that was changed; ask again with"
+          + " it";
+    }
+    return current(grant) instanceof Shown.Refused refused ? refused.why() : null;
   }
 
   /**

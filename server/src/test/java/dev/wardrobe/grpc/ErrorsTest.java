@@ -34,6 +34,17 @@ final class ErrorsTest {
   }
 
   @Test
+  void message_ofWhatNobodyForesaw_isNotTold() {
+    Throwable unforeseen = new IllegalStateException("/etc/secret is null");
+    assertThat(Errors.status(unforeseen)).isEqualTo(GrpcStatus.INTERNAL);
+    assertThat(Errors.message(unforeseen)).isEqualTo("the server failed; its log says why");
+    assertThat(
+            Errors.message(
+                new RequestException(RequestException.Code.INTERNAL, "the step failed; ask again")))
+        .isEqualTo("the step failed; ask again");
+  }
+
+  @Test
   void retryAfter_ofWhatTellsNoTime() {
     assertThat(
             Errors.retryAfter(

@@ -432,6 +432,17 @@ final class DoorTest {
         .hasMessageContaining("PEM form, got something else");
   }
 
+  /** There is no engine to look at, which nobody foresaw. */
+  @Test
+  void whatNobodyForesaw_isInTheLog_notInTheAnswer() throws IOException {
+    serve(options(List.of(), List.of()));
+    String answer = send("GET /debug/state HTTP/1.1\nHost: localhost\nX-Request-Id: mine-7\n");
+    assertThat(status(answer)).isEqualTo(500);
+    assertThat(answer)
+        .contains("the server failed; its log says why, under request mine-7")
+        .doesNotContain("because", "Engine");
+  }
+
   // Limits
 
   @Test

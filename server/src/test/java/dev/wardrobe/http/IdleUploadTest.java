@@ -77,7 +77,11 @@ final class IdleUploadTest {
                     new Telemetry("", null, adapters, ModelInfoResponse::getDefaultInstance)),
                 List.of(),
                 FrontOptions.DEFAULT,
-                Duration.ofSeconds(1))) {
+                new Patience(
+                    Duration.ofSeconds(30),
+                    Duration.ofSeconds(75),
+                    Duration.ofSeconds(30),
+                    Duration.ofSeconds(1)))) {
       ManagedChannel channel =
           NettyChannelBuilder.forAddress("127.0.0.1", frontend.listen("127.0.0.1", 0))
               .usePlaintext()

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -102,6 +103,27 @@ final class ToolCallParserTest {
     ToolCallParser parser = new ToolCallParser(Style.ARGUMENTS, Set.of("find"), false);
     assertThat(read(parser, List.of("{\"a\"", ": 1}"))).isEqualTo("[find {\"a\": 1}]");
     assertThat(parser.calls()).isEqualTo(1);
+  }
+
+  /** Each of these would take minutes if every blank were looked at again with the next. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      textBlock =
+          """
+          TAGS    | See:~<tool_call>{"name":"find","arguments":{}}~</tool_call>~<tool_call>{"name":"send"}</tool_call>~. | See:[find {}][send {}]~.
+          TAGS    | ~<tool~x~ | ~<tool~x~
+          LIST    | ~[{"name":~"find",~"arguments":{}~}~,~{"name":"send"}~]~ | [find {}][send {}]~
+          LIST    | ~[~] | ~[~]
+          OBJECTS | ~{"name":"find","parameters":{"a":~1}}~;~{"name":"send"}~ | [find {"a":~1}][send {}]
+          OBJECTS | {"~":{"~":"~"},"name":"find"} | [find {}]
+          """)
+  @Timeout(10)
+  void manyBlanks_takeTimeOnce(Style style, String text, String expected) {
+    String blanks = " ".repeat(200_000);
+    ToolCallParser parser = new ToolCallParser(style, FUNCTIONS, true);
+    String read = read(parser, List.of(text.replace("~", blanks)));
+    assertThat(read.replace(blanks, "~")).isEqualTo(expected);
   }
 
   @Test

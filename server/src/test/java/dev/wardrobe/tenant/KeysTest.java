@@ -11,6 +11,7 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
+import java.time.ZoneId;
 import java.time.ZoneOffset;
 import java.util.List;
 import java.util.Set;
@@ -114,6 +115,66 @@ final class KeysTest {
     keys.refresh();
     assertThat(why(keys.show(one))).contains("revoked");
     assertThat(grant(keys.show(two)).id()).isEqualTo("two");
+  }
+
+  @Test
+  void refusal_isOfThoseWhoseKeyIsNoLongerWhatItWas() throws Exception {
+    String kept = add("kept", Scope.INFERENCE);
+    String changed = add("changed", Scope.INFERENCE);
+    String gone = add("gone", Scope.INFERENCE);
+    Keys keys = Keys.open(path());
+    Caller one = grant(keys.show(kept)).caller();
+    Caller two = grant(keys.show(changed)).caller();
+    Caller three = grant(keys.show(gone)).caller();
+    file().remove("changed");
+    file()
+        .add(
+            Grant.ofKey(
+                changed, "changed", "acme", Set.of(Scope.INFERENCE), List.of("acme/one"), null));
+    file().remove("gone");
+    assertThat(keys.refusal(two)).isNull();
+    keys.refresh();
+    assertThat(keys.refusal(one)).isNull();
+    assertThat(keys.refusal(two)).contains("was changed");
+    assertThat(keys.refusal(three)).contains("was revoked");
+    assertThat(keys.refusal(grant(keys.show(changed)).caller())).isNull();
+  }
+
+  @Test
+  void refusal_isOfThoseWhoseKeyHasExpired() throws Exception {
+    Instant[] now = {NOW};
+    String key = ApiKey.create();
+    file()
+        .add(Grant.ofKey(key, "k", "acme", Set.of(Scope.ADMIN), List.of("*"), NOW.plusSeconds(60)));
+    Keys keys = Keys.open(path(), new Moving(now));
+    Caller caller = grant(keys.show(key)).caller();
+    assertThat(keys.refusal(caller)).isNull();
+    now[0] = NOW.plusSeconds(60);
+    assertThat(keys.refusal(caller)).contains("expired at");
+  }
+
+  /** Says what it is told to say. */
+  private static final class Moving extends Clock {
+    private final Instant[] now;
+
+    Moving(Instant[] now) {
+      this.now = now;
+    }
+
+    @Override
+    public Instant instant() {
+      return now[0];
+    }
+
+    @Override
+    public ZoneId getZone() {
+      return ZoneOffset.UTC;
+    }
+
+    @Override
+    public Clock withZone(ZoneId zone) {
+      return this;
+    }
   }
 
   @Test
