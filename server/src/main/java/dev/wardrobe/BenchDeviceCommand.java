@@ -181,7 +181,7 @@ final class BenchDeviceCommand implements Callable<Integer> {
   private static Shape shape(String option, String name) throws StartException {
     Shape known = Shape.find(name);
     if (known == null) {
-      throw new StartException(
+      throw StartException.usage(
           "%s: expected one of %s, got '%s'".formatted(option, Shape.known(), name));
     }
     return known;

@@ -94,7 +94,7 @@ final class StoreCommandTest {
     }
     assertThat(store("export", digest("sql"), dir.resolve("out"))).isEqualTo(1);
     assertThat(err).contains("new or empty directory").hasLineCount(1);
-    assertThat(store("export", "nobody", dir.resolve("other"))).isEqualTo(1);
+    assertThat(store("export", "nobody", dir.resolve("other"))).isEqualTo(4);
     assertThat(err).contains("'nobody'").hasLineCount(1);
 
     assertThat(store("verify")).isZero();
