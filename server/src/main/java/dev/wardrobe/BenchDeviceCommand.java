@@ -152,7 +152,10 @@ final class BenchDeviceCommand implements Callable<Integer> {
         }
       }
     } catch (UnavailableException e) {
-      throw new StartException(String.valueOf(e.getMessage()), e);
+      throw new StartException(
+          "%s; bench device measures a CUDA device, wardrobe bench the processor"
+              .formatted(e.getMessage()),
+          e);
     } catch (OutOfMemoryException e) {
       throw new StartException(String.valueOf(e.getMessage()), e);
     }

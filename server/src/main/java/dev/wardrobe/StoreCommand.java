@@ -470,7 +470,7 @@ final class StoreCommand implements Runnable {
                   .put("blobs", verified.blobs())
                   .put("bytes", verified.bytes())
                   .put("unreferred", verified.unreferred());
-          verified.faults().forEach(fault -> root.withArray("faults").add(String.valueOf(fault)));
+          verified.faults().forEach(root.putArray("faults")::add);
           out.println(root);
           out.flush();
           return verified.faults().isEmpty() ? 0 : 1;

@@ -99,6 +99,11 @@ final class StoreCommandTest {
 
     assertThat(store("verify")).isZero();
     assertThat(out).contains("4 adapters", ": whole");
+    assertThat(store("verify", "--json")).isZero();
+    JsonNode verified = new ObjectMapper().readTree(out);
+    assertThat(verified.get("adapters").intValue()).isEqualTo(4);
+    assertThat(verified.get("faults").isArray()).isTrue();
+    assertThat(verified.get("faults")).isEmpty();
   }
 
   @Test
