@@ -138,6 +138,11 @@ final class FrontArguments {
           "--tls-client-ca: expected --tls-cert and --tls-key with it, got none; certificates are"
               + " shown over encrypted connections alone");
     }
+    if (openMetrics && !asks()) {
+      throw StartException.usage(
+          "--metrics-without-key: expected --keys or --tls-client-ca with it, got none; without"
+              + " them nobody is asked for a key anyway");
+    }
     try {
       FrontOptions options =
           new FrontOptions(

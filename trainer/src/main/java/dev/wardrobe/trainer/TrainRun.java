@@ -133,8 +133,7 @@ final class TrainRun {
     Path folder = arguments.output.folder;
     if (arguments.data.files.isEmpty() || folder == null) {
       throw StartException.usage(
-          "%s is missing; wardrobe train --help shows what it takes"
-              .formatted(folder == null ? "--out" : "--data"));
+          (folder == null ? "--out" : "--data") + " is missing, and a run needs it");
     }
     Thread caller = Thread.currentThread();
     Thread shutdown = new Thread(() -> interrupt(caller), "wardrobe-shutdown");

@@ -196,6 +196,7 @@ final class EveryCommandTest {
             "serve --port 70000",
             "serve --drain-seconds -1",
             "serve --log-format xml",
+            "serve --metrics-without-key",
             "inspect . --math wrong",
             "quantize --model a --out b --type int3",
             "store gc --store a --grace never",
