@@ -89,7 +89,7 @@ public final class BaseArguments {
     }
     String home = System.getProperty("wardrobe.home");
     if (home == null) {
-      throw new StartException(
+      throw StartException.usage(
           "--model is missing; only the launcher (deploy/wardrobe) knows where the embedded model"
               + " is");
     }
@@ -100,7 +100,7 @@ public final class BaseArguments {
   public CacheOptions cache() throws StartException {
     if (noCache) {
       if (cacheDir != null) {
-        throw new StartException("--cache-dir and --no-cache contradict each other; drop one");
+        throw StartException.usage("--cache-dir and --no-cache contradict each other; drop one");
       }
       return CacheOptions.NONE;
     }
@@ -135,7 +135,7 @@ public final class BaseArguments {
   static Backend backend(String name, MathMode math, int threads) throws StartException {
     String asked = name.toLowerCase(Locale.ROOT);
     if (!List.of("auto", "cpu", "cuda").contains(asked)) {
-      throw new StartException("--backend: expected auto, cpu or cuda, got '%s'".formatted(name));
+      throw StartException.usage("--backend: expected auto, cpu or cuda, got '%s'".formatted(name));
     }
     if (asked.equals("cpu")) {
       return new CpuBackend(threads, math);
@@ -160,7 +160,7 @@ public final class BaseArguments {
   public void requireCpu(String command) throws StartException {
     String asked = backend.toLowerCase(Locale.ROOT);
     if (!asked.equals("auto") && !asked.equals("cpu")) {
-      throw new StartException(
+      throw StartException.usage(
           "--backend: %s computes on the CPU only, got '%s'".formatted(command, backend));
     }
   }
@@ -171,12 +171,12 @@ public final class BaseArguments {
         return mode;
       }
     }
-    throw new StartException("--math: expected exact or fast, got '%s'".formatted(name));
+    throw StartException.usage("--math: expected exact or fast, got '%s'".formatted(name));
   }
 
   public int threads() throws StartException {
     if (threads < 1 || threads > 1024) {
-      throw new StartException("--threads: expected 1 to 1024, got " + threads);
+      throw StartException.usage("--threads: expected 1 to 1024, got " + threads);
     }
     return threads;
   }

@@ -106,18 +106,18 @@ final class BenchAdaptersCommand implements Callable<Integer> {
       return 0;
     }
     if (count < 1 || count > AdapterSet.MOST) {
-      throw new StartException(
+      throw StartException.usage(
           "--count: expected 1 to %d, got %d".formatted(AdapterSet.MOST, count));
     }
     List<Integer> ranks = AdapterSet.ranks(rank);
     if (ranks == null) {
-      throw new StartException(
+      throw StartException.usage(
           "--rank: expected 8, a list such as 8,24, or a range such as 8..64, of 1 to 4096, got '%s'"
               .formatted(rank));
     }
     double size = scale != null ? scale : canaries ? 2 : 0.05;
     if (!(size > 0 && size <= 1000)) {
-      throw new StartException("--scale: expected more than 0 and at most 1000, got " + size);
+      throw StartException.usage("--scale: expected more than 0 and at most 1000, got " + size);
     }
     Path base = BaseArguments.model(model);
     ModelConfig config = ModelConfig.read(base);

@@ -223,23 +223,29 @@ final class BenchCommand implements Callable<Integer> {
     within("--threads", threads, 1, 1024);
     PrintWriter out = spec.commandLine().getOut();
     MathMode asked = BaseArguments.math(math);
-    try (Backend backend = BaseArguments.backend(device, asked, threads);
-        Model base = model(known, quantizedHead, backend)) {
+    try (ProgressLine progress = ProgressLine.on(spec.commandLine().getErr(), json);
+        Backend backend = BaseArguments.backend(device, asked, threads);
+        Model base = model(known, quantizedHead, backend, progress)) {
       if (backend.refusal() != null) {
         throw new StartException("--math fast is not to be had: " + backend.refusal());
       }
       checkContext(base.config(), options);
+      progress.at("warming up");
       if (!backend.awaitWarm(WARM)) {
         throw new StartException(
             "the vector kernels were not in use after %d s; the machine is too busy to measure"
                 .formatted(WARM.toSeconds()));
       }
       if (profile && !(backend instanceof CpuBackend)) {
-        throw new StartException(
+        throw StartException.usage(
             "--profile: expected --backend cpu; on a device operations overlap, and nsys times"
                 + " them");
       }
+      if (profile) {
+        progress.at("probing the machine");
+      }
       Roof roof = profile ? Roof.measure(threads) : null;
+      progress.clear();
       if (!json) {
         out.printf(
             Locale.ROOT,
@@ -256,14 +262,24 @@ final class BenchCommand implements Callable<Integer> {
       List<Measurement> all =
           new Bench(base, backend, options)
               .run(
-                  measurement -> {
-                    if (!json) {
-                      BenchTable.row(out, measurement);
-                      if (roof != null) {
-                        BenchTable.profile(out, measurement, roof);
+                  new Bench.Listener() {
+                    @Override
+                    public void measuring(int done, int of, Measurement.Kind kind) {
+                      progress.at(done, of, kind.name().toLowerCase(Locale.ROOT));
+                    }
+
+                    @Override
+                    public void measured(Measurement measurement) {
+                      progress.clear();
+                      if (!json) {
+                        BenchTable.row(out, measurement);
+                        if (roof != null) {
+                          BenchTable.profile(out, measurement, roof);
+                        }
                       }
                     }
                   });
+      progress.clear();
       if (json) {
         out.println(
             new ObjectMapper()
@@ -281,38 +297,43 @@ final class BenchCommand implements Callable<Integer> {
 
   private @Nullable Shape shape() throws StartException {
     if ((shape == null) == (model == null)) {
-      throw new StartException("expected either --shape (%s) or --model".formatted(Shape.known()));
+      throw StartException.usage(
+          "expected either --shape (%s) or --model".formatted(Shape.known()));
     }
     if (shape == null) {
       if (randomWeights) {
-        throw new StartException("--random-weights: expected a --shape, got --model");
+        throw StartException.usage("--random-weights: expected a --shape, got --model");
       }
       return null;
     }
     Shape known = Shape.find(shape);
     if (known == null) {
-      throw new StartException(
+      throw StartException.usage(
           "--shape: expected one of %s, got '%s'".formatted(Shape.known(), shape));
     }
     return known;
   }
 
-  private Model model(@Nullable Shape known, boolean quantizedHead, Backend backend)
+  private Model model(
+      @Nullable Shape known, boolean quantizedHead, Backend backend, ProgressLine progress)
       throws ModelException, IOException {
     if (known != null) {
+      progress.at("making random weights");
       return RandomModel.of(known.id(), known.config(), quantizedHead, seed, backend);
     }
     return ModelLoader.load(
         Objects.requireNonNull(model),
         LoadOptions.DEFAULT.withQuantizeHead(quantizedHead),
-        backend);
+        backend,
+        progress::at);
   }
 
   private boolean quantizedHead() throws StartException {
     return switch (head) {
       case "bf16" -> false;
       case "nf4" -> true;
-      default -> throw new StartException("--head: expected bf16 or nf4, got '%s'".formatted(head));
+      default ->
+          throw StartException.usage("--head: expected bf16 or nf4, got '%s'".formatted(head));
     };
   }
 
@@ -322,7 +343,7 @@ final class BenchCommand implements Callable<Integer> {
       try {
         kinds.add(Measurement.Kind.valueOf(each.strip().toUpperCase(Locale.ROOT)));
       } catch (IllegalArgumentException e) {
-        throw new StartException(
+        throw StartException.usage(
             "--cases: expected some of prefill, decode, depth, batch, adapters, training, got '%s'"
                 .formatted(each),
             e);
@@ -333,7 +354,7 @@ final class BenchCommand implements Callable<Integer> {
       kinds.add(Measurement.Kind.ADAPTERS);
     }
     if (kinds.contains(Measurement.Kind.ADAPTERS) && adapters == 0) {
-      throw new StartException("--cases adapters: expected --adapters N as well, got none");
+      throw StartException.usage("--cases adapters: expected --adapters N as well, got none");
     }
     KvShape.Type type = ResidentArguments.kvType(kv);
     for (int batch : batches) {
@@ -348,7 +369,7 @@ final class BenchCommand implements Callable<Integer> {
     within("--retries", retries, 0, 1000);
     within("--prefill-tokens", prefillTokens, 1, 1 << 16);
     if (!(warmUp >= 0 && warmUp <= 3600)) {
-      throw new StartException("--warm-up: expected 0 to 3600 seconds, got " + warmUp);
+      throw StartException.usage("--warm-up: expected 0 to 3600 seconds, got " + warmUp);
     }
     return new BenchOptions(
         kinds,
@@ -369,14 +390,15 @@ final class BenchCommand implements Callable<Integer> {
 
   private static void within(String what, int value, int least, int most) throws StartException {
     if (value < least || value > most) {
-      throw new StartException("%s: expected %d to %d, got %d".formatted(what, least, most, value));
+      throw StartException.usage(
+          "%s: expected %d to %d, got %d".formatted(what, least, most, value));
     }
   }
 
   private static void checkContext(ModelConfig config, BenchOptions options) throws StartException {
     int longest = Bench.longest(options);
     if (longest > config.contextLength()) {
-      throw new StartException(
+      throw StartException.usage(
           "a sequence of %d tokens is to be measured, but the model's context is %d; lower"
                   .formatted(longest, config.contextLength())
               + " --prompt, --depth or --steps");

@@ -152,7 +152,10 @@ final class BenchDeviceCommand implements Callable<Integer> {
         }
       }
     } catch (UnavailableException e) {
-      throw new StartException(String.valueOf(e.getMessage()), e);
+      throw new StartException(
+          "%s; bench device measures a CUDA device, wardrobe bench the processor"
+              .formatted(e.getMessage()),
+          e);
     } catch (OutOfMemoryException e) {
       throw new StartException(String.valueOf(e.getMessage()), e);
     }
@@ -181,7 +184,7 @@ final class BenchDeviceCommand implements Callable<Integer> {
   private static Shape shape(String option, String name) throws StartException {
     Shape known = Shape.find(name);
     if (known == null) {
-      throw new StartException(
+      throw StartException.usage(
           "%s: expected one of %s, got '%s'".formatted(option, Shape.known(), name));
     }
     return known;

@@ -124,19 +124,24 @@ final class FrontArguments {
    */
   FrontOptions read() throws StartException {
     if (port < 0 || port > 65_535) {
-      throw new StartException("--port: expected 0 to 65535, got " + port);
+      throw StartException.usage("--port: expected 0 to 65535, got " + port);
     }
     if (requestTimeout < 0) {
-      throw new StartException("--request-timeout: expected 0 or more, got " + requestTimeout);
+      throw StartException.usage("--request-timeout: expected 0 or more, got " + requestTimeout);
     }
     if ((certificate == null) != (key == null)) {
-      throw new StartException(
+      throw StartException.usage(
           "--tls-cert, --tls-key: expected both or neither, got one; give the other too");
     }
     if (clientCa != null && certificate == null) {
-      throw new StartException(
+      throw StartException.usage(
           "--tls-client-ca: expected --tls-cert and --tls-key with it, got none; certificates are"
               + " shown over encrypted connections alone");
+    }
+    if (openMetrics && !asks()) {
+      throw StartException.usage(
+          "--metrics-without-key: expected --keys or --tls-client-ca with it, got none; without"
+              + " them nobody is asked for a key anyway");
     }
     try {
       FrontOptions options =
@@ -153,7 +158,7 @@ final class FrontArguments {
       var _ = options.check(host);
       return options;
     } catch (IllegalArgumentException e) {
-      throw new StartException("--" + e.getMessage(), e);
+      throw StartException.usage("--" + e.getMessage(), e);
     } catch (KeyFileException e) {
       throw new StartException("--keys: " + e.getMessage(), e);
     }

@@ -319,7 +319,12 @@ final class KeysCommand implements Runnable {
     private boolean json;
 
     @Override
-    public Integer call() throws KeyFileException {
+    public Integer call() throws KeyFileException, StartException {
+      if (place.file().read().stream().noneMatch(grant -> grant.id().equals(id))) {
+        throw StartException.notFound(
+            "expected the id of a key in %s, got '%s'; see wardrobe keys list"
+                .formatted(place.path, id));
+      }
       place.file().remove(id);
       PrintWriter out = spec.commandLine().getOut();
       out.println(

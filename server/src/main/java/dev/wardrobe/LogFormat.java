@@ -5,6 +5,7 @@ import ch.qos.logback.classic.joran.JoranConfigurator;
 import ch.qos.logback.core.joran.spi.JoranException;
 import java.util.Objects;
 import org.slf4j.LoggerFactory;
+import org.slf4j.bridge.SLF4JBridgeHandler;
 
 /** How log lines are written; as it is before anybody says: as text. */
 enum LogFormat {
@@ -25,12 +26,18 @@ enum LogFormat {
       case "text" -> TEXT;
       case "json" -> JSON;
       default ->
-          throw new StartException("--log-format: expected text or json, got '%s'".formatted(name));
+          throw StartException.usage(
+              "--log-format: expected text or json, got '%s'".formatted(name));
     };
   }
 
-  /** Has lines written so from now on. */
+  /**
+   * Has lines written so from now on, those of libraries that log by java.util.logging, as
+   * OpenTelemetry does, among them.
+   */
   void apply() {
+    SLF4JBridgeHandler.removeHandlersForRootLogger();
+    SLF4JBridgeHandler.install();
     if (this == TEXT || !(LoggerFactory.getILoggerFactory() instanceof LoggerContext context)) {
       return;
     }

@@ -14,8 +14,10 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.ServiceLoader;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Help;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -35,8 +37,6 @@ public final class Main implements Runnable {
   private static final Map<String, Boolean> COMPUTING =
       Map.of("serve", true, "bench", true, "batch", false, "train", true);
 
-  private static final int BROKEN_PIPE = 141;
-
   private static final List<Class<?>> COMMANDS =
       List.of(
           ServeCommand.class,
@@ -48,6 +48,14 @@ public final class Main implements Runnable {
           BenchCommand.class);
 
   @Spec private CommandSpec spec = CommandSpec.create();
+
+  @Option(
+      names = "--color",
+      paramLabel = "auto|always|never",
+      scope = ScopeType.INHERIT,
+      description = "Colour; auto: on a terminal without NO_COLOR.")
+  @SuppressWarnings("UnusedVariable") // Style reads it before anything else is read
+  private Style color = Style.AUTO;
 
   @Option(
       names = "--verbose",
@@ -72,21 +80,24 @@ public final class Main implements Runnable {
       warmUp.setDaemon(true);
       warmUp.start();
     }
-    int exit = commandLine(command).execute(args);
+    int exit = commandLine(command, Style.of(Arrays.asList(args))).execute(args);
     // As of what a signal ends, where nobody reads our output any more.
-    System.exit(exit == 0 && System.out.checkError() ? BROKEN_PIPE : exit);
+    System.exit(exit == ExitCode.DONE && System.out.checkError() ? ExitCode.PIPE : exit);
   }
 
-  /** The command line; what a command refuses is one line on standard error and exit code 1. */
+  /**
+   * The command line; what a command refuses is one line on standard error, and an exit code of
+   * {@link ExitCode}.
+   */
   public static CommandLine commandLine() {
-    return commandLine("");
+    return commandLine("", Style.AUTO);
   }
 
   /**
    * The command line for one command, or for all if there is none of that name: to read what all of
    * them take is a third of a second, in code that is not compiled yet.
    */
-  private static CommandLine commandLine(String only) {
+  private static CommandLine commandLine(String only, Style style) {
     CommandLine commands = new CommandLine(new Main());
     Class<?> known = null;
     for (Class<?> type : COMMANDS) {
@@ -105,6 +116,7 @@ public final class Main implements Runnable {
     commands.setUsageHelpAutoWidth(true);
     // The case of bench that is named as its subcommand is.
     return commands
+        .setColorScheme(Help.defaultColorScheme(style.ansi()))
         .setAllowSubcommandsAsOptionParameters(true)
         .setCaseInsensitiveEnumValuesAllowed(true)
         .setParameterExceptionHandler(Main::refuse)
@@ -131,10 +143,12 @@ public final class Main implements Runnable {
         message += "; did you mean '" + near.getFirst() + "'?";
       }
     }
-    message += " (see '" + command.getCommandSpec().qualifiedName() + " --help')";
-    int exit = command.getCommandSpec().exitCodeOnInvalidInput();
-    say(exit, "usage", message, command.getErr(), Arrays.asList(args));
-    return exit;
+    say(ExitCode.USAGE, message + help(command), command.getErr(), Arrays.asList(args));
+    return ExitCode.USAGE;
+  }
+
+  private static String help(CommandLine command) {
+    return " (see '" + command.getCommandSpec().qualifiedName() + " --help')";
   }
 
   private static int report(Exception e, CommandLine commandLine, ParseResult parsed) {
@@ -150,7 +164,8 @@ public final class Main implements Runnable {
           case IOException i -> i.getMessage();
           default -> "this should not have happened, and is worth a report: " + e;
         };
-    say(1, "failed", String.valueOf(message), err, args);
+    int exit = e instanceof StartException s ? s.exit() : ExitCode.FAILED;
+    say(exit, exit == ExitCode.USAGE ? message + help(commandLine) : message, err, args);
     String debug = System.getenv("WARDROBE_DEBUG");
     boolean known =
         e instanceof StartException
@@ -162,19 +177,24 @@ public final class Main implements Runnable {
       e.printStackTrace(err);
       err.flush();
     }
-    return 1;
+    return exit;
   }
 
   /** One line for people, or with {@code --json} one object for scripts. */
-  private static void say(
-      int exit, String code, String message, PrintWriter err, List<String> args) {
-    String line = message.strip().replaceAll("\\s*\\R\\s*", " ");
+  private static void say(int exit, @Nullable String message, PrintWriter err, List<String> args) {
+    String line = String.valueOf(message).strip().replaceAll("\\s*\\R\\s*", " ");
     if (args.contains("--json")) {
       ObjectNode root = new ObjectMapper().createObjectNode();
+      String code =
+          switch (exit) {
+            case ExitCode.USAGE -> "usage";
+            case ExitCode.NOT_FOUND -> "not_found";
+            default -> "failed";
+          };
       root.putObject("error").put("code", code).put("message", line).put("exit", exit);
       err.println(root);
     } else {
-      err.println("wardrobe: " + line);
+      err.println(Style.of(args).red("wardrobe:") + " " + line);
     }
     err.flush();
   }

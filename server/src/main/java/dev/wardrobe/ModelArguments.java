@@ -3,6 +3,7 @@ package dev.wardrobe;
 import dev.wardrobe.compute.Backend;
 import dev.wardrobe.engine.EngineOptions;
 import dev.wardrobe.model.LoadOptions;
+import dev.wardrobe.model.Progress;
 import dev.wardrobe.serve.Conversation;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -38,6 +39,8 @@ final class ModelArguments {
               + " vocabulary. Default: 20 to serve, -1 in a batch.")
   private int maxLogprobs;
 
+  private Progress progress = Progress.NONE;
+
   /**
    * @param maxLogprobs the default of {@code --max-logprobs}
    */
@@ -65,11 +68,11 @@ final class ModelArguments {
     for (String adapter : adapters) {
       int equals = adapter.indexOf('=');
       if (equals < 1 || equals == adapter.length() - 1) {
-        throw new StartException("--adapter: expected NAME=DIR, got '%s'".formatted(adapter));
+        throw StartException.usage("--adapter: expected NAME=DIR, got '%s'".formatted(adapter));
       }
       String name = adapter.substring(0, equals);
       if (named.put(name, Path.of(adapter.substring(equals + 1))) != null) {
-        throw new StartException(
+        throw StartException.usage(
             "--adapter: '%s' is given twice; choose two names".formatted(name));
       }
     }
@@ -91,9 +94,19 @@ final class ModelArguments {
 
   int maxLogprobs() throws StartException {
     if (maxLogprobs < Conversation.UNLIMITED) {
-      throw new StartException("--max-logprobs: expected 0 or more, or -1, got " + maxLogprobs);
+      throw StartException.usage("--max-logprobs: expected 0 or more, or -1, got " + maxLogprobs);
     }
     return maxLogprobs;
+  }
+
+  /** Has loading the model told of. */
+  void tell(Progress told) {
+    progress = told;
+  }
+
+  /** Told of how far the model is loaded. */
+  Progress progress() {
+    return progress;
   }
 
   /** See {@link BaseArguments#backend}. */

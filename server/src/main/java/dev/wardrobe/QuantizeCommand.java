@@ -81,9 +81,10 @@ final class QuantizeCommand implements Callable<Integer> {
   @Override
   public Integer call() throws ModelException, IOException {
     var options = new CheckpointQuantizer.Options(quantization(), skip, shards());
-    ProgressLine progress = new ProgressLine(spec.commandLine().getErr());
-    var result = CheckpointQuantizer.quantize(model, out, options, progress::at);
-    progress.clear();
+    CheckpointQuantizer.Result result;
+    try (ProgressLine progress = ProgressLine.on(spec.commandLine().getErr(), json)) {
+      result = CheckpointQuantizer.quantize(model, out, options, progress::at);
+    }
     if (json) {
       spec.commandLine()
           .getOut()

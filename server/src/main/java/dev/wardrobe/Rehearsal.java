@@ -37,8 +37,21 @@ final class Rehearsal {
     this.stack = stack;
   }
 
-  /** Answers until it goes as fast as it will, or until {@code end} ({@link System#nanoTime}). */
+  /**
+   * Answers until it goes as fast as it will, or until {@code end} ({@link System#nanoTime}). What
+   * is measured begins behind it.
+   */
   void run(long end) throws InterruptedException {
+    answer(end);
+    try {
+      stack.engine().measureAnew().get();
+    } catch (ExecutionException e) {
+      // Whoever asks will be told so as well.
+      log.debug("the engine has ended", e);
+    }
+  }
+
+  private void answer(long end) throws InterruptedException {
     long start = System.nanoTime();
     for (int round = 0; round < MOST_ROUNDS; round++) {
       long now = System.nanoTime();

@@ -100,14 +100,14 @@ final class ResidentArguments {
           case "fp4" -> QuantType.FP4;
           case "none" -> null;
           default ->
-              throw new StartException(
+              throw StartException.usage(
                   "--quantize: expected nf4, fp4 or none, got '%s'".formatted(quantize));
         };
     if (blockSize != 64 && blockSize != 128 && blockSize != 256) {
-      throw new StartException("--block-size: expected 64, 128 or 256, got " + blockSize);
+      throw StartException.usage("--block-size: expected 64, 128 or 256, got " + blockSize);
     }
     if (quantizeHead && skip.contains("lm_head")) {
-      throw new StartException(
+      throw StartException.usage(
           "--quantize-head and --skip lm_head contradict each other; drop one");
     }
     return new LoadOptions(
@@ -128,13 +128,13 @@ final class ResidentArguments {
           .withMaxWaiting(Math.max(EngineOptions.DEFAULT.maxWaiting(), 4 * maxBatch))
           .withPrefillTokens(prefillTokens);
     } catch (IllegalArgumentException e) {
-      throw new StartException("--" + e.getMessage(), e);
+      throw StartException.usage("--" + e.getMessage(), e);
     }
   }
 
   private static void checkMib(String option, long mib) throws StartException {
     if (mib < 0 || mib > Long.MAX_VALUE >> 20) {
-      throw new StartException(
+      throw StartException.usage(
           "%s: expected a positive number, or 0 to derive it, got %d".formatted(option, mib));
     }
   }
@@ -144,7 +144,7 @@ final class ResidentArguments {
     return switch (kv.toLowerCase(Locale.ROOT)) {
       case "f32" -> KvShape.Type.F32;
       case "bf16" -> KvShape.Type.BF16;
-      default -> throw new StartException("--kv: expected f32 or bf16, got '%s'".formatted(kv));
+      default -> throw StartException.usage("--kv: expected f32 or bf16, got '%s'".formatted(kv));
     };
   }
 }

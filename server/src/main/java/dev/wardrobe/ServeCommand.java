@@ -139,13 +139,13 @@ final class ServeCommand implements Callable<Integer> {
   public Integer call() throws StartException, IOException, InterruptedException {
     FrontOptions open = front.read();
     if (drainSeconds < 0) {
-      throw new StartException("--drain-seconds: expected 0 or more, got " + drainSeconds);
+      throw StartException.usage("--drain-seconds: expected 0 or more, got " + drainSeconds);
     }
     if (warmUpSeconds < 0) {
-      throw new StartException("--warm-up-seconds: expected 0 or more, got " + warmUpSeconds);
+      throw StartException.usage("--warm-up-seconds: expected 0 or more, got " + warmUpSeconds);
     }
     if (adapterHostMib < 0 || adapterHostMib > Long.MAX_VALUE >> 20) {
-      throw new StartException("--adapter-host-mib: expected 0 or more, got " + adapterHostMib);
+      throw StartException.usage("--adapter-host-mib: expected 0 or more, got " + adapterHostMib);
     }
     Path embedded = arguments.embeddedAdapters();
     if (roots.isEmpty() && embedded != null) {
@@ -158,24 +158,33 @@ final class ServeCommand implements Callable<Integer> {
       }
     }
     long began = System.nanoTime();
-    Stack stack =
-        new Stack(
-            arguments,
-            roots,
-            store,
-            AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20),
-            UnaryOperator.identity(),
-            new Stack.Terms(front.asks(), front.requestTimeout()));
+    Stack stack;
+    try (ProgressLine progress = ProgressLine.on(spec.commandLine().getErr(), json)) {
+      arguments.tell(progress::at);
+      stack =
+          new Stack(
+              arguments,
+              roots,
+              store,
+              AdapterOptions.DEFAULT.withHostBytes(adapterHostMib << 20),
+              UnaryOperator.identity(),
+              new Stack.Terms(front.asks(), front.requestTimeout()));
+    }
     stack.telemetry().also(new AccessLog(stack.model().name()));
     if (otlp != null || Traces.asked(System.getenv())) {
       trace(stack);
     }
     HttpFrontend frontend = stack.frontend(extensions(stack, runs), open);
     long warm = System.nanoTime() + Duration.ofSeconds(warmUpSeconds).toNanos();
-    if (!stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds))) {
+    boolean compiled;
+    try (ProgressLine progress = ProgressLine.on(spec.commandLine().getErr(), json)) {
+      progress.at("warming up");
+      compiled = stack.backend().awaitWarm(Duration.ofSeconds(warmUpSeconds));
+      new Rehearsal(stack).run(warm);
+    }
+    if (!compiled) {
       log.info("the kernels are not all compiled yet; the first answers will be slower");
     }
-    new Rehearsal(stack).run(warm);
     int actualPort;
     try {
       actualPort = frontend.listen(front.host(), front.port());
@@ -236,7 +245,7 @@ final class ServeCommand implements Callable<Integer> {
       stack.telemetry().also(Traces.to(otlp, stack.model().name()));
     } catch (RuntimeException e) {
       stack.close();
-      throw new StartException(
+      throw StartException.usage(
           "--otlp, or the OTEL_* variables: expected such as http://localhost:4318, got what is"
               + " refused: "
               + e.getMessage(),

@@ -123,7 +123,7 @@ final class Stack implements AutoCloseable {
       backend = keep(arguments.backend());
       sayHowItComputes();
       Backend computing = around.apply(backend);
-      model = keep(ModelLoader.load(directory, load, computing));
+      model = keep(ModelLoader.load(directory, load, computing, arguments.progress()));
       warnOfIgnored(model.defaults());
       EngineOptions engineOptions = asked.onDevice(backend.spareBytes());
       prompts = keep(await(reading));
@@ -177,7 +177,7 @@ final class Stack implements AutoCloseable {
     try {
       return options.budget(model.config());
     } catch (IllegalArgumentException e) {
-      throw new StartException("--" + e.getMessage(), e);
+      throw StartException.usage("--" + e.getMessage(), e);
     }
   }
 

@@ -276,8 +276,7 @@ final class StoreCommand implements Runnable {
 
     private final ObjectNode told = new ObjectMapper().createObjectNode();
     private final ArrayNode outcomes = told.putArray("adapters");
-    private @Nullable ProgressLine progress;
-    private int of;
+    private @Nullable ProgressLine line;
     private int taken;
     private int refused;
 
@@ -296,22 +295,20 @@ final class StoreCommand implements Runnable {
         throw new ParameterException(
             spec.commandLine(), "an OCI image layout has its own names, versions and aliases");
       }
-      try (CpuBackend backend = model == null ? null : new CpuBackend(1);
+      try (ProgressLine progress = ProgressLine.on(spec.commandLine().getErr(), json);
+          CpuBackend backend = model == null ? null : new CpuBackend(1);
           Model base =
               model == null || backend == null
                   ? null
-                  : ModelLoader.load(model, LoadOptions.DEFAULT, backend);
+                  : ModelLoader.load(model, LoadOptions.DEFAULT, backend, progress::at);
           AdapterStore store = place.toWrite()) {
-        of = sources.size();
-        progress = new ProgressLine(spec.commandLine().getErr());
-        StoreImport importing = new StoreImport(store, AdapterOptions.DEFAULT, base);
+        line = progress;
+        StoreImport importing =
+            new StoreImport(store, AdapterOptions.DEFAULT, base).telling(progress::at);
         importing.directories(sources, this::tell);
         for (Path layout : layouts) {
           importing.layout(layout, this::tell);
         }
-      }
-      if (progress != null) {
-        progress.clear();
       }
       PrintWriter out = spec.commandLine().getOut();
       if (json) {
@@ -359,8 +356,8 @@ final class StoreCommand implements Runnable {
     private void tell(StoreImport.Outcome outcome) {
       PrintWriter out = spec.commandLine().getOut();
       var content = outcome.content();
-      if (progress != null) {
-        progress.clear();
+      if (line != null) {
+        line.clear();
       }
       if (json) {
         ObjectNode each = outcomes.addObject().put("name", outcome.name());
@@ -372,7 +369,6 @@ final class StoreCommand implements Runnable {
           each.put("digest", content.digest()).put("bytes", content.bytes());
           outcome.notes().forEach(each.putArray("warnings")::add);
         }
-        tick(outcome.name());
         return;
       }
       if (content == null) {
@@ -388,13 +384,6 @@ final class StoreCommand implements Runnable {
           Locale.ROOT, "%-32s %s %,15d bytes%n", outcome.name(), content.digest(), content.bytes());
       outcome.notes().forEach(note -> out.println("  warning: " + note));
       out.flush();
-      tick(outcome.name());
-    }
-
-    private void tick(String last) {
-      if (progress != null && of > 1) {
-        progress.at(taken + refused, of, last);
-      }
     }
   }
 
@@ -424,12 +413,12 @@ final class StoreCommand implements Runnable {
       try (AdapterStore store = place.toRead()) {
         Catalog.Found found = store.catalog().find(reference);
         if (found == null) {
-          throw new StartException(
+          throw StartException.notFound(
               "expected an adapter in the store, got '%s'; see wardrobe store list"
                   .formatted(reference));
         }
         if (found.target().shares().size() > 1) {
-          throw new StartException(
+          throw StartException.usage(
               "expected one adapter, got '%s', which divides its requests; name a version"
                   .formatted(reference));
         }
@@ -467,7 +456,10 @@ final class StoreCommand implements Runnable {
     @Override
     public Integer call() throws AdapterException {
       try (AdapterStore store = place.toRead()) {
-        AdapterStore.Verified verified = store.verify();
+        AdapterStore.Verified verified;
+        try (ProgressLine progress = ProgressLine.on(spec.commandLine().getErr(), json)) {
+          verified = store.verify(progress::at);
+        }
         PrintWriter out = spec.commandLine().getOut();
         PrintWriter err = spec.commandLine().getErr();
         if (json) {
@@ -478,7 +470,7 @@ final class StoreCommand implements Runnable {
                   .put("blobs", verified.blobs())
                   .put("bytes", verified.bytes())
                   .put("unreferred", verified.unreferred());
-          verified.faults().forEach(fault -> root.withArray("faults").add(String.valueOf(fault)));
+          verified.faults().forEach(root.putArray("faults")::add);
           out.println(root);
           out.flush();
           return verified.faults().isEmpty() ? 0 : 1;

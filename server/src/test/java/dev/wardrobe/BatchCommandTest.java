@@ -179,7 +179,7 @@ final class BatchCommandTest {
             List.of("--max-logprobs", "-2"))) {
       BatchRun run = run(request, arguments.toArray(String[]::new));
 
-      assertThat(run.exit()).as("%s", arguments).isEqualTo(1);
+      assertThat(run.exit()).as("%s", arguments).isEqualTo(2);
       assertThat(run.err()).containsOnlyOnce("\n").contains(arguments.getFirst());
       assertThat(files()).containsExactly("in.jsonl");
     }

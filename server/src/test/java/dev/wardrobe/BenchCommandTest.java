@@ -212,7 +212,8 @@ final class BenchCommandTest {
         "--shape tiny --threads 0 | --threads: expected 1 to 1024, got 0",
       })
   void refused_inOneLine(String arguments, String message) {
-    assertThat(run(arguments)).isEqualTo(1);
+    // A folder that is not there could have been there.
+    assertThat(run(arguments)).isEqualTo(message.startsWith("nowhere") ? 1 : 2);
     assertThat(err.toString()).contains("wardrobe: " + message).hasLineCount(1);
     assertThat(out.toString()).isEmpty();
   }

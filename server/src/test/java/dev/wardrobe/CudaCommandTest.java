@@ -158,7 +158,7 @@ final class CudaCommandTest {
   @Test
   void backend_unknown() throws Exception {
     BatchRun run = batch(List.of(), "gpu");
-    assertThat(run.exit()).isEqualTo(1);
+    assertThat(run.exit()).isEqualTo(2);
     assertThat(run.err()).contains("--backend").contains("auto, cpu or cuda").contains("gpu");
   }
 }

@@ -80,8 +80,8 @@ final class KeysCommandTest {
     Keys known = Keys.open(path());
     assertThat(known.show(one)).isInstanceOf(Keys.Shown.Refused.class);
     assertThat(known.show(two)).isInstanceOf(Keys.Shown.Known.class);
-    assertThat(keys("revoke", "acme-1")).isEqualTo(1);
-    assertThat(err).contains("wardrobe: id: expected one that is in").contains("got 'acme-1'");
+    assertThat(keys("revoke", "acme-1")).isEqualTo(4);
+    assertThat(err).contains("wardrobe: expected the id of a key in").contains("got 'acme-1'");
   }
 
   @Test

@@ -2,6 +2,7 @@ package dev.wardrobe;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.wardrobe.v1.FinishReason;
 import dev.wardrobe.v1.GenerateEvent;
 import dev.wardrobe.v1.GenerateRequest;
@@ -10,6 +11,10 @@ import dev.wardrobe.v1.ModelInfoRequest;
 import dev.wardrobe.v1.ModelInfoResponse;
 import io.grpc.ManagedChannel;
 import io.grpc.netty.NettyChannelBuilder;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -99,6 +104,69 @@ final class ServeCommandTest {
     }
   }
 
+  @Test
+  void jsonLog_hasLibrariesLinesToo_andMetricsBeginBehindTheRehearsal() throws Exception {
+    Path portFile = folder.resolve("port");
+    Process server =
+        serve(
+            "--port",
+            "0",
+            "--port-file",
+            portFile.toString(),
+            "--log-format",
+            "json",
+            "--json",
+            // Nobody takes traces there, which OpenTelemetry logs.
+            "--otlp",
+            "http://127.0.0.1:1");
+    try {
+      Awaitility.await()
+          .atMost(Duration.ofMinutes(2))
+          .until(() -> Files.exists(portFile) || !server.isAlive());
+      assertThat(server.isAlive()).as(log()).isTrue();
+      URI uri = URI.create("http://127.0.0.1:" + Files.readString(portFile).strip());
+      try (HttpClient client = HttpClient.newHttpClient()) {
+        String metrics =
+            client
+                .send(
+                    HttpRequest.newBuilder(uri.resolve("/metrics")).build(),
+                    BodyHandlers.ofString())
+                .body();
+        assertThat(metrics.lines())
+            .contains(
+                "vllm:generation_tokens_total{engine=\"0\",model_name=\"base\"} 0.0",
+                "vllm:prompt_tokens_total{engine=\"0\",model_name=\"base\"} 0.0",
+                "vllm:prefix_cache_queries_total{engine=\"0\",model_name=\"base\"} 0.0",
+                "vllm:inter_token_latency_seconds_count{engine=\"0\",model_name=\"base\"} 0",
+                "wardrobe_steps_total 0.0");
+        assertThat(
+                client
+                    .send(
+                        HttpRequest.newBuilder(uri.resolve("/v1/generate"))
+                            .header("content-type", "application/json")
+                            .POST(
+                                HttpRequest.BodyPublishers.ofString(
+                                    "{\"prompt\": \"a\", \"max_tokens\": 1}"))
+                            .build(),
+                        BodyHandlers.ofString())
+                    .statusCode())
+            .isEqualTo(200);
+      }
+      Awaitility.await()
+          .atMost(Duration.ofMinutes(1))
+          .until(() -> log().contains("\"logger\":\"io.opentelemetry."));
+      server.destroy();
+      assertThat(server.waitFor(1, TimeUnit.MINUTES)).isTrue();
+      assertThat(server.exitValue()).as(log()).isZero();
+      assertThat(log().lines()).isNotEmpty();
+      for (String line : log().lines().toList()) {
+        assertThat(new ObjectMapper().readTree(line).isObject()).as(line).isTrue();
+      }
+    } finally {
+      server.destroyForcibly();
+    }
+  }
+
   private Process serve(String... more) throws Exception {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
@@ -121,6 +189,8 @@ final class ServeCommandTest {
             .redirectErrorStream(true)
             .redirectOutput(folder.resolve("log").toFile());
     builder.environment().put("OPT_OUT_TRACKING", "true");
+    builder.environment().put("OTEL_BSP_SCHEDULE_DELAY", "100");
+    builder.environment().put("OTEL_JAVA_EXPORTER_OTLP_RETRY_DISABLED", "true");
     return builder.start();
   }
 

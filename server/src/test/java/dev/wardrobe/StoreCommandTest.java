@@ -94,11 +94,16 @@ final class StoreCommandTest {
     }
     assertThat(store("export", digest("sql"), dir.resolve("out"))).isEqualTo(1);
     assertThat(err).contains("new or empty directory").hasLineCount(1);
-    assertThat(store("export", "nobody", dir.resolve("other"))).isEqualTo(1);
+    assertThat(store("export", "nobody", dir.resolve("other"))).isEqualTo(4);
     assertThat(err).contains("'nobody'").hasLineCount(1);
 
     assertThat(store("verify")).isZero();
     assertThat(out).contains("4 adapters", ": whole");
+    assertThat(store("verify", "--json")).isZero();
+    JsonNode verified = new ObjectMapper().readTree(out);
+    assertThat(verified.get("adapters").intValue()).isEqualTo(4);
+    assertThat(verified.get("faults").isArray()).isTrue();
+    assertThat(verified.get("faults")).isEmpty();
   }
 
   @Test

@@ -77,11 +77,12 @@ import org.jspecify.annotations.Nullable;
  * was got, and what to do; {@link CallError#of} reads the rest of them: whether a server answered,
  * and when to ask again.
  *
- * <p>A call is made once more where that is safe: if no server answered (UNAVAILABLE) or the queue
- * was full (RESOURCE_EXHAUSTED with {@code google.rpc.RetryInfo}, whose time is kept to), after a
- * wait with jitter, {@link Builder#attempts} times at most, within the call's deadline. An answer
- * that has begun is never begun again. Changes that would count twice are made again only if the
- * server said that it took nothing; a publish only if it names version and digest.
+ * <p>A call is made once more where that is safe: if no server answered (UNAVAILABLE, as which a
+ * cancellation by the other side counts that nobody here asked for) or the queue was full
+ * (RESOURCE_EXHAUSTED with {@code google.rpc.RetryInfo}, whose time is kept to), after a wait with
+ * jitter, {@link Builder#attempts} times at most, within the call's deadline. An answer that has
+ * begun is never begun again. Changes that would count twice are made again only if the server said
+ * that it took nothing; a publish only if it names version and digest.
  */
 public final class WardrobeClient implements AutoCloseable {
   /** The environment variable with the API key that is sent if the builder is given none. */
@@ -741,6 +742,7 @@ public final class WardrobeClient implements AutoCloseable {
         channel.intercept(sent);
       }
       return channel
+          .intercept(new UnaskedCancellation())
           .keepAliveTime(keepAlive.toNanos(), TimeUnit.NANOSECONDS)
           .keepAliveTimeout(10, TimeUnit.SECONDS)
           .maxInboundMessageSize(MAX_MESSAGE_BYTES);

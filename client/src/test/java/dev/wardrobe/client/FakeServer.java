@@ -46,6 +46,13 @@ final class FakeServer implements AutoCloseable {
 
   final List<String> keys = new CopyOnWriteArrayList<>();
   final CountDownLatch cancelled = new CountDownLatch(1);
+
+  /** A call to {@code generate} that is left without an answer has come. */
+  final CountDownLatch held = new CountDownLatch(1);
+
+  /** Whether calls to {@code generate} are left without an answer. */
+  volatile boolean holding;
+
   private final Server server;
   private final String target;
 
@@ -126,6 +133,10 @@ final class FakeServer implements AutoCloseable {
       Throwable failure = failure(request.getAdapter());
       if (failure != null) {
         to.onError(failure);
+        return;
+      }
+      if (holding) {
+        held.countDown();
         return;
       }
       to.onNext(GenerateResponse.newBuilder().setText("whole").build());

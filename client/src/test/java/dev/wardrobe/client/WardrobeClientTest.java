@@ -89,6 +89,63 @@ final class WardrobeClientTest {
   }
 
   @Test
+  void cancellationThatNobodyAskedFor_isAServerThatIsGone() throws Exception {
+    List<Failover> failovers = new ArrayList<>();
+    try (FakeServer a = new FakeServer();
+        FakeServer b = new FakeServer();
+        WardrobeClient client =
+            WardrobeClient.builder(a.target(), b.target()).onFailover(failovers::add).build()) {
+      boolean first = client.targets("sql").getFirst().equals(a.target());
+      FakeServer own = first ? a : b;
+      FakeServer other = first ? b : a;
+      own.failures.add(Status.CANCELLED.withDescription("going down").asRuntimeException());
+      assertThat(client.generate(to("sql")).getText()).isEqualTo("whole");
+      assertThat(failovers)
+          .singleElement()
+          .satisfies(
+              failover -> {
+                assertThat(failover.from()).isEqualTo(own.target());
+                assertThat(failover.why()).contains("going down");
+              });
+      assertThat(other.asked).containsExactly("sql");
+
+      // What counts twice is not repeated, and is not called a cancellation.
+      WardrobeClient only = client.at(own.target());
+      own.asked.clear();
+      own.failures.add(Status.CANCELLED.asRuntimeException());
+      CallError gone = refusal(() -> only.rollbackAlias("sql", "prod"));
+      assertThat(gone.code()).isEqualTo(Status.Code.UNAVAILABLE);
+      assertThat(gone.message()).contains("ask again");
+      assertThat(own.asked).hasSize(1);
+    }
+  }
+
+  @Test
+  void serverThatGoesDown_leavesItsCallsToAnother() throws Exception {
+    try (FakeServer a = new FakeServer();
+        FakeServer b = new FakeServer();
+        WardrobeClient client =
+            WardrobeClient.builder(a.target(), b.target()).onFailover(_ -> {}).build()) {
+      boolean first = client.targets("sql").getFirst().equals(a.target());
+      FakeServer own = first ? a : b;
+      own.holding = true;
+      CompletableFuture<String> text =
+          CompletableFuture.supplyAsync(() -> client.generate(to("sql")).getText());
+      assertThat(own.held.await(30, TimeUnit.SECONDS)).isTrue();
+      own.stop();
+      assertThat(text.get(30, TimeUnit.SECONDS)).isEqualTo("whole");
+    }
+    try (FakeServer server = new FakeServer();
+        WardrobeClient client = WardrobeClient.connect(server.target());
+        AnswerStream answer = client.stream(HELLO.toBuilder().setPrompt("endless").build())) {
+      assertThat(answer.next().getDelta().getText()).isEqualTo("piece");
+      server.stop();
+      assertThat(refusal(answer::hasNext).code()).isEqualTo(Status.Code.UNAVAILABLE);
+      assertThat(server.asked).hasSize(1);
+    }
+  }
+
+  @Test
   void answerThatBegan_isNotBegunAgain() throws Exception {
     try (FakeServer server = new FakeServer();
         WardrobeClient client = WardrobeClient.connect(server.target());

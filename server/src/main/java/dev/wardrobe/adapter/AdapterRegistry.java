@@ -67,6 +67,7 @@ public final class AdapterRegistry implements AutoCloseable {
 
   private final Loader loader;
   private final AdapterRoots roots;
+  private final String base;
   private final AdapterOptions options;
   private final Executor loaders;
   private final EventLog events;
@@ -126,7 +127,8 @@ public final class AdapterRegistry implements AutoCloseable {
         AdapterRoots.of(roots),
         store,
         options,
-        loaders);
+        loaders,
+        model == null ? "" : model.name());
   }
 
   AdapterRegistry(
@@ -135,12 +137,28 @@ public final class AdapterRegistry implements AutoCloseable {
       @Nullable AdapterStore store,
       AdapterOptions options,
       Executor loaders) {
+    this(loader, roots, store, options, loaders, "");
+  }
+
+  /**
+   * As the others.
+   *
+   * @param base the base's name, which no adapter can have; empty: unknown
+   */
+  AdapterRegistry(
+      Loader loader,
+      AdapterRoots roots,
+      @Nullable AdapterStore store,
+      AdapterOptions options,
+      Executor loaders,
+      String base) {
+    this.base = base;
     this.loader = loader;
     this.roots = roots;
     this.options = options;
     this.loaders = loaders;
     this.events = EventLog.begunNow(KEPT_EVENTS);
-    this.scan = new RootScan(roots, options, events);
+    this.scan = new RootScan(roots, options, base, events);
     this.releases = store == null ? null : new Releases(store, options, events);
     this.cache =
         Caffeine.newBuilder()
@@ -190,6 +208,7 @@ public final class AdapterRegistry implements AutoCloseable {
       }
       checkNotStored(name);
       AdapterName.check(name);
+      AdapterName.checkNotBase(name, base);
       roots.check(from);
     } catch (AdapterException e) {
       return CompletableFuture.failedFuture(e.of(name));
@@ -233,6 +252,7 @@ public final class AdapterRegistry implements AutoCloseable {
     CompletableFuture<AdapterEntry> result = new CompletableFuture<>();
     try {
       AdapterName.check(name);
+      AdapterName.checkNotBase(name, base);
       checkNotStored(name);
       checkFree(name);
     } catch (AdapterException e) {
@@ -701,6 +721,8 @@ public final class AdapterRegistry implements AutoCloseable {
       why = "it was unloaded; load it again";
     } else if (roots.isEmpty()) {
       why = "give it at start with --adapter NAME=DIR, or start the server with --adapter-root";
+    } else if (!base.isEmpty() && name.equals(base)) {
+      why = "it is the base's, which is asked by naming no adapter";
     } else if (name.startsWith("sha256:")) {
       why =
           Manifest.isDigest(name)
@@ -1511,6 +1533,7 @@ public final class AdapterRegistry implements AutoCloseable {
   private void check(Announcement announcement) throws AdapterException {
     releases();
     announcement.check();
+    AdapterName.checkNotBase(announcement.name(), base);
     checkNotGiven(announcement.name());
   }
 

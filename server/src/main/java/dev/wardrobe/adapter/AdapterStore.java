@@ -6,6 +6,7 @@ import static dev.wardrobe.adapter.AdapterException.quote;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterException.Reason;
+import dev.wardrobe.model.Progress;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.foreign.Arena;
@@ -1092,8 +1093,13 @@ public final class AdapterStore implements AutoCloseable {
 
   /** Reads every blob, compares it with its digest, and looks for those that are missing. */
   public Verified verify() throws AdapterException {
+    return verify(Progress.NONE);
+  }
+
+  /** As {@link #verify()}, and says with which blob it is. */
+  public Verified verify(Progress progress) throws AdapterException {
     try {
-      Verified verified = verifyOnce();
+      Verified verified = verifyOnce(progress);
       // Where another process writes, what it deletes meanwhile is no fault.
       for (int tries = 1; lockFile == null && !verified.faults().isEmpty() && tries < 3; tries++) {
         StoreIndex now = readIndex();
@@ -1101,7 +1107,7 @@ public final class AdapterStore implements AutoCloseable {
           break;
         }
         index = now;
-        verified = verifyOnce();
+        verified = verifyOnce(progress);
       }
       return verified;
     } catch (IOException e) {
@@ -1109,7 +1115,7 @@ public final class AdapterStore implements AutoCloseable {
     }
   }
 
-  private Verified verifyOnce() throws IOException, AdapterException {
+  private Verified verifyOnce(Progress progress) throws IOException, AdapterException {
     List<String> faults = new ArrayList<>();
     StoreIndex onDisk = readIndex();
     if (lockFile != null && !onDisk.catalog().equals(catalog())) {
@@ -1118,15 +1124,21 @@ public final class AdapterStore implements AutoCloseable {
     Map<String, Long> sizes = new HashMap<>();
     ByteBuffer buffer = ByteBuffer.allocateDirect(COPIED_AT_ONCE);
     long bytes = 0;
+    List<String> digests = new ArrayList<>();
     try (DirectoryStream<Path> entries = Files.newDirectoryStream(blobs)) {
       for (Path entry : entries) {
         String digest = "sha256:" + entry.getFileName();
         if (Manifest.isDigest(digest)) {
-          long size = hash(entry, digest, buffer, faults);
-          sizes.put(digest, size);
-          bytes += Math.max(0, size);
+          digests.add(digest);
         }
       }
+    }
+    for (String digest : digests) {
+      progress.at(sizes.size(), digests.size(), digest);
+      Path blob = blobs.resolve(digest.substring("sha256:".length()));
+      long size = hash(blob, digest, buffer, faults);
+      sizes.put(digest, size);
+      bytes += Math.max(0, size);
     }
     Map<String, Content> contents = catalog().contents();
     for (Content content : contents.values()) {

@@ -29,6 +29,7 @@ public record Announcement(
    */
   void check() throws AdapterException {
     Catalog.checkName(name);
+    AdapterName.checkEnd(name);
     if (version != null) {
       Catalog.checkVersion(version);
     }

@@ -386,6 +386,7 @@ public final class Catalog {
   public Catalog publish(String name, String label, Content content, Instant time)
       throws AdapterException {
     checkName(name);
+    AdapterName.checkEnd(name);
     checkVersion(label);
     Entry entry = entries.get(name);
     if (entry == null) {

@@ -33,6 +33,7 @@ final class RootScan implements AutoCloseable {
 
   private final AdapterRoots roots;
   private final AdapterOptions options;
+  private final String base;
   private final EventLog events;
   private final ConcurrentNavigableMap<String, Found> found = new ConcurrentSkipListMap<>();
   private volatile boolean closed;
@@ -51,9 +52,13 @@ final class RootScan implements AutoCloseable {
    */
   record Found(String name, String kind, int rank, @Nullable String problem) {}
 
-  RootScan(AdapterRoots roots, AdapterOptions options, EventLog events) {
+  /**
+   * @param base the base's name, which no adapter can have; empty: unknown
+   */
+  RootScan(AdapterRoots roots, AdapterOptions options, String base, EventLog events) {
     this.roots = roots;
     this.options = options;
+    this.base = base;
     this.events = events;
   }
 
@@ -169,6 +174,7 @@ final class RootScan implements AutoCloseable {
   private Found read(String path, String name) {
     try (Arena arena = Arena.ofConfined()) {
       AdapterName.check(path);
+      AdapterName.checkNotBase(path, base);
       AdapterDirectory directory = roots.find(path);
       AdapterConfig config;
       try (AdapterFiles.OpenFile file = directory.open(AdapterConfig.FILE)) {

@@ -5,6 +5,7 @@ import static dev.wardrobe.adapter.AdapterException.quote;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.wardrobe.adapter.AdapterException.Reason;
 import dev.wardrobe.model.Model;
+import dev.wardrobe.model.Progress;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -34,6 +35,7 @@ public final class StoreImport {
   private final AdapterStore store;
   private final AdapterOptions options;
   private final @Nullable Model base;
+  private final Progress progress;
 
   /**
    * A PEFT directory, and what it is to be called.
@@ -71,9 +73,20 @@ public final class StoreImport {
    * @param base what adapters have to fit; null: that is left to the server that loads them
    */
   public StoreImport(AdapterStore store, AdapterOptions options, @Nullable Model base) {
+    this(store, options, base, Progress.NONE);
+  }
+
+  private StoreImport(
+      AdapterStore store, AdapterOptions options, @Nullable Model base, Progress progress) {
     this.store = store;
     this.options = options;
     this.base = base;
+    this.progress = progress;
+  }
+
+  /** The same import, which says how far it is with reading. */
+  public StoreImport telling(Progress told) {
+    return new StoreImport(store, options, base, told);
   }
 
   /**
@@ -97,7 +110,9 @@ public final class StoreImport {
         List<Ready> ready = new ArrayList<>();
         try {
           for (Future<Ready> each : reading) {
-            ready.add(each.get());
+            Ready one = each.get();
+            ready.add(one);
+            progress.at(from + ready.size(), readers.size(), one.source().name());
           }
           commit(ready, told);
         } catch (InterruptedException e) {
@@ -129,6 +144,8 @@ public final class StoreImport {
     AdapterStore.Hold hold = null;
     try {
       Catalog.checkName(source.name());
+      AdapterName.checkEnd(source.name());
+      AdapterName.checkNotBase(source.name(), base == null ? "" : base.name());
       if (source.version() != null) {
         Catalog.checkVersion(source.version());
       }

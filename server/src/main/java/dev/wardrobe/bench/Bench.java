@@ -44,14 +44,19 @@ public final class Bench {
 
   /** What is told of each measurement as soon as it is there. */
   public interface Listener {
+    /** So many of so many kinds are done, and this is the next. */
+    default void measuring(int done, int of, Measurement.Kind kind) {}
+
     void measured(Measurement measurement);
   }
 
   /** Runs all cases, in a fixed order. */
   public List<Measurement> run(Listener listener) {
     List<Measurement> all = new ArrayList<>();
+    int done = 0;
     for (Measurement.Kind kind : Measurement.Kind.values()) {
       if (options.kinds().contains(kind)) {
+        listener.measuring(done++, options.kinds().size(), kind);
         for (Measurement measurement : run(kind)) {
           listener.measured(measurement);
           all.add(measurement);

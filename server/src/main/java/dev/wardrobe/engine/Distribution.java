@@ -45,6 +45,12 @@ public final class Distribution {
     add(nanos / 1e9);
   }
 
+  /** Forgets what was added. */
+  synchronized void clear() {
+    Arrays.fill(counts, 0);
+    sum = 0;
+  }
+
   public Snapshot snapshot() {
     double[] all = Arrays.copyOf(bounds, bounds.length + 1);
     all[bounds.length] = Double.POSITIVE_INFINITY;

@@ -110,6 +110,7 @@ public final class Engine implements AutoCloseable {
   private volatile boolean cancelAll;
   private volatile boolean handBack;
   private volatile boolean closing;
+  private volatile boolean anew;
   private volatile boolean failed;
 
   private final AtomicLong arrivals = new AtomicLong();
@@ -272,6 +273,15 @@ public final class Engine implements AutoCloseable {
       wake();
     }
     return state;
+  }
+
+  /**
+   * Measures and counts tokens and lookups from here on, as if nothing had been computed so far;
+   * steps keep their numbers. Between steps, as {@link #inspect}.
+   */
+  public CompletableFuture<Void> measureAnew() {
+    anew = true;
+    return inspect().thenAccept(_ -> {});
   }
 
   private void endInspections() {
@@ -533,6 +543,12 @@ public final class Engine implements AutoCloseable {
         land();
         reap(now);
         if (inspections.peek() != null) {
+          if (anew) {
+            anew = false;
+            meters.clear();
+            scheduler.countAnew();
+            publish();
+          }
           showState(now);
         }
         long preemptions = scheduler.preemptions();

@@ -51,6 +51,17 @@ public final class EngineMeters {
     }
   }
 
+  /** Forgets steps and tokens; not what adapters took, whose loads are counted elsewhere. */
+  void clear() {
+    stepSeconds.clear();
+    stepTokens.clear();
+    stepSequences.clear();
+    stepAdapters.clear();
+    tokenSeconds.clear();
+    promptTokens = 0;
+    generatedTokens = 0;
+  }
+
   void loaded(long nanos) {
     loadSeconds.addNanos(nanos);
   }

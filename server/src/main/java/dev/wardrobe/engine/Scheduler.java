@@ -91,6 +91,12 @@ final class Scheduler {
     }
   }
 
+  /** Forgets what was looked up and found so far. */
+  void countAnew() {
+    lookedUp = 0;
+    found = 0;
+  }
+
   /** Tokens that were looked up in the prefix index. */
   long lookedUp() {
     return lookedUp;

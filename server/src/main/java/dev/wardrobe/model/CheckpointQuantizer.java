@@ -82,12 +82,6 @@ public final class CheckpointQuantizer {
     }
   }
 
-  /** Told of each module that is done. */
-  @FunctionalInterface
-  public interface Progress {
-    void done(int modules, int of, String path);
-  }
-
   /**
    * What was written.
    *
@@ -129,6 +123,7 @@ public final class CheckpointQuantizer {
    *
    * @param model an unquantized Hugging Face directory
    * @param out where the result goes: nothing, or an empty directory
+   * @param progress told of each module that is done
    * @throws ModelException if the model is not supported or quantized already, or {@code out} is
    *     taken
    * @throws IOException if a file cannot be read or written; {@code out} is then as it was
@@ -218,7 +213,7 @@ public final class CheckpointQuantizer {
           memory = memory.plusBias(module.out(), bias.byteSize());
         }
         groups.add(group);
-        progress.done(groups.size(), byName.size(), module.path());
+        progress.at(groups.size(), byName.size(), module.path());
       }
     }
     List<Path> files;

@@ -54,6 +54,16 @@ public final class ModelLoader {
    */
   public static Model load(Path dir, LoadOptions options, Backend backend)
       throws ModelException, IOException {
+    return load(dir, options, backend, Progress.NONE);
+  }
+
+  /**
+   * As {@link #load(Path, LoadOptions, Backend)}.
+   *
+   * @param progress told of each module, unless the weights of an earlier load are used
+   */
+  public static Model load(Path dir, LoadOptions options, Backend backend, Progress progress)
+      throws ModelException, IOException {
     StoredModel stored = StoredModel.open(dir);
     Model model = null;
     try {
@@ -64,8 +74,11 @@ public final class ModelLoader {
       Model.Weights weights = cache == null ? null : cache.read();
       if (weights == null) {
         stored.checkTiedHead();
-        weights = new ModelLoader(stored, backend, modules, quantize, options.head()).load();
+        weights =
+            new ModelLoader(stored, backend, modules, quantize, options.head()).load(progress);
         if (cache != null) {
+          int all = modules.all().size();
+          progress.at(all, all, "keeping them for the next start");
           weights = cache.keep(weights);
         }
         backend.trim();
@@ -94,14 +107,16 @@ public final class ModelLoader {
     return modules;
   }
 
-  private Model.Weights load() throws ModelException, IOException {
+  private Model.Weights load(Progress progress) throws ModelException, IOException {
     boolean complete = false;
     try {
       // In name order, which is the fingerprint's.
       List<Module> byName =
           modules.all().stream().sorted(Comparator.comparing(Module::weight)).toList();
+      int done = 0;
       for (Module module : byName) {
         load(module);
+        progress.at(++done, byName.size(), module.path());
       }
       weights.source(null, fingerprint.hex(), quantization);
       complete = true;

@@ -304,7 +304,7 @@ public final class Metrics implements AutoCloseable {
         "wardrobe_reports_dropped",
         "Requests of which logs and traces say nothing, since they could not keep up.",
         dropped.sum());
-    f.counter("wardrobe_steps", "Steps.", stats.steps());
+    f.counter("wardrobe_steps", "Steps.", engine.meters().stepSeconds().snapshot().count());
     f.histogram("wardrobe_step_seconds", "What a step took.", engine.meters().stepSeconds());
     f.histogram("wardrobe_step_sequences", "Sequences in a step.", engine.meters().stepSequences());
     f.histogram(

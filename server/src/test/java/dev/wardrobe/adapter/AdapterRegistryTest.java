@@ -239,6 +239,28 @@ final class AdapterRegistryTest {
   }
 
   @Test
+  void load_nameOfTheBase_orOfItsOwnPath_isRefused() throws Exception {
+    place("tiny", "1");
+    place("a/versions", "2");
+    registry.close();
+    registry =
+        new AdapterRegistry(
+            shelf, AdapterRoots.of(List.of(root)), null, AdapterOptions.DEFAULT, loaders, "tiny");
+    assertThatThrownBy(() -> registry.load("tiny", null).get())
+        .hasMessageContaining("the base's")
+        .hasMessageContaining("choose another name");
+    assertThatThrownBy(() -> registry.loadTrusted("tiny", Path.of("/given")))
+        .hasMessageContaining("the base's");
+    assertThatThrownBy(() -> registry.lease("tiny").get())
+        .hasMessageContaining("by naming no adapter");
+    assertThatThrownBy(() -> registry.load("a/versions", null).get())
+        .hasMessageContaining("/versions")
+        .hasMessageContaining("choose another name");
+    // What lies there may be had by another name.
+    assertThat(registry.load("small", "tiny").get().digest()).isEqualTo("sha256:1");
+  }
+
+  @Test
   void load_isPrefetched() throws Exception {
     Keeper keeper = new Keeper();
     registry.prefetchBy(keeper);

@@ -68,6 +68,13 @@ final class CatalogTest {
     refuses(Reason.EXISTS, () -> catalog.publish("support", "2", A, TIME), "'2'", B.digest());
     refuses(Reason.EXISTS, () -> catalog.publish("support", "prod", A, TIME), "'prod'", "alias");
     refuses(Reason.INVALID, () -> catalog.publish("support", "latest", A, TIME), "latest");
+    // Of 'support' alone the path /v1/adapters/support/versions tells.
+    refuses(
+        Reason.INVALID,
+        () -> catalog.publish("support/versions", "1", A, TIME),
+        "/versions",
+        "choose another name");
+    refuses(Reason.INVALID, () -> catalog.publish("support/aliases", "1", A, TIME), "/aliases");
   }
 
   @Test

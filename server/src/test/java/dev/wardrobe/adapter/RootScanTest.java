@@ -26,6 +26,7 @@ final class RootScanTest {
         new RootScan(
             AdapterRoots.of(List.of(first, second)),
             AdapterOptions.DEFAULT.withMaxFileBytes(100),
+            "base",
             new EventLog(0, 16));
   }
 
@@ -33,6 +34,17 @@ final class RootScanTest {
     Files.createDirectories(directory);
     Files.writeString(directory.resolve(AdapterConfig.FILE), CONFIG.formatted(more));
     Files.write(directory.resolve(Adapter.WEIGHTS), new byte[] {1});
+  }
+
+  @Test
+  void namesThatNoRequestCouldReach_areProblems() throws Exception {
+    place(first.resolve("base"), "");
+    place(first.resolve("team/versions"), "");
+    place(first.resolve("team/base"), "");
+    scan.run(() -> false);
+    assertThat(found("base").problem()).contains("the base's").contains("choose another name");
+    assertThat(found("team/versions").problem()).contains("/versions", "choose another name");
+    assertThat(found("team/base").problem()).isNull();
   }
 
   private RootScan.Found found(String name) {

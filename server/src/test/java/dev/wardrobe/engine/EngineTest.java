@@ -108,6 +108,30 @@ final class EngineTest {
     }
   }
 
+  @Test
+  void measureAnew_forgetsWhatWasComputed() throws Exception {
+    int[] prompt = base.prompt(1, 40);
+    try (Engine engine = base.engine(SMALL)) {
+      Recorder first = new Recorder();
+      engine.submit(Tasks.greedy(prompt, 5), first);
+      first.finish();
+      engine.measureAnew().get(30, TimeUnit.SECONDS);
+      assertThat(engine.meters().promptTokens()).isZero();
+      assertThat(engine.meters().generatedTokens()).isZero();
+      assertThat(engine.meters().tokenSeconds().snapshot().count()).isZero();
+      assertThat(engine.meters().stepSeconds().snapshot().sum()).isZero();
+      assertThat(engine.stats().prefixLookups()).isZero();
+      assertThat(engine.stats().steps()).isPositive();
+
+      Recorder second = new Recorder();
+      engine.submit(Tasks.greedy(base.prompt(2, 20), 3), second);
+      second.finish();
+      await().until(() -> engine.meters().stepSeconds().snapshot().count() == 3);
+      assertThat(engine.meters().promptTokens()).isEqualTo(20);
+      assertThat(engine.meters().generatedTokens()).isEqualTo(3);
+    }
+  }
+
   @ParameterizedTest
   @ValueSource(ints = {1, 7, 16, 64, 256})
   void prefill_cutAnywhere_sameBits(int budget) throws Exception {

@@ -55,12 +55,12 @@ final class Settings {
     try {
       return maker.make();
     } catch (IllegalArgumentException e) {
-      throw new StartException(options + ": " + e.getMessage(), e);
+      throw StartException.usage(options + ": " + e.getMessage(), e);
     }
   }
 
   private static StartException wrong(String option, String expected, Object got) {
-    return new StartException("%s: expected %s, got %s".formatted(option, expected, got));
+    return StartException.usage("%s: expected %s, got %s".formatted(option, expected, got));
   }
 
   private static <T> T named(String option, Map<String, T> values, String name)
@@ -218,7 +218,7 @@ final class Settings {
       add(given, "--init-lora-weights", adapter.init != null);
     }
     if (!given.isEmpty()) {
-      throw new StartException(
+      throw StartException.usage(
           "--init-adapter: its configuration says what is trained; leave out "
               + String.join(", ", given));
     }
@@ -326,7 +326,7 @@ final class Settings {
     String host = arguments.memory.host;
     if (!optimizer.paged()) {
       if (budget != null || host != null) {
-        throw new StartException(
+        throw StartException.usage(
             "--paged-budget, --paged-host: they go with a paged optimizer, got --optim %s; take"
                     .formatted(steps.optimizer)
                 + " paged_adamw_32bit, or leave them out");

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.google.errorprone.annotations.FormatMethod;
 import dev.wardrobe.BaseArguments;
+import dev.wardrobe.ExitCode;
 import dev.wardrobe.StartException;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.adapter.AdapterOptions;
@@ -87,9 +88,6 @@ final class TrainRun {
 
   private static final String LOCK = ".lock";
 
-  /** As a shell says of what SIGINT has ended. */
-  private static final int INTERRUPTED = 130;
-
   private static final ObjectMapper MAPPER = new ObjectMapper();
 
   private final BaseArguments base;
@@ -134,9 +132,8 @@ final class TrainRun {
   int run() throws StartException, IOException, ModelException, AdapterException {
     Path folder = arguments.output.folder;
     if (arguments.data.files.isEmpty() || folder == null) {
-      throw new StartException(
-          "%s is missing; wardrobe train --help shows what it takes"
-              .formatted(folder == null ? "--out" : "--data"));
+      throw StartException.usage(
+          (folder == null ? "--out" : "--data") + " is missing, and a run needs it");
     }
     Thread caller = Thread.currentThread();
     Thread shutdown = new Thread(() -> interrupt(caller), "wardrobe-shutdown");
@@ -329,7 +326,7 @@ final class TrainRun {
           "Interrupted after step %,d of %,d, which is saved; the same command with --resume goes"
               + " on from there.",
           state.step(), loop.steps());
-      return INTERRUPTED;
+      return ExitCode.INTERRUPTED;
     }
     finish(
         folder,
@@ -388,31 +385,32 @@ final class TrainRun {
     TrainArguments.OutputArguments output = arguments.output;
     boolean somewhere = output.store != null || output.server != null;
     if ((output.publish != null) != somewhere) {
-      throw new StartException(
+      throw StartException.usage(
           "--publish: expected with --store or --server, and they with it, got one without the"
               + " other");
     }
     if (output.store != null && output.server != null) {
-      throw new StartException("--store and --server: expected one of them, got both; drop one");
+      throw StartException.usage("--store and --server: expected one of them, got both; drop one");
     }
     if (output.which != null && !List.of("best", "last").contains(output.which)) {
-      throw new StartException("--output: expected best or last, got '%s'".formatted(output.which));
+      throw StartException.usage(
+          "--output: expected best or last, got '%s'".formatted(output.which));
     }
     boolean evaluates = !arguments.watch.files.isEmpty() || arguments.watch.split != null;
     if (!evaluates && ("best".equals(output.which) || arguments.watch.patience > 0)) {
-      throw new StartException(
+      throw StartException.usage(
           "--output best and --patience: expected something to evaluate on, got none; give"
               + " --eval-data or --eval-split");
     }
     if (output.keep < 1) {
-      throw new StartException("--keep: expected at least 1, got " + output.keep);
+      throw StartException.usage("--keep: expected at least 1, got " + output.keep);
     }
     if (arguments.watch.loggingSteps < 1) {
-      throw new StartException(
+      throw StartException.usage(
           "--logging-steps: expected at least 1, got " + arguments.watch.loggingSteps);
     }
     if (arguments.watch.sampleTokens < 1) {
-      throw new StartException(
+      throw StartException.usage(
           "--sample-tokens: expected at least 1, got " + arguments.watch.sampleTokens);
     }
   }
@@ -482,7 +480,7 @@ final class TrainRun {
         settings.data(model.config().contextLength(), clock, base.threads(), folder);
     String split = arguments.watch.split;
     if (split != null && !arguments.watch.files.isEmpty()) {
-      throw new StartException(
+      throw StartException.usage(
           "--eval-data and --eval-split: expected one of them, got both; drop one");
     }
     Dataset data;
@@ -505,7 +503,7 @@ final class TrainRun {
     } else if (split.matches("\\d{1,2}(\\.\\d{1,6})?%")) {
       parted = data.split(seed, Double.parseDouble(split.substring(0, split.length() - 1)) / 100);
     } else {
-      throw new StartException(
+      throw StartException.usage(
           "--eval-split: expected a number of rows, or a share such as 5%%, got '%s'"
               .formatted(split));
     }

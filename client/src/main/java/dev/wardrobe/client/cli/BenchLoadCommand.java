@@ -188,13 +188,18 @@ final class BenchLoadCommand implements Callable<Integer> {
       ModelInfoResponse info = servers.get(planned.getFirst().serve()).connection().modelInfo();
       out.printf("%s on %s%n", info.getModel(), info.getBackend());
       out.flush();
-      prepare(loads);
+      ProgressBar progress =
+          new ProgressBar(
+              spec.commandLine().getErr(), Terminal.err() && !STDOUT.equals(json), "measuring");
+      prepare(loads, progress);
       LoadResult reference =
           results.stream()
               .filter(result -> result.of().name().equals(against))
               .findFirst()
               .orElse(results.getFirst());
-      measure(loads, results, out);
+      try (progress) {
+        measure(loads, results, out, progress);
+      }
       LoadTable.all(out, results, reference);
       if (json != null) {
         String figures =
@@ -256,9 +261,10 @@ final class BenchLoadCommand implements Callable<Integer> {
     return planned;
   }
 
-  private void prepare(List<Load> loads) throws InterruptedException {
+  private void prepare(List<Load> loads, ProgressBar progress) throws InterruptedException {
     for (Load load : loads) {
       if (touch) {
+        progress.step(0, rounds * loads.size(), "asking each adapter of " + load.plan().name());
         Set<String> names = new TreeSet<>(load.plan().mix().names());
         names.remove("");
         load.touch(List.copyOf(names), load.plan().streams());
@@ -266,19 +272,24 @@ final class BenchLoadCommand implements Callable<Integer> {
     }
     for (Load load : loads) {
       if (warmUp > 0) {
+        progress.step(0, rounds * loads.size(), "warming up " + load.plan().name());
         load.run(0, warmUp, 0);
       }
     }
   }
 
-  private void measure(List<Load> loads, List<LoadResult> results, PrintWriter out)
+  private void measure(
+      List<Load> loads, List<LoadResult> results, PrintWriter out, ProgressBar progress)
       throws InterruptedException {
     for (int round = 0; round < rounds; round++) {
       for (int i = 0; i < loads.size(); i++) {
         int at = round % 2 == 0 ? i : loads.size() - 1 - i;
         for (int attempt = 0; attempt <= retries; attempt++) {
+          progress.step(
+              round * loads.size() + i, rounds * loads.size(), loads.get(at).plan().name());
           LoadRun run = loads.get(at).run(ramp, seconds, requests);
           results.get(at).add(round, run);
+          progress.clear();
           LoadTable.run(out, round, run);
           if (run.undisturbed()) {
             break;

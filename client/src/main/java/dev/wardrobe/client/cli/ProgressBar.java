@@ -36,6 +36,23 @@ final class ProgressBar implements AutoCloseable {
     err.flush();
   }
 
+  /** So many steps of so many are done, and this is the next. */
+  void step(int done, int of, String next) {
+    if (shown) {
+      drawn = true;
+      err.print("\r\u001b[K" + stepLine(what, done, of, next, Terminal.width()));
+      err.flush();
+    }
+  }
+
+  /** As drawn, at most {@code width} - 1 wide. */
+  static String stepLine(String what, int done, int of, String next, int width) {
+    int full = of <= 0 ? BAR : Math.clamp((long) BAR * done / of, 0, BAR);
+    String bar = "[" + "#".repeat(full) + ".".repeat(BAR - full) + "]";
+    String line = "%s %s %d/%d %s".formatted(what, bar, done, of, next);
+    return line.length() < width ? line : line.substring(0, Math.max(0, width - 1));
+  }
+
   /** As drawn, at most {@code width} - 1 wide, so that no terminal breaks it. */
   static String line(String what, long done, long of, double seconds, int width) {
     double part = of <= 0 ? 1 : Math.min(1, (double) done / of);

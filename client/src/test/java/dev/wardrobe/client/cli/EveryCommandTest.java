@@ -6,13 +6,17 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.lang.reflect.Field;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.function.Supplier;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -151,6 +155,59 @@ final class EveryCommandTest {
       return;
     }
     assertThat(at(command).getCommandSpec().findOption("--json")).isNotNull();
+  }
+
+  @ParameterizedTest
+  @MethodSource("commands")
+  void color_isTaken_andAnythingElseRefused(Every command) {
+    assertThat(run(command, "--color", "never", "--help").exit()).isZero();
+    assertThat(run(command, "--color", "mauve").exit()).isEqualTo(ExitCode.USAGE);
+    Run run = run(command, "--color", "always", "--no-such-option-here");
+    assertThat(run.err()).startsWith("\u001b[31mwardrobe:\u001b[0m ");
+  }
+
+  @Test
+  void exitCodes_areThoseThatAreDocumented_andEachMeansOneThing() throws Exception {
+    Map<Integer, String> codes = new TreeMap<>();
+    for (Class<?> type : List.of(ExitCode.class, dev.wardrobe.ExitCode.class)) {
+      for (Field field : type.getDeclaredFields()) {
+        if (field.getType() == int.class) {
+          field.setAccessible(true);
+          String before = codes.put(field.getInt(null), field.getName());
+          assertThat(before).isIn(null, field.getName());
+        }
+      }
+    }
+    String documentation =
+        Files.readString(Path.of(System.getProperty("wardrobe.root"), "docs", "cli.md"));
+    Set<Integer> documented = new TreeSet<>();
+    Pattern.compile("^\\| (\\d+) \\|", Pattern.MULTILINE)
+        .matcher(documentation)
+        .results()
+        .forEach(row -> documented.add(Integer.valueOf(row.group(1))));
+    assertThat(documented).isEqualTo(codes.keySet());
+  }
+
+  @Test
+  void valueThatCannotBe_isWrongUsage_onThisMachineToo() throws Exception {
+    Every server = new Every("wardrobe", List.of(), dev.wardrobe.Main::commandLine);
+    for (String wrong :
+        List.of(
+            "serve --port 70000",
+            "serve --drain-seconds -1",
+            "serve --log-format xml",
+            "serve --metrics-without-key",
+            "inspect . --math wrong",
+            "quantize --model a --out b --type int3",
+            "store gc --store a --grace never",
+            "bench --shape round",
+            "bench adapters --out a --count 0")) {
+      Run run = run(server, wrong.split(" "));
+      assertThat(run.exit()).as(wrong).isEqualTo(ExitCode.USAGE);
+      assertThat(run.err().lines()).as(wrong).singleElement().asString().contains("--help");
+    }
+    Run json = run(server, "serve", "--port", "70000", "--json");
+    assertThat(JSON.readTree(json.err()).at("/error/code").asText()).isEqualTo("usage");
   }
 
   @Test

@@ -80,7 +80,8 @@ final class RowFile implements AutoCloseable {
   static RowFile open(Path file, MessageDigest digest) throws DataException {
     if (!Files.isRegularFile(file)) {
       throw new DataException(
-          file + (Files.exists(file) ? " is not a regular file" : " does not exist"));
+          "%s: expected a file of JSON lines, got %s; check the path"
+              .formatted(file, Files.exists(file) ? "something else" : "none"));
     }
     InputStream raw = null;
     RowFile opened = null;

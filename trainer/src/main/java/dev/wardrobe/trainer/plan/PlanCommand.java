@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.databind.node.TextNode;
+import dev.wardrobe.ExitCode;
 import dev.wardrobe.adapter.AdapterException;
 import dev.wardrobe.compute.MathMode;
 import dev.wardrobe.model.LoadOptions;
@@ -32,11 +33,9 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "plan",
     description = "Say where a training run's memory would go, and what would make it fit.",
+    footer = {"", "Exit code 0 if it fits, 7 if it does not."},
     mixinStandardHelpOptions = true)
 public final class PlanCommand implements Callable<Integer> {
-  /** The exit code where a run does not fit, so that scripts can ask. */
-  static final int DOES_NOT_FIT = 3;
-
   @Spec private CommandSpec spec = CommandSpec.create();
 
   @Option(
@@ -144,7 +143,7 @@ public final class PlanCommand implements Callable<Integer> {
       print(config, options, plan, remedies, out);
     }
     out.flush();
-    return plan.fits() ? 0 : DOES_NOT_FIT;
+    return plan.fits() ? ExitCode.DONE : ExitCode.DOES_NOT_FIT;
   }
 
   private Device device() {

@@ -109,10 +109,10 @@ class DatasetTest {
   void read_missingFileOrFolder() {
     assertThatThrownBy(() -> read(scratch.resolve("none.jsonl"), false))
         .isInstanceOf(DataException.class)
-        .hasMessageContaining("none.jsonl does not exist");
+        .hasMessageContaining("none.jsonl: expected a file of JSON lines, got none");
     assertThatThrownBy(() -> read(scratch, false))
         .isInstanceOf(DataException.class)
-        .hasMessageContaining("is not a regular file");
+        .hasMessageContaining("got something else");
   }
 
   @ParameterizedTest

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.wardrobe.ExitCode;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
@@ -40,12 +41,12 @@ final class PlanCommandTest {
   @Test
   void whatDoesNotFit_saysWhatWould() throws IOException {
     Result result = run("--rank", "64", "--gpu", "rtx4090");
-    assertThat(result.code).isEqualTo(PlanCommand.DOES_NOT_FIT);
+    assertThat(result.code).isEqualTo(ExitCode.DOES_NOT_FIT);
     assertThat(result.out)
         .contains("does not fit, ")
         .endsWith("no option makes it fit; take a smaller model or more memory\n");
     Result together = run("--rank", "64", "--seq", "4096", "--batch", "4", "--gpu", "44GiB");
-    assertThat(together.code).isEqualTo(PlanCommand.DOES_NOT_FIT);
+    assertThat(together.code).isEqualTo(ExitCode.DOES_NOT_FIT);
     assertThat(together.out)
         .containsPattern("with --optim paged_adamw_8bit: ")
         .containsPattern("with also --batch-size [12]: ")
