@@ -103,6 +103,15 @@ async function audit(page, where) {
   );
 }
 
+/** Whether a process has not ended; one that has may still wait to be asked for its exit code. */
+function runs(process) {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${process}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
 const picture = (page, name) => page.screenshot({ path: join(folder, `${name}.png`) });
 
 const checks = {
@@ -414,8 +423,10 @@ const checks = {
     await page.getByLabel("Column 3", { exact: true }).waitFor();
     process.kill(Number(pid));
     await page.getByText("Not connected").waitFor({ timeout: 60_000 });
-    // It ends requests under way before it closes its port.
-    await page.waitForFunction(() => fetch("/live").then(() => false, () => true), null, { timeout: 60_000 });
+    // It ends requests under way before it closes its port, and refuses others meanwhile.
+    while (runs(pid)) {
+      await page.waitForTimeout(100);
+    }
     await ask(page, "Are you there?");
     const answers = await answered(page);
     await answers.first().getByRole("alert").getByText("cannot be reached").waitFor();

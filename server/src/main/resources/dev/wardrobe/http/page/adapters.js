@@ -93,7 +93,7 @@ export class Adapters {
     }
     const shown = this.#rows().shown.flatMap((row) => row.entries.map((entry) => entry.name));
     try {
-      await this.#registry.refresh(shown.slice(0, 60));
+      await this.#registry.recount(shown.slice(0, 60));
     } catch {
       // The registry says that the link is lost.
     }

@@ -35,14 +35,40 @@ export function authorization() {
   return key === null ? {} : { authorization: `Bearer ${key}` };
 }
 
+/** Tells of 'key': one was asked for, and given or not. */
+export const keys = new EventTarget();
+
+/** Whether the server has asked for a key. */
+let needed = key !== null;
+
+/** Whether the reader would rather not give one: then nothing asks again by itself. */
+let declined = false;
+
+export function keyNeeded() {
+  return needed;
+}
+
+function forget() {
+  key = null;
+  try {
+    sessionStorage.removeItem(KEY);
+  } catch {
+    // It was not kept there.
+  }
+}
+
 let asking = null;
 
 /** Asks for a key, once however many requests need one; false if there is none. */
 export function askForKey(message) {
+  const held = key !== null;
+  needed = true;
   asking ??= new Promise((resolve) => {
     let given = false;
     const input = el('input', {
       type: 'password', name: 'key', required: true, autocomplete: 'off', spellcheck: 'false',
+      // What a header can carry.
+      pattern: '\\s*[!-~]+\\s*', title: 'Letters, digits and signs of ASCII, without spaces between them',
     });
     const dialog = openDialog('This server asks for a key', (self) => [
       el('p', null, message),
@@ -58,12 +84,21 @@ export function askForKey(message) {
       el('label', null, 'API key', input),
       el('p.hint', null, 'It is kept in this tab only, and sent to this server alone.'),
       el('div.actions', null,
+        held && el('button.quiet-danger', {
+          type: 'button',
+          onclick: () => {
+            forget();
+            self.close();
+          },
+        }, 'Forget it'),
         el('button.quiet', { type: 'button', onclick: () => self.close() }, 'Cancel'),
         el('button.primary', { type: 'submit' }, 'Use it'))),
     ]);
     dialog.addEventListener('close', () => {
       asking = null;
+      declined = !given;
       resolve(given);
+      keys.dispatchEvent(new Event('key'));
     });
   });
   return asking;
@@ -87,10 +122,21 @@ export function messageOf(text, status) {
   return text.trim() === '' ? `the server answered with status ${status}` : text.slice(0, 1000);
 }
 
+/** A failure in words of ours, but for what was given up. */
+function lost(failure) {
+  return failure.name === 'AbortError' || failure instanceof ApiError ? failure : new ApiError(0, GONE);
+}
+
 export const GONE = 'The server cannot be reached. Is it still running?';
 
-/** A response that is not an error. */
-export async function request(path, options = {}) {
+/**
+ * A response that is not an error.
+ *
+ * @param {string} path
+ * @param {Object} [options] as of fetch
+ * @param {boolean} [asks] whether a key is asked for though the reader did not want to give one
+ */
+export async function request(path, options = {}, asks = false) {
   for (;;) {
     const sent = key;
     let response;
@@ -102,10 +148,7 @@ export async function request(path, options = {}) {
         cache: 'no-store',
       });
     } catch (failure) {
-      if (failure.name === 'AbortError') {
-        throw failure;
-      }
-      throw new ApiError(0, GONE);
+      throw lost(failure);
     }
     if (response.ok) {
       return response;
@@ -115,14 +158,19 @@ export async function request(path, options = {}) {
       throw refused;
     }
     // Another request may have been given one meanwhile.
-    if (sent === key && !(await askForKey(refused.message))) {
+    if (sent === key && ((declined && !asks) || !(await askForKey(refused.message)))) {
       throw refused;
     }
   }
 }
 
 export async function getJson(path, options) {
-  return (await request(path, options)).json();
+  const response = await request(path, options);
+  try {
+    return await response.json();
+  } catch (failure) {
+    throw lost(failure);
+  }
 }
 
 export async function send(method, path, body) {
@@ -130,7 +178,7 @@ export async function send(method, path, body) {
     method,
     headers: { 'content-type': 'application/json' },
     body: method === 'DELETE' ? undefined : JSON.stringify(body ?? {}),
-  });
+  }, true);
   const text = await response.text();
   return text === '' ? {} : JSON.parse(text);
 }
@@ -140,14 +188,36 @@ export function adapterPath(name) {
   return `/v1/adapters/${name.split('/').map(encodeURIComponent).join('/')}`;
 }
 
-/** The events of a response, each with `id`, `event` and `data`. */
-export async function* events(response) {
+/** What comes next, or a failure where nothing comes for so long. */
+async function next(reader, patience) {
+  let timer;
+  try {
+    return await (patience === null ? reader.read() : Promise.race([
+      reader.read(),
+      new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new ApiError(0, GONE)), patience);
+      }),
+    ]));
+  } catch (failure) {
+    throw lost(failure);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * The events of a response, each with `id`, `event` and `data`.
+ *
+ * @param {Response} response
+ * @param {number|null} [patience] milliseconds without a byte after which it counts as lost
+ */
+export async function* events(response, patience = null) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   let event = { id: null, event: 'message', data: [] };
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await next(reader, patience);
       if (done) {
         return;
       }

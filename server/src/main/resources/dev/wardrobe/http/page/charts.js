@@ -1,7 +1,7 @@
 // What the server does now: throughput, time to the first token, queue and batch, memory.
 
 import { getJson, request } from '/page/api.js';
-import { byId, bytes, count, decimal, el, errorBox, millis, plural, refill } from '/page/dom.js';
+import { byId, bytes, count, decimal, el, millis, plural, showError } from '/page/dom.js';
 import { Plot } from '/page/plot.js';
 
 const EVERY_MILLIS = 2000;
@@ -39,10 +39,15 @@ export class Live {
     { name: 'Running', tone: 1 }, { name: 'Waiting', tone: 4 },
   ], (y) => (Number.isInteger(y) ? count(y) : decimal(y)));
 
+  // What comes and goes; the base's part stays as it is.
+  #held = plot('Memory', [
+    { name: 'In all', tone: 9 }, { name: 'Keys and values', tone: 7 }, { name: 'Adapters', tone: 8 },
+  ], bytes);
+
   /** @param {() => boolean} visible whether somebody looks */
   constructor(visible) {
     this.#visible = visible;
-    byId('charts').append(this.#throughput.element, this.#ttft.element, this.#load.element, this.#memory);
+    byId('charts').append(this.#throughput.element, this.#ttft.element, this.#load.element, this.#held.element, this.#memory);
     document.addEventListener('visibilitychange', () => this.wake());
   }
 
@@ -60,10 +65,10 @@ export class Live {
     }, EVERY_MILLIS);
     try {
       await this.#sample();
-      refill(byId('live-error'));
+      showError(byId('live-error'), null);
     } catch (failure) {
       if (this.#visible()) {
-        refill(byId('live-error'), errorBox(failure));
+        showError(byId('live-error'), failure);
       }
       this.#add({ info: null, generated: null, prompt: null, first: null });
     }
@@ -133,6 +138,11 @@ export class Live {
     this.#ttft.update(x, [of((s) => s.first)]);
     this.#load.update(x, [
       of((s) => s.info.running_sequences ?? 0), of((s) => s.info.waiting_sequences ?? 0),
+    ]);
+    this.#held.update(x, [
+      of((s) => KINDS.reduce((all, [field]) => all + Number(s.info.memory?.[field] ?? 0), 0)),
+      of((s) => Number(s.info.memory?.kv_cache ?? 0)),
+      of((s) => Number(s.info.memory?.adapters ?? 0)),
     ]);
     const info = samples.at(-1).info;
     if (info !== null) {

@@ -15,11 +15,19 @@ export class Chat {
   #running = new Set();
   #models = el('datalist', { id: 'models' });
   #chosen = false;
+  #offered = '';
+  #writing = false;
 
   constructor(registry) {
     this.#registry = registry;
     document.body.append(this.#models);
     this.#restore();
+    byId('view-chat').addEventListener('keydown', (event) => {
+      if (event.key === 'Escape' && this.#running.size > 0) {
+        event.preventDefault();
+        this.stop();
+      }
+    });
     byId('composer').addEventListener('submit', (event) => {
       event.preventDefault();
       this.#ask();
@@ -46,7 +54,7 @@ export class Chat {
   async begin(base) {
     this.#base = base;
     if (!this.#chosen) {
-      this.#columns = [{ model: base, answers: [] }];
+      this.#columns = [{ model: base }];
     }
     this.#drawColumns();
     await this.#registry.ready;
@@ -54,8 +62,7 @@ export class Chat {
       const names = [...this.#registry.groups()]
         .filter(([, entries]) => entries.some((entry) => !entry.problem))
         .map(([name]) => name);
-      const answers = () => this.#turns.map(() => null);
-      this.#columns.push(...names.slice(0, 2).map((model) => ({ model, answers: answers() })));
+      this.#columns.push(...names.slice(0, MOST_COLUMNS - 1).map((model) => ({ model })));
       this.#drawColumns();
     }
     this.#offer();
@@ -125,10 +132,17 @@ export class Chat {
     question.style.height = `${Math.min(question.scrollHeight + 2, 200)}px`;
   }
 
-  #offer() {
-    const names = this.#base === '' ? [] : [this.#base];
-    names.push(...this.#registry.names().slice(0, MOST_NAMES));
-    this.#models.replaceChildren(...names.map((value) => el('option', { value })));
+  /** Offers the names that have what is typed in them; they are drawn anew only if they are others. */
+  #offer(typed = '') {
+    const wanted = typed.trim().toLowerCase();
+    const names = [...(this.#base === '' ? [] : [this.#base]), ...this.#registry.names()]
+      .filter((name) => name.toLowerCase().includes(wanted))
+      .slice(0, MOST_NAMES);
+    const offered = names.join('\n');
+    if (offered !== this.#offered) {
+      this.#offered = offered;
+      this.#models.replaceChildren(...names.map((value) => el('option', { value })));
+    }
   }
 
   #drawColumns() {
@@ -146,8 +160,14 @@ export class Chat {
             column.model = event.target.value.trim();
             this.#chosen = true;
             this.#keep();
+            document.querySelector(`#column-${i} ~ button`)
+              ?.setAttribute('aria-label', `Remove column ${i + 1}, ${column.model}`);
           },
-          onfocus: (event) => event.target.select(),
+          oninput: (event) => this.#offer(event.target.value),
+          onfocus: (event) => {
+            event.target.select();
+            this.#offer();
+          },
         }),
         many && el('button.quiet.icon', {
           type: 'button',
@@ -195,6 +215,13 @@ export class Chat {
     const question = byId('question');
     const text = question.value.trim();
     if (text === '' || this.#running.size > 0 || this.#columns.length === 0) {
+      return;
+    }
+    const wrong = byId('composer').querySelector('input:invalid');
+    if (wrong !== null) {
+      // Where it is hidden, the browser could not say what is wrong with it.
+      byId('settings').open = true;
+      wrong.reportValidity();
       return;
     }
     question.value = '';
@@ -250,7 +277,7 @@ export class Chat {
   }
 
   #card(turn, column) {
-    const text = el('p.text');
+    const text = document.createTextNode('');
     const notes = el('div.notes');
     const figures = el('dl.figures');
     const state = el('span.state');
@@ -266,7 +293,7 @@ export class Chat {
     };
     answer.element = el('section.answer', { 'aria-label': `Answer of ${column.model}` },
       el('header', null, el('h3', { title: column.model }, column.model || 'No model'), state),
-      text, notes, figures);
+      el('p.text', null, text), notes, figures);
     return answer;
   }
 
@@ -315,6 +342,7 @@ export class Chat {
 
   async #run(turn, answer) {
     this.#running.add(answer);
+    byId('chat-status').textContent = '';
     answer.element.setAttribute('aria-busy', 'true');
     answer.state.textContent = 'waiting';
     this.#state();
@@ -326,7 +354,7 @@ export class Chat {
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(this.#body(turn, answer)),
         signal: answer.abort.signal,
-      });
+      }, true);
       let done = false;
       for await (const event of events(response)) {
         if (event.data === '[DONE]') {
@@ -342,11 +370,13 @@ export class Chat {
     } catch (failure) {
       this.#failed(turn, answer, failure);
     }
+    this.#write(answer);
     this.#figures(answer, shown, performance.now() - began);
+    answer.told = shown.usage;
     answer.element.removeAttribute('aria-busy');
     this.#running.delete(answer);
     this.#state();
-    this.#announce(turn, answer, shown);
+    this.#announce(turn);
   }
 
   #take(answer, chunk, shown, began) {
@@ -364,10 +394,23 @@ export class Chat {
         answer.state.textContent = 'answering';
       }
       shown.tokens++;
-      const following = nearEnd();
       answer.content += text;
-      answer.text.append(text);
-      answer.text.normalize();
+      // Once a frame, however fast tokens come; a page that nobody sees draws none.
+      if (!this.#writing) {
+        this.#writing = true;
+        requestAnimationFrame(() => {
+          this.#writing = false;
+          this.#running.forEach((running) => this.#write(running));
+        });
+      }
+    }
+  }
+
+  #write(answer) {
+    const written = answer.text.length;
+    if (written < answer.content.length) {
+      const following = nearEnd();
+      answer.text.appendData(answer.content.slice(written));
       if (following) {
         window.scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' });
       }
@@ -413,17 +456,28 @@ export class Chat {
     answer.figures.replaceChildren(...figures);
   }
 
-  #announce(turn, answer, shown) {
-    const what = answer.state.textContent;
-    const said = shown.usage === null ? '' : `, ${shown.usage.completion_tokens} tokens`;
-    byId('chat-status').textContent = `${answer.model} ${what === '' ? 'answered' : what}${said}.`;
+  /** Tells once, when all have ended: one by one they would talk over each other. */
+  #announce(turn) {
+    if (this.#running.size === 0) {
+      byId('chat-status').textContent = turn.columns.map(({ model, state, told }) => {
+        const said = told ? `, ${told.completion_tokens} tokens` : '';
+        return `${model} ${state.textContent === '' ? 'answered' : state.textContent}${said}.`;
+      }).join(' ');
+    }
   }
 
   #state() {
     const running = this.#running.size > 0;
+    // A button that goes away takes the focus with it, unless the one in its place gets it.
+    const focused = document.activeElement?.id;
     byId('stop').hidden = !running;
     byId('send').hidden = running;
     byId('send').disabled = this.#columns.length === 0;
+    if (running && (focused === 'send' || focused === 'regenerate')) {
+      byId('stop').focus({ preventScroll: true });
+    } else if (!running && focused === 'stop') {
+      byId('send').focus({ preventScroll: true });
+    }
     byId('regenerate').disabled = running || this.#turns.length === 0;
     byId('clear').disabled = this.#turns.length === 0;
   }

@@ -39,6 +39,26 @@ export function errorBox(error, ...actions) {
   return el('div.error', { role: 'alert' }, el('p', null, error.message ?? String(error)), actions);
 }
 
+/**
+ * Shows an error in an element, or none. One that is there already stays as it is, so that what is
+ * asked for again and again is not read out again and again.
+ */
+export function showError(element, error) {
+  const text = error === null ? '' : error.message ?? String(error);
+  if (text !== element.textContent) {
+    element.replaceChildren(...(error === null ? [] : [errorBox(error)]));
+  }
+}
+
+function focusOn(element, key) {
+  for (const candidate of element.querySelectorAll('[data-focus]')) {
+    if (candidate.getAttribute('data-focus') === key) {
+      candidate.focus({ preventScroll: true });
+      return;
+    }
+  }
+}
+
 /** Puts children into an element, and the focus back to where it was, by `data-focus`. */
 export function refill(element, ...children) {
   const focused = element.contains(document.activeElement)
@@ -46,12 +66,7 @@ export function refill(element, ...children) {
     : null;
   element.replaceChildren(...flat(children));
   if (focused !== null) {
-    for (const candidate of element.querySelectorAll('[data-focus]')) {
-      if (candidate.getAttribute('data-focus') === focused) {
-        candidate.focus({ preventScroll: true });
-        return;
-      }
-    }
+    focusOn(element, focused);
   }
 }
 
@@ -70,6 +85,9 @@ export function openDialog(title, content) {
     dialog.remove();
     if (before instanceof HTMLElement && before.isConnected) {
       before.focus();
+    } else if (before?.dataset?.focus !== undefined) {
+      // It was drawn anew meanwhile.
+      focusOn(document.body, before.dataset.focus);
     }
   });
   document.body.append(dialog);

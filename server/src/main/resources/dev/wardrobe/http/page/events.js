@@ -1,6 +1,6 @@
 // The adapters that the server has: listed once, then kept as its events say.
 
-import { ApiError, adapterPath, events, getJson, request } from '/page/api.js';
+import { ApiError, adapterPath, events, getJson, keys, request } from '/page/api.js';
 
 const PAGE = 1000;
 const MOST_EVENTS = 60;
@@ -9,6 +9,12 @@ const MOST_EVENTS = 60;
 const MOST_SINGLE = 40;
 
 const SETTLE_MILLIS = 150;
+
+/** A quiet server sends something every 15 s: a link without it is dead, though nothing says so. */
+const PATIENCE_MILLIS = 40_000;
+
+/** So many adapters are asked for in one go, rather than each by itself. */
+const MOST_TOGETHER = 400;
 
 /**
  * Tells of 'change' (the entries), 'happened' (an event) and 'link' (whether events come).
@@ -31,9 +37,14 @@ export class Registry extends EventTarget {
   #timer = null;
   #ready;
   #markReady;
+  #hurry = () => {};
 
   constructor() {
     super();
+    // Where it is likely to come back, it is not waited for.
+    addEventListener('online', () => this.#hurry());
+    document.addEventListener('visibilitychange', () => !document.hidden && this.#hurry());
+    keys.addEventListener('key', () => this.#hurry());
     this.#ready = new Promise((resolve) => {
       this.#markReady = resolve;
     });
@@ -49,7 +60,7 @@ export class Registry extends EventTarget {
     for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
       try {
         if (this.#revision === null) {
-          await this.list();
+          this.#revision = await this.list();
         }
         await this.#watch(() => {
           wait = 500;
@@ -63,11 +74,14 @@ export class Registry extends EventTarget {
       }
       this.#say('lost');
       await new Promise((resolve) => {
-        setTimeout(resolve, wait);
+        this.#hurry = resolve;
+        // Pages that lost the same server do not all come back at once.
+        setTimeout(resolve, wait * (0.75 + Math.random() / 2));
       });
     }
   }
 
+  /** Lists all; the revision from which watching misses nothing. */
   async list() {
     const entries = new Map();
     let revision = null;
@@ -84,10 +98,10 @@ export class Registry extends EventTarget {
       token = page.next_page_token ?? '';
     } while (token !== '');
     this.entries = entries;
-    this.#revision = revision;
     this.error = null;
     this.#markReady();
     this.dispatchEvent(new Event('change'));
+    return revision;
   }
 
   async #watch(begun) {
@@ -95,7 +109,7 @@ export class Registry extends EventTarget {
       headers: { 'last-event-id': this.#revision },
     });
     this.error = null;
-    for await (const { id, event, data } of events(response)) {
+    for await (const { id, event, data } of events(response, PATIENCE_MILLIS)) {
       if (event === 'error') {
         const { message } = JSON.parse(data).error;
         throw new ApiError(/stopping/.test(message) ? 0 : 410, message);
@@ -145,15 +159,21 @@ export class Registry extends EventTarget {
     this.#timer = null;
     try {
       if (stale === null || stale.size > MOST_SINGLE) {
-        const revision = this.#revision;
         await this.list();
-        // The stream goes on from where it is.
-        this.#revision = revision;
         return;
       }
       await this.refresh(stale);
     } catch {
       // The stream is lost too, and says so.
+    }
+  }
+
+  /** Asks again for what is shown, whose counters grow without an event. */
+  async recount(names) {
+    if (names.length > 3 && this.entries.size <= MOST_TOGETHER) {
+      await this.list();
+    } else {
+      await this.refresh(names);
     }
   }
 

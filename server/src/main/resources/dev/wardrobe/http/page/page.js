@@ -1,7 +1,7 @@
 // The page: what is seen, and what is told to whom.
 
 import { Adapters } from '/page/adapters.js';
-import { getJson } from '/page/api.js';
+import { askForKey, authorization, getJson, keyNeeded, keys } from '/page/api.js';
 import { Chat } from '/page/chat.js';
 import { Live } from '/page/charts.js';
 import { byId } from '/page/dom.js';
@@ -11,7 +11,8 @@ import { Upload } from '/page/upload.js';
 
 const VIEWS = ['chat', 'adapters', 'live', 'training'];
 const THEMES = ['auto', 'light', 'dark'];
-const RETRY_MILLIS = 3000;
+const RETRY_MILLIS = 1500;
+const SLOWEST_MILLIS = 12_000;
 
 const visible = (view) => () => !byId(`view-${view}`).hidden;
 
@@ -75,25 +76,49 @@ function link() {
 }
 
 async function begin() {
-  for (;;) {
+  for (let wait = RETRY_MILLIS; ; wait = Math.min(wait * 2, SLOWEST_MILLIS)) {
     try {
-      const models = await getJson('/v1/models');
-      // Not every key may ask for it.
-      const info = await getJson('/v1/info').catch(() => ({}));
-      const base = models.data.find((model) => model.parent === null || model.parent === undefined)?.id ?? info.model ?? '';
-      byId('model').textContent = [info.model ?? base, info.quantization === 'none' ? null : info.quantization?.toUpperCase(), info.version]
-        .filter(Boolean).join(' · ');
-      byId('model').title = info.backend ?? '';
-      await chat.begin(base);
+      await chat.begin(await identify());
       return;
     } catch (failure) {
       byId('model').textContent = failure.message;
+      byId('model').title = failure.message;
       await new Promise((resolve) => {
-        setTimeout(resolve, RETRY_MILLIS);
+        keys.addEventListener('key', resolve, { once: true });
+        setTimeout(resolve, wait);
       });
     }
   }
 }
+
+/** Says what the server serves; the base's name. */
+async function identify() {
+  const models = await getJson('/v1/models');
+  // Not every key may ask for it.
+  const info = await getJson('/v1/info').catch(() => ({}));
+  const base = models.data.find((model) => model.parent === null || model.parent === undefined)?.id ?? info.model ?? '';
+  byId('model').textContent = [info.model ?? base, info.quantization === 'none' ? null : info.quantization?.toUpperCase(), info.version]
+    .filter(Boolean).join(' · ');
+  byId('model').title = info.backend ?? '';
+  return base;
+}
+
+function key() {
+  byId('key').hidden = !keyNeeded();
+}
+
+/** What was not there when the page began may be there after the server did. */
+function again() {
+  if (registry.link === 'live') {
+    training.find().then((found) => found && show());
+    if (wasLost) {
+      identify().catch(() => {});
+    }
+  }
+  wasLost = registry.link === 'lost';
+}
+
+let wasLost = false;
 
 const kept = document.documentElement.dataset.theme ?? 'auto';
 theme(kept);
@@ -110,9 +135,17 @@ addEventListener('hashchange', () => {
   byId('main').focus({ preventScroll: true });
   scrollTo(0, 0);
 });
+byId('key').addEventListener('click', async () => {
+  const given = await askForKey('The key in use, if any, is replaced; what was shown with it is asked for again.');
+  if (given || authorization().authorization === undefined) {
+    location.reload();
+  }
+});
+keys.addEventListener('key', key);
+key();
 registry.addEventListener('link', link);
+registry.addEventListener('link', again);
 link();
 show();
 registry.follow();
 begin();
-training.find().then(show);

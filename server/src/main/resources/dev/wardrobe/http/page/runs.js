@@ -60,10 +60,11 @@ export class Training {
     try {
       await this.#load();
     } catch {
-      return;
+      return false;
     }
     document.querySelector('[data-view=training]').parentElement.hidden = false;
     this.wake();
+    return true;
   }
 
   wake() {
