@@ -188,6 +188,7 @@ function plot(title, series, format) {
     title,
     series,
     format,
+    binary: format === bytes,
     nameX: 'Time',
     formatX: (x) => (x === 0 ? 'now' : `${Math.round(x)} s`),
   });

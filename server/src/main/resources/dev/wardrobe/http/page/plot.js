@@ -4,7 +4,7 @@ import { el } from '/page/dom.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const HEIGHT = 190;
-const LEFT = 52;
+const LEFT = 68;
 const RIGHT = 12;
 const TOP = 10;
 const BOTTOM = 26;
@@ -56,6 +56,7 @@ export class Plot {
    * @param {(x: number) => string} options.formatX
    * @param {string} options.nameX
    * @param {boolean} [options.fromZero]
+   * @param {boolean} [options.binary] whether values are bytes
    */
   constructor(options) {
     this.#options = options;
@@ -197,7 +198,9 @@ export class Plot {
     if (high - low < 1e-12) {
       high = low + (Math.abs(low) || 1);
     }
-    const lines = ticks(low, high, 4);
+    // Bytes are round in the unit that they are shown in.
+    const unit = this.#options.binary ? 1024 ** Math.floor(Math.log2(high) / 10) : 1;
+    const lines = ticks(low / unit, high / unit, 4).map((y) => y * unit);
     if (lines.length > 1 && lines.at(-1) < high) {
       lines.push(2 * lines.at(-1) - lines.at(-2));
     }
